@@ -1,0 +1,13 @@
+"""a3c-gpu: asynchronous advantage actor-critic with many agents a thread.
+
+import a3c
+run = a3c.train(a3c.Config(env="breakout", total_agent_steps=2_000_000))
+policy = a3c.load(run.folder)
+actions = policy.act(observations)
+"""
+
+from a3c.config import Config, InputError, preset
+from a3c.play import Policy, load
+from a3c.train import Run, RunFailed, train
+
+__all__ = ["Config", "InputError", "Policy", "Run", "RunFailed", "load", "preset", "train"]

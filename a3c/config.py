@@ -1,0 +1,273 @@
+"""Every hyper-parameter once: its name, default, help text and range; and the named presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+import tyro
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used; the message is one line they can act on."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run. The defaults are the preset `fast`."""
+
+    env: tyro.conf.Positional[str] = "breakout"
+    """Atari game (breakout), its Gymnasium id (ALE/Breakout-v5), or any Gymnasium id with Box or
+    Discrete spaces (CartPole-v1)."""
+    seed: int = 1
+    """Seed of the network's initial values, the agents' games and their actions."""
+    total_agent_steps: int = 10_000_000
+    """Length of the run, in actions of single agents over all threads."""
+
+    # Asynchrony
+    mode: Literal["async", "sync"] = "async"
+    """async: each thread applies its gradients at once (A3C). sync: threads wait for each other and
+    their averaged gradients are applied once (A2C)."""
+    num_threads: int = 2
+    """Actor-learner threads; one per core is a good choice."""
+    num_envs: int = 16
+    """Agents (environments) of each thread."""
+    rollout_length: int = 5
+    """Agent steps of each agent between two updates; the paper's t_max."""
+
+    # Objective
+    gamma: float = 0.99
+    """Discount of future rewards per agent step."""
+    gae_lambda: float = 1.0
+    """Lambda of generalised advantage estimation; 1 gives the paper's n-step returns."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus; the paper's beta."""
+    vf_coef: float = 0.5
+    """Weight of the squared error of the value."""
+    loss_reduction: Literal["mean", "sum"] = "mean"
+    """Whether the loss of a rollout is the mean or the sum over its samples. The paper sums. The
+    size of a step depends on it together with lr and rmsprop_eps: change the three together."""
+
+    # Optimiser: RMSProp with statistics shared by all threads, epsilon inside the root
+    lr: float = 7e-4
+    """Learning rate at the start."""
+    lr_schedule: Literal["constant", "linear"] = "linear"
+    """constant, or linear from lr to lr * lr_final_fraction."""
+    lr_final_fraction: float = 0.0
+    """What is left of lr at the end of the linear schedule."""
+    lr_schedule_until: float = 1.0
+    """Fraction of the run at which the linear schedule ends; constant from there on."""
+    rmsprop_decay: float = 0.99
+    """Decay of the running average of squared gradients."""
+    rmsprop_eps: float = 1e-10
+    """Epsilon, added to the average inside the square root."""
+    rmsprop_initial: float = 0.0
+    """Value at which the average of squared gradients starts."""
+    grad_clip: Literal["global-norm", "average-norm"] = "global-norm"
+    """global-norm: scale the whole gradient down to max_grad_norm. average-norm: scale each
+    tensor's gradient so that its L2 norm divided by its number of elements is max_grad_norm."""
+    max_grad_norm: float = 0.5
+    """Bound of the gradient's norm, see grad_clip."""
+
+    # Network
+    network: Literal["auto", "paper", "seed", "nature", "mlp"] = "auto"
+    """Torso. paper: 16@8x8/4, 32@4x4/2, 256. seed: 32@8x8/4, 64@4x4/2, 256. nature: 32@8x8/4,
+    64@4x4/2, 64@3x3/1, 512. mlp: 64, 64 for vectors. auto: paper for images, mlp for vectors."""
+    recurrent: bool = False
+    """Put an LSTM of 256 cells between torso and heads."""
+    std: Literal["independent", "dependent"] = "independent"
+    """Whether the standard deviation of continuous actions depends on the state."""
+    scale_pixels: bool = True
+    """Feed pixels as 0 to 1 rather than as 0 to 255."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the convolutional torso; auto: bfloat16 where the processor is fast at it."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:i."""
+
+    # Environment protocol (stored with the model)
+    frame_skip: int = 4
+    """Emulator frames per agent step (Atari)."""
+    sticky_actions: float = 0.0
+    """Probability that the emulator repeats the previous action (Atari)."""
+    noop_max: int = 30
+    """A game starts with 1 to this many no-ops, drawn at random (Atari); 0 for none."""
+    full_action_set: bool = False
+    """Use all 18 actions instead of those that the game needs (Atari)."""
+    max_episode_frames: int = 108_000
+    """A game is truncated after this many emulator frames: half an hour of play (Atari)."""
+    clip_rewards: bool = True
+    """The optimiser sees the sign of the reward. Reported returns are never clipped."""
+    life_loss_terminal: bool = True
+    """The optimiser sees a lost life as the end of the episode. Reported returns go on (Atari)."""
+
+    # The run
+    runs_dir: str = "runs"
+    """Folder in which the run's own folder is created."""
+    checkpoint_every_seconds: float = 60.0
+    """Time between two checkpoints."""
+    log_every_seconds: float = 5.0
+    """Time between two lines of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError if a value is outside its choices or range."""
+        for name, kind in _TYPES.items():
+            _check_field(name, kind, getattr(self, name))
+
+
+_TYPES = get_type_hints(Config)
+
+# Closed intervals; whatever is not listed is free. Positive numbers start at TINY.
+TINY = 1e-30
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "total_agent_steps": (1, math.inf),
+    "num_threads": (1, 256),
+    "num_envs": (1, 65_536),
+    "rollout_length": (1, 10_000),
+    "gamma": (0, 1),
+    "gae_lambda": (0, 1),
+    "ent_coef": (0, math.inf),
+    "vf_coef": (0, math.inf),
+    "lr": (TINY, math.inf),
+    "lr_final_fraction": (0, 1),
+    "lr_schedule_until": (TINY, 1),
+    "rmsprop_decay": (0, 1),
+    "rmsprop_eps": (TINY, math.inf),
+    "rmsprop_initial": (0, math.inf),
+    "max_grad_norm": (TINY, math.inf),
+    "frame_skip": (1, 1_000),
+    "sticky_actions": (0, 1),
+    "noop_max": (0, 1_000),
+    "max_episode_frames": (1, 2**31 - 1),
+    "checkpoint_every_seconds": (TINY, math.inf),
+    "log_every_seconds": (TINY, math.inf),
+}
+
+# Options that do not change what is learned, so a resumed run may be given others.
+FREE_ON_RESUME = {"device", "checkpoint_every_seconds", "log_every_seconds", "runs_dir"}
+
+
+def option(name: str) -> str:
+    """The command-line spelling of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """`; did you mean 'x'?` for the closest choice, or nothing if none is close."""
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _check_field(name: str, kind: Any, value: Any) -> None:
+    choices = [str(choice) for choice in get_args(kind)]
+    if kind in (int, float):
+        _check_number(name, kind, value)
+    elif kind is bool and not isinstance(value, bool):
+        raise InputError(f"{option(name)} is {value!r}; expected True or False")
+    elif "Literal" in str(kind) and value not in choices:
+        hint = nearest(str(value), choices)
+        raise InputError(f"{option(name)} is {value!r}; expected {', '.join(choices)}{hint}")
+
+
+def _check_number(name: str, kind: type, value: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (kind is int and not isinstance(value, int)):
+        raise InputError(f"{option(name)} is {value!r}; expected {_words(kind)}")
+    low, high = RANGES.get(name, (-math.inf, math.inf))
+    if not low <= value <= high or math.isinf(value):
+        bound = "above 0" if low == TINY else f"at least {low:g}"
+        bound += "" if high == math.inf else f" and at most {high:g}"
+        raise InputError(f"{option(name)} is {value}; expected {_words(kind)} {bound}")
+
+
+def _words(kind: type) -> str:
+    return "a whole number" if kind is int else "a number"
+
+
+# Each preset: what differs from the defaults above, with its source.
+PRESETS: dict[str, dict[str, Any]] = {
+    # Tuned here on Breakout for the least wall-clock to a high score on two cores;
+    # docs/architecture.md says what was tried.
+    "fast": {},
+    # Mnih et al. 2016, section 5.1 and supplement 8: sum over the rollout, 320 million frames.
+    # Epsilon 0.1, value weight 0.5 and norm 40 are not in the paper but in the settings its first
+    # open re-implementations agreed on.
+    "paper": {
+        "total_agent_steps": 80_000_000,
+        "num_threads": 16,
+        "num_envs": 1,
+        "rollout_length": 5,
+        "gae_lambda": 1.0,
+        "ent_coef": 0.01,
+        "vf_coef": 0.5,
+        "loss_reduction": "sum",
+        "lr": 7e-4,
+        "lr_schedule": "linear",
+        "lr_final_fraction": 0.0,
+        "rmsprop_decay": 0.99,
+        "rmsprop_eps": 0.1,
+        "max_grad_norm": 40.0,
+        "gamma": 0.99,
+        "network": "paper",
+        "life_loss_terminal": True,
+    },
+    # This project's ancestor (2017): a TensorFlow 1.2 script, 28 hours on a Titan X, Breakout-v0.
+    # A million updates of 320 samples. Its Breakout-v0 drew the frame skip from 2, 3 and 4;
+    # ale-py's vector environment has one frame skip for all, so this preset stays at 4.
+    "seed": {
+        "total_agent_steps": 320_000_000,
+        "num_threads": 4,
+        "num_envs": 64,
+        "rollout_length": 5,
+        "gae_lambda": 1.0,
+        "ent_coef": 0.01,
+        "vf_coef": 1.0,
+        "loss_reduction": "mean",
+        "lr": 2.5e-4,
+        "lr_schedule": "linear",
+        "lr_final_fraction": 0.1,
+        "lr_schedule_until": 0.5,
+        "rmsprop_decay": 0.99,
+        "rmsprop_eps": 1e-10,
+        "rmsprop_initial": 1.0,
+        "grad_clip": "average-norm",
+        "max_grad_norm": 0.1,
+        "network": "seed",
+        "scale_pixels": False,
+        "sticky_actions": 0.25,
+        "life_loss_terminal": False,
+    },
+    # Vector observations (CartPole, MuJoCo): small networks, many cheap updates.
+    "control": {
+        "total_agent_steps": 500_000,
+        "num_threads": 2,
+        "num_envs": 8,
+        "rollout_length": 8,
+        "gae_lambda": 0.95,
+        "ent_coef": 0.0,
+        "lr": 1e-3,
+        "rmsprop_eps": 1e-8,
+        # Practically none: RMSProp scales each parameter, and a bound on the joint norm would let
+        # the critic's large errors shrink the actor's steps.
+        "max_grad_norm": 1000.0,
+        "clip_rewards": False,
+    },
+}
+
+
+def preset(name: str, **changes: Any) -> Config:
+    """The named preset with changes, as a Config. Raises InputError for an unknown name."""
+    if name not in PRESETS:
+        choices = list(PRESETS)
+        raise InputError(
+            f"--preset is {name!r}; expected {', '.join(choices)}{nearest(name, choices)}"
+        )
+    return Config(**{**PRESETS[name], **changes})
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """All fields as plain values, for JSON; `Config(**values)` is the way back."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,69 @@
+"""The objective, as pure functions of [T, N] tensors: T agent steps of N agents."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+def gae(
+    rewards: Tensor, values: Tensor, dones: Tensor, bootstrap: Tensor, gamma: float, lam: float
+) -> Tensor:
+    """Generalised advantage estimates (Schulman et al., 2016, equation 16).
+
+    rewards, values, dones: [T, N] float32; dones[t] is 1 where the episode ended after step t, so
+    that nothing flows back across it. bootstrap: [N], the value of the observation after step T.
+    Returns the advantages [T, N]; with lam = 1 they are n_step_returns - values.
+    """
+    advantages = torch.empty_like(rewards)  # [T, N]
+    advantage = torch.zeros_like(bootstrap)
+    next_value = bootstrap
+    for t in reversed(range(len(rewards))):
+        going_on = 1.0 - dones[t]
+        delta = rewards[t] + gamma * going_on * next_value - values[t]
+        advantage = delta + gamma * lam * going_on * advantage
+        advantages[t] = advantage
+        next_value = values[t]
+    return advantages
+
+
+def n_step_returns(rewards: Tensor, dones: Tensor, bootstrap: Tensor, gamma: float) -> Tensor:
+    """R of Algorithm S3 (Mnih et al., 2016): R <- r + gamma R, backwards from the bootstrap.
+
+    Shapes as for `gae`; returns [T, N].
+    """
+    return gae(rewards, torch.zeros_like(rewards), dones, bootstrap, gamma, lam=1.0)
+
+
+class Losses(NamedTuple):
+    """Scalars; `total` is what is minimised."""
+
+    total: Tensor
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+
+
+def actor_critic_loss(
+    log_probs: Tensor,
+    entropies: Tensor,
+    values: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    ent_coef: float,
+    vf_coef: float,
+    reduction: str = "mean",
+) -> Losses:
+    """Advantage actor-critic with entropy bonus (Mnih et al., 2016, section 4 and Algorithm S3).
+
+    All inputs [T, N] float32. log_probs, entropies and values carry the graph; advantages and
+    returns are constants: the actor's gradient does not flow into the critic through them.
+    The value's error is (R - V)^2, without a half. Entropy is reported as a mean in any case.
+    """
+    reduce = torch.sum if reduction == "sum" else torch.mean
+    policy = -reduce(log_probs * advantages.detach())
+    value = reduce((returns.detach() - values).square())
+    total = policy + vf_coef * value - ent_coef * reduce(entropies)
+    return Losses(total, policy.detach(), value.detach(), entropies.detach().mean())

@@ -1,0 +1,218 @@
+"""What is measured while a run goes on: returns, rates, losses, policy lag, where the time goes.
+
+Threads add to Metrics; the main thread drains it into records. A record is one line of
+metrics.jsonl and one point of each TensorBoard curve. metrics.jsonl is the truth: when a run is
+resumed, its lines after the checkpoint are dropped and the TensorBoard files are made anew from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from a3c.loss import Losses
+    from a3c.rollout import Game
+    from a3c.shared import Applied
+
+RECENT_GAMES = 100
+STAGES = ("environment", "forward", "backward", "apply", "waiting")
+
+
+class Stopwatch:
+    """Seconds by stage. On CUDA kernels run on after their launch: read these as host time."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] += time.perf_counter() - start
+
+
+class Metrics:
+    """Sums since the last record, and the recent games. Safe to use from several threads."""
+
+    def __init__(self, emulator_frames_per_step: int, seconds_before: float = 0.0):
+        self.frames_per_step = emulator_frames_per_step
+        self.seconds_before = seconds_before  # of the parts of this run that were interrupted
+        self.start = time.monotonic()
+        self.lock = threading.Lock()
+        self.episodes = 0
+        self.recent: deque[float] = deque(maxlen=RECENT_GAMES)
+        self._clear()
+        self._last = (self.seconds(), 0)
+
+    def begin(self) -> None:
+        """The clock starts when the first agent acts, not while games are loaded."""
+        self.start = time.monotonic()
+        self._last = (self.seconds(), self._last[1])
+
+    def _clear(self) -> None:
+        self._updates = 0
+        self._sums: dict[str, float] = {}
+        self._games: list[Game] = []
+
+    def seconds(self) -> float:
+        """Wall-clock time of this run, without the time between its parts."""
+        return self.seconds_before + time.monotonic() - self.start
+
+    def add(
+        self, games: list[Game], losses: Losses, applied: Applied, stopwatch: Stopwatch
+    ) -> None:
+        """One update of one thread."""
+        stages = stopwatch.seconds
+        stages["apply"] -= applied.waiting_seconds
+        stages["waiting"] += applied.waiting_seconds
+        values = {
+            "policy_loss": float(losses.policy),
+            "value_loss": float(losses.value),
+            "entropy": float(losses.entropy),
+            "gradient_norm": applied.gradient_norm,
+            "policy_lag": float(applied.policy_lag),
+            "lr": applied.lr,
+            **{f"seconds_{stage}": seconds for stage, seconds in stages.items()},
+        }
+        with self.lock:
+            self._updates += 1
+            for name, value in values.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
+            self._games += games
+            self.episodes += len(games)
+            self.recent.extend(game.episodic_return for game in games)
+
+    def status(self) -> dict[str, float | None]:
+        """Recent games, for the live display and the checkpoints."""
+        with self.lock:
+            recent = list(self.recent)
+        mean = sum(recent) / len(recent) if recent else None
+        best = max(recent) if recent else None
+        return {"mean_return_100": mean, "best_return_100": best}
+
+    def drain(self, agent_steps: int, updates: int) -> dict[str, Any]:
+        """The record of the time since the last one.
+
+        seconds_*: thread-seconds by stage since the last record; losses, entropy, gradient_norm,
+        policy_lag and lr: means over its updates; returns and lengths: of its games.
+        """
+        with self.lock:
+            sums, games, count = self._sums, self._games, self._updates
+            self._clear()
+        now = self.seconds()
+        elapsed, steps = max(now - self._last[0], 1e-9), agent_steps - self._last[1]
+        self._last = (now, agent_steps)
+        record: dict[str, Any] = {
+            "agent_steps": agent_steps,
+            "emulator_frames": agent_steps * self.frames_per_step,
+            "updates": updates,
+            "episodes": self.episodes,
+            "seconds": round(now, 3),
+            "agent_steps_per_second": round(steps / elapsed, 1),
+            **self.status(),
+        }
+        for name, value in sums.items():
+            record[name] = significant(value if name.startswith("seconds_") else value / count)
+        record["returns"] = [game.episodic_return for game in games]
+        record["lengths"] = [game.length for game in games]
+        return record
+
+    def save(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on with the same curves."""
+        with self.lock:
+            return {
+                "episodes": self.episodes,
+                "recent_returns": list(self.recent),
+                "seconds": self.seconds(),
+            }
+
+    def load(self, saved: dict[str, Any], agent_steps: int) -> None:
+        """Go on from what `save` returned."""
+        self.episodes = saved["episodes"]
+        self.recent.extend(saved["recent_returns"])
+        self.seconds_before = saved["seconds"]
+        self._last = (self.seconds(), agent_steps)
+
+
+def significant(value: float) -> float:
+    """Five significant digits: enough for a curve, half the size of the file."""
+    return float(f"{value:.5g}")
+
+
+class Log:
+    """metrics.jsonl and TensorBoard's event files of one run folder."""
+
+    def __init__(self, folder: Path, agent_steps: int):
+        """Open the log; of an earlier part of the run keep what lies before `agent_steps`."""
+        self.path = folder / "metrics.jsonl"
+        records = [record for record in read(self.path) if record["agent_steps"] <= agent_steps]
+        temporary = self.path.with_suffix(".writing")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
+        os.replace(temporary, self.path)
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        from torch.utils.tensorboard import SummaryWriter  # a second to import, so not at the top
+
+        self.tensorboard = SummaryWriter(str(folder / "tensorboard"))
+        for record in records:
+            self._curves(record)
+        self.file = self.path.open("a")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record to both; raises OSError if the disk is full."""
+        self.file.write(json.dumps(record) + "\n")
+        self.file.flush()
+        self._curves(record)
+        self.tensorboard.flush()
+
+    def close(self) -> None:
+        """Flush and close both."""
+        self.file.close()
+        self.tensorboard.close()
+
+    def _curves(self, record: dict[str, Any]) -> None:
+        """Names as CleanRL has them where it has them; the three curves of the return."""
+        steps = record["agent_steps"]
+        if record["mean_return_100"] is not None:
+            mean = record["mean_return_100"]
+            self.tensorboard.add_scalar("charts/episodic_return", mean, steps)
+            self.tensorboard.add_scalar("return/by_agent_steps", mean, steps)
+            self.tensorboard.add_scalar("return/by_episodes", mean, record["episodes"])
+            self.tensorboard.add_scalar("return/by_seconds", mean, int(record["seconds"]))
+        for name, tag in TAGS.items():
+            if name in record:
+                self.tensorboard.add_scalar(tag, record[name], steps)
+        total = sum(record.get(f"seconds_{stage}", 0.0) for stage in STAGES)
+        for stage in STAGES if total else ():
+            share = record[f"seconds_{stage}"] / total
+            self.tensorboard.add_scalar(f"time/{stage}", share, steps)
+
+
+TAGS = {
+    "agent_steps_per_second": "charts/SPS",
+    "lr": "charts/learning_rate",
+    "policy_lag": "charts/policy_lag",
+    "policy_loss": "losses/policy_loss",
+    "value_loss": "losses/value_loss",
+    "entropy": "losses/entropy",
+    "gradient_norm": "losses/gradient_norm",
+}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line cut short by a crash is left out."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

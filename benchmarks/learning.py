@@ -1,0 +1,89 @@
+"""Learning runs that are too long for the test suite: does each reach its goal?
+
+    python benchmarks/learning.py [NAME ...]
+
+Runs `a3c train` with the defaults for each task, one after another, and writes
+benchmarks/results/learning.md: the best mean return of 100 games, the goal, when it was passed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from a3c import metrics
+
+ROOT = Path(__file__).parent.parent
+OUT = ROOT / "benchmarks" / "results" / "learning.md"
+
+
+class Task(NamedTuple):
+    """A command and the mean return of 100 games that it is to reach."""
+
+    command: str
+    goal: float
+
+
+TASKS = {
+    "cartpole": Task("a3c train CartPole-v1", 475),
+    "pendulum": Task("a3c train InvertedPendulum-v5", 900),
+    "memory": Task(
+        "a3c train tests.environments:CartPoleHiddenVelocities-v1 --recurrent"
+        " --rollout-length 16 --total-agent-steps 1000000",
+        400,
+    ),
+}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(TASKS)
+    lines = [
+        "# Learning runs",
+        "",
+        f"`python benchmarks/learning.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
+        f"on {date.today()}, {os.cpu_count()} cores, {processor()}, Python "
+        f"{platform.python_version()}. Mean return of the last 100 games.",
+        "",
+        "| command | goal | passed at agent step | after seconds | best | at the end |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *(row(TASKS[name]) for name in names),
+    ]
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text("\n".join(lines) + "\n")
+    print(OUT.read_text())
+
+
+def row(task: Task) -> str:
+    """Run one task; its line of the table."""
+    records = run(task)
+    passed = [r for r in records if r["mean_return_100"] >= task.goal]
+    when = f"{passed[0]['agent_steps']:,} | {passed[0]['seconds']:.0f}" if passed else "never | -"
+    best = max(r["mean_return_100"] for r in records)
+    last = records[-1]["mean_return_100"]
+    return f"| `{task.command}` | {task.goal:g} | {when} | {best:.1f} | {last:.1f} |"
+
+
+def run(task: Task) -> list[dict[str, Any]]:
+    """The records of one run from the hundredth game on."""
+    with tempfile.TemporaryDirectory() as runs:
+        words = [*task.command.split()[1:], "--runs-dir", runs, "--log-every-seconds", "1"]
+        subprocess.run([sys.executable, "-m", "a3c.cli", *words], check=True, cwd=ROOT)
+        records = metrics.read(Path(runs) / "latest" / "metrics.jsonl")
+    return [record for record in records if record["episodes"] >= metrics.RECENT_GAMES]
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(": ")[1] for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()

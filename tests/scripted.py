@@ -1,0 +1,53 @@
+"""Environments whose every step is written down in advance."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from a3c.envs import Array, Spec, Step
+
+VECTOR = Spec((2,), pixels=False, stacked=False, discrete=True, num_actions=3)
+
+
+def step(
+    rewards: Iterable[float],
+    terminated: Iterable[bool] | None = None,
+    truncated: Iterable[bool] | None = None,
+    life_lost: Iterable[bool] | None = None,
+    observations: Array | None = None,
+    final: Array | None = None,
+) -> Step:
+    """A Step of N agents with nothing but what is said."""
+    reward = np.array(list(rewards), np.float32)
+    nothing = np.zeros(len(reward), bool)
+
+    def flags(given: Iterable[bool] | None) -> Array:
+        return nothing.copy() if given is None else np.array(list(given))
+
+    seen = np.zeros((len(reward), 2), np.float32) if observations is None else observations
+    return Step(seen, reward, flags(terminated), flags(truncated), flags(life_lost), final)
+
+
+class Scripted:
+    """Plays the given steps, whatever the actions; remembers them."""
+
+    def __init__(self, steps: list[Step], spec: Spec = VECTOR):
+        self.spec, self.steps = spec, steps
+        self.num_envs = len(steps[0].rewards)
+        self.actions: list[Array] = []
+
+    def reset(self, seed: int) -> Array:
+        return np.zeros_like(self.steps[0].observations)
+
+    def step(self, actions: Array) -> Step:
+        self.actions.append(actions)
+        return self.steps[len(self.actions) - 1]
+
+    def save_state(self) -> None:
+        return None
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass

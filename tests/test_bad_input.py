@@ -1,0 +1,192 @@
+"""Bad input: one clear line, exit code 2, no traceback, nothing created."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from torch import zeros
+
+from a3c import checkpoint, cli
+from a3c.config import preset
+from a3c.train import train
+
+TRAIN = [
+    ("train brekout", "no game 'brekout'; did you mean 'breakout'?"),
+    ("train ALE/Brekout-v5", "did you mean 'breakout'?"),
+    ("train CartPole-v7", "did you mean 'CartPole-v1'?"),
+    ("train no_such_module:X-v0", "no module 'no_such_module'"),
+    ("train breakout --lerning-rate 1", "unknown option '--lerning-rate'"),
+    ("train breakout --num-env 3", "unknown option '--num-env'; did you mean '--num-envs'?"),
+    ("train breakout pong", "pong"),
+    ("train breakout --gamma 1.5", "--gamma is 1.5; expected a number at least 0 and at most 1"),
+    ("train breakout --num-envs 0", "--num-envs is 0; expected a whole number at least 1"),
+    ("train breakout --lr abc", "--lr"),
+    ("train breakout --seed", "--seed"),
+    ("train breakout --mode asinc", "asinc"),
+    ("train breakout --preset fst", "--preset is 'fst'; expected fast, paper, seed, control"),
+    ("train breakout --preset", "--preset needs a value"),
+    ("train breakout --device tpu", "--device is 'tpu'"),
+    ("train breakout --network mlp --num-envs 1", "mlp reads vectors"),
+    ("train CartPole-v1 --network paper", "reads images"),
+    ("train Blackjack-v1", "gives observations Tuple"),
+    ("train --resume nowhere", "no run folder 'nowhere'"),
+    ("trian", "no command 'trian'"),
+    ("play nowhere.safetensors", "no model file 'nowhere.safetensors'"),
+    ("play nowhere --episodes 0", "--episodes is 0"),
+    ("play nowhere --policy best", "best"),
+    ("play", "play"),
+    ("plot", "run folder"),
+    ("plot nowhere", "no finished games"),
+]
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, which must stay empty."""
+    folder = tmp_path / "nowhere-else"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def complaint(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says; it must be one line and end with exit code 2."""
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("a3c: ")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize(("words", "expected"), TRAIN, ids=[words for words, _ in TRAIN])
+def test_one_line_and_nothing_created(
+    words: str, expected: str, nowhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in complaint(words.split(), capsys)
+    assert not list(nowhere.iterdir())
+
+
+def test_cuda_asked_for_and_absent(
+    nowhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = complaint(["train", "breakout", "--device", "cuda:0"], capsys)
+    assert "--device is 'cuda:0', but torch finds no CUDA device" in said
+    assert not list(nowhere.iterdir())
+
+
+def test_a_missing_extra_names_the_pip_command(
+    nowhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "mujoco" else find(name)
+    )
+    said = complaint(["train", "InvertedPendulum-v5"], capsys)
+    assert "pip install 'a3c-gpu[mujoco]'" in said
+    assert not list(nowhere.iterdir())
+
+
+def test_a_runs_folder_that_cannot_be_written(
+    nowhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (nowhere / "file").write_text("in the way")
+    said = complaint(["train", "CartPole-v1", "--runs-dir", "file/runs"], capsys)
+    assert "cannot create the run folder file/runs/" in said
+    assert [path.name for path in nowhere.iterdir()] == ["file"]
+
+
+def test_play_into_a_folder_that_cannot_be_written(
+    nowhere: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (nowhere / "file").write_text("in the way")
+    said = complaint(["play", str(model), "--out", "file/out"], capsys)
+    assert "cannot create the folder file/out" in said
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    config = preset(
+        "control", env="CartPole-v1", total_agent_steps=200, num_threads=1, runs_dir=str(runs)
+    )
+    return train(config, quiet=True).folder
+
+
+@pytest.fixture
+def model(run_folder: Path, tmp_path: Path) -> Path:
+    """A model file to spoil."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(checkpoint.numbered(run_folder)[0].read_bytes())
+    return path
+
+
+def test_a_file_that_is_no_model(
+    nowhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("this is not a model")
+    assert "is not a model file" in complaint(["play", str(text)], capsys)
+    other = tmp_path / "other.safetensors"
+    save_file({"x": zeros(3)}, other)
+    assert "another safetensors file" in complaint(["play", str(other)], capsys)
+    assert not list(nowhere.iterdir())
+
+
+def test_a_damaged_model(nowhere: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(model.read_bytes())
+    data[-8] ^= 1
+    model.write_bytes(bytes(data))
+    assert "is damaged: its checksum" in complaint(["play", str(model)], capsys)
+    model.write_bytes(bytes(data[:-1000]))
+    assert "is damaged" in complaint(["play", str(model)], capsys)
+    assert not list(nowhere.iterdir())
+
+
+def test_a_model_of_another_version(
+    nowhere: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = checkpoint.load(model)
+    monkeypatch.setattr(checkpoint, "VERSION", 99)
+    checkpoint.save(model, saved)
+    monkeypatch.undo()
+    monkeypatch.chdir(nowhere)
+    assert "has format version 99; expected 1" in complaint(["play", str(model)], capsys)
+    assert not list(nowhere.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--lr 0.5", "--lr 0.5 contradicts the run to resume, which has 0.001"),
+        ("pong", "the environment pong contradicts the run to resume, which has CartPole-v1"),
+        ("--preset fast", "--preset contradicts --resume"),
+        ("--num-threads 9", "--num-threads 9 contradicts"),
+    ],
+)
+def test_resuming_with_a_contradicting_option(
+    words: str, expected: str, nowhere: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in run_folder.rglob("*"))
+    said = complaint(["train", "--resume", str(run_folder), *words.split()], capsys)
+    assert expected in said
+    assert sorted(path.stat().st_mtime_ns for path in run_folder.rglob("*")) == before
+
+
+def test_resuming_a_folder_without_a_checkpoint(
+    nowhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = complaint(["train", "--resume", str(tmp_path)], capsys)
+    assert "has no checkpoint that can be read" in said
+    assert not list(nowhere.iterdir())
+
+
+def test_observations_of_another_shape(run_folder: Path) -> None:
+    import a3c
+
+    policy = a3c.load(run_folder)
+    with pytest.raises(a3c.InputError, match=r"expected \[N, 4\]"):
+        policy.act(zeros(3, 5).numpy())

@@ -1,0 +1,96 @@
+"""Each preset's values; ranges and choices."""
+
+import dataclasses
+
+import pytest
+
+from a3c.config import PRESETS, Config, InputError, preset
+
+
+def values(config: Config, names: str) -> list[object]:
+    return [getattr(config, name) for name in names.split()]
+
+
+def test_fast_is_the_default() -> None:
+    assert preset("fast") == Config()
+    assert Config().mode == "async"
+    assert values(Config(), "num_threads num_envs rollout_length") == [2, 16, 5]
+    assert values(Config(), "lr lr_schedule rmsprop_eps loss_reduction") == [
+        7e-4,
+        "linear",
+        1e-10,
+        "mean",
+    ]
+
+
+def test_paper() -> None:
+    paper = preset("paper")
+    assert values(paper, "num_threads num_envs rollout_length gamma") == [16, 1, 5, 0.99]
+    assert values(paper, "lr lr_schedule lr_final_fraction") == [7e-4, "linear", 0.0]
+    assert values(paper, "rmsprop_decay rmsprop_eps rmsprop_initial") == [0.99, 0.1, 0.0]
+    assert values(paper, "ent_coef vf_coef max_grad_norm grad_clip") == [
+        0.01,
+        0.5,
+        40.0,
+        "global-norm",
+    ]
+    assert values(paper, "network life_loss_terminal loss_reduction gae_lambda") == [
+        "paper",
+        True,
+        "sum",
+        1.0,
+    ]
+
+
+def test_seed() -> None:
+    seed = preset("seed")
+    assert values(seed, "num_threads num_envs rollout_length") == [4, 64, 5]
+    assert values(seed, "lr lr_final_fraction lr_schedule_until") == [2.5e-4, 0.1, 0.5]
+    assert seed.total_agent_steps == 1_000_000 * 64 * 5
+    assert values(seed, "rmsprop_decay rmsprop_eps rmsprop_initial") == [0.99, 1e-10, 1.0]
+    assert values(seed, "grad_clip max_grad_norm") == ["average-norm", 0.1]
+    assert values(seed, "ent_coef vf_coef loss_reduction") == [0.01, 1.0, "mean"]
+    assert values(seed, "scale_pixels sticky_actions life_loss_terminal network") == [
+        False,
+        0.25,
+        False,
+        "seed",
+    ]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_can_be_changed(name: str) -> None:
+    assert preset(name, lr=0.5, env="pong").lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("gamma", 1.5, "at least 0 and at most 1"),
+        ("lr", 0.0, "above 0"),
+        ("lr", float("nan"), "a number"),
+        ("num_envs", 0, "at least 1"),
+        ("num_envs", 2.0, "whole number"),
+        ("num_threads", True, "whole number"),
+        ("sticky_actions", -0.1, "at least 0"),
+        ("mode", "asinc", "did you mean 'async'"),
+        ("recurrent", "yes", "True or False"),
+    ],
+)
+def test_values_out_of_range(field: str, value: object, expected: str) -> None:
+    with pytest.raises(InputError, match=expected) as caught:
+        Config(**{field: value})  # type: ignore[arg-type]  # wrong on purpose
+    assert field.replace("_", "-") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_number_has_a_range() -> None:
+    from a3c.config import RANGES
+
+    numbers = {
+        field.name
+        for field in dataclasses.fields(Config)
+        if isinstance(getattr(Config(), field.name), int | float)
+        and not isinstance(getattr(Config(), field.name), bool)
+    }
+    assert numbers == set(RANGES)

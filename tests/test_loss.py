@@ -1,0 +1,102 @@
+"""Returns, advantages and the loss against numbers worked by hand."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from a3c.loss import actor_critic_loss, gae, n_step_returns
+
+
+def column(*values: float) -> Tensor:
+    """[T, 1] of one agent."""
+    return torch.tensor(values, dtype=torch.float32).unsqueeze(-1)
+
+
+def test_n_step_returns_bootstrap_from_the_last_value() -> None:
+    # 3 + 0.5 * 8 = 7;  2 + 0.5 * 7 = 5.5;  1 + 0.5 * 5.5 = 3.75
+    returns = n_step_returns(column(1, 2, 3), column(0, 0, 0), torch.tensor([8.0]), gamma=0.5)
+    assert returns.flatten().tolist() == [3.75, 5.5, 7.0]
+
+
+def test_nothing_flows_back_across_an_end() -> None:
+    # the second step ends an episode: 2; the first sees 1 + 0.5 * 2; the third starts anew
+    returns = n_step_returns(column(1, 2, 3), column(0, 1, 0), torch.tensor([8.0]), gamma=0.5)
+    assert returns.flatten().tolist() == [2.0, 2.0, 7.0]
+
+
+def test_no_bootstrap_after_an_end_at_the_last_step() -> None:
+    returns = n_step_returns(column(1, 2), column(0, 1), torch.tensor([100.0]), gamma=0.5)
+    assert returns.flatten().tolist() == [2.0, 2.0]
+
+
+def test_agents_are_independent() -> None:
+    rewards = torch.tensor([[1.0, 10.0], [2.0, 20.0]])
+    dones = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    returns = n_step_returns(rewards, dones, torch.tensor([4.0, 40.0]), gamma=0.5)
+    assert returns.tolist() == [[3.0, 10.0], [4.0, 40.0]]
+
+
+def test_gae_by_hand() -> None:
+    # gamma 0.5, lambda 0.5; deltas: 1 + .5*4 - 2 = 1;  2 + .5*6 - 4 = 1;  3 + .5*8 - 6 = 1
+    # advantages: 1;  1 + .25*1 = 1.25;  1 + .25*1.25 = 1.3125
+    advantages = gae(
+        column(1, 2, 3), column(2, 4, 6), column(0, 0, 0), torch.tensor([8.0]), 0.5, 0.5
+    )
+    assert advantages.flatten().tolist() == [1.3125, 1.25, 1.0]
+
+
+def test_gae_stops_at_an_end() -> None:
+    # second delta: 2 - 4 = -2, nothing from the third;  first: 1 + .5*4 - 2 + .25 * -2 = 0.5
+    advantages = gae(
+        column(1, 2, 3), column(2, 4, 6), column(0, 1, 0), torch.tensor([8.0]), 0.5, 0.5
+    )
+    assert advantages.flatten().tolist() == [0.5, -2.0, 1.0]
+
+
+def test_lambda_1_gives_n_step_returns() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rewards, values = torch.randn(2, 7, 3, generator=generator)
+    dones = (torch.rand(7, 3, generator=generator) < 0.3).float()
+    bootstrap = torch.randn(3, generator=generator)
+    advantages = gae(rewards, values, dones, bootstrap, 0.9, 1.0)
+    expected = n_step_returns(rewards, dones, bootstrap, 0.9) - values
+    torch.testing.assert_close(advantages, expected)
+
+
+def leaves() -> tuple[Tensor, Tensor, Tensor]:
+    """log_probs, entropies and values [2, 1], as leaves of a graph."""
+    log_probs = column(-1.0, -2.0).requires_grad_()
+    entropies = column(0.5, 0.7).requires_grad_()
+    return log_probs, entropies, column(3.0, 5.0).requires_grad_()
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("mean", 2.0), ("sum", 1.0)])
+def test_loss_and_gradients_by_hand(reduction: str, divisor: float) -> None:
+    log_probs, entropies, values = leaves()
+    advantages, returns = column(2.0, -1.0), column(4.0, 3.0)
+    losses = actor_critic_loss(
+        log_probs, entropies, values, advantages, returns, 0.1, 0.5, reduction
+    )
+    # policy: -(-1*2 + -2*-1) = 0;  value: (4-3)^2 + (3-5)^2 = 5;  entropy: 1.2
+    assert losses.policy.item() == pytest.approx(0.0)
+    assert losses.value.item() == pytest.approx(5.0 / divisor)
+    assert losses.total.item() == pytest.approx((0.0 + 0.5 * 5.0 - 0.1 * 1.2) / divisor)
+    assert losses.entropy.item() == pytest.approx(0.6)
+    losses.total.backward()
+    assert log_probs.grad is not None
+    assert values.grad is not None
+    assert entropies.grad is not None
+    torch.testing.assert_close(log_probs.grad, column(-2.0, 1.0) / divisor)
+    torch.testing.assert_close(values.grad, 0.5 * 2 * column(-1.0, 2.0) / divisor)
+    torch.testing.assert_close(entropies.grad, column(-0.1, -0.1) / divisor)
+
+
+def test_the_actor_does_not_teach_the_critic() -> None:
+    log_probs, entropies, values = leaves()
+    returns = column(4.0, 3.0)
+    losses = actor_critic_loss(
+        log_probs, entropies, values, returns - values, returns, 0.0, 0.0, "sum"
+    )
+    losses.total.backward()
+    assert values.grad is not None
+    assert values.grad.abs().sum() == 0

@@ -1,0 +1,120 @@
+"""Shapes, precision, heads, and the flat vectors."""
+
+import numpy as np
+import pytest
+import torch
+from torch import distributions
+
+from a3c.config import preset
+from a3c.envs import Spec
+from a3c.network import ActorCritic, Categorical, Gaussian, flatten, sizes
+
+ATARI = Spec((84, 84, 4), pixels=True, stacked=True, discrete=True, num_actions=4)
+
+
+def frames(count: int = 3) -> torch.Tensor:
+    """[N, 84, 84, 4] uint8."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 84, 84, 4), np.uint8)
+    return torch.from_numpy(pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        # 8*8*4*16+16 + 4*4*16*32+32 + 9*9*32*256+256 + heads 256*(4+1)+5
+        ("paper", 4112 + 8224 + 663_808 + 1285),
+        # 8*8*4*32+32 + 4*4*32*64+64 + 10*10*64*256+256 + heads
+        ("seed", 8224 + 32_832 + 1_638_656 + 1285),
+        # 8*8*4*32+32 + 4*4*32*64+64 + 3*3*64*64+64 + 7*7*64*512+512 + heads 512*5+5
+        ("nature", 8224 + 32_832 + 36_928 + 1_606_144 + 2565),
+    ],
+)
+def test_the_torsos_have_their_published_sizes(name: str, parameters: int) -> None:
+    network = ActorCritic(preset("fast", network=name), ATARI)
+    assert sum(sizes(network)) == parameters
+    network.prepare()
+    logits, values, state = network(frames(), None)
+    assert (logits.shape, values.shape, state) == ((3, 4), (3,), None)
+
+
+def test_bfloat16_agrees_with_float32_and_keeps_heads_and_gradients_in_float32() -> None:
+    outputs = []
+    for dtype in (torch.float32, torch.bfloat16):
+        network = ActorCritic(preset("fast"), ATARI, dtype)
+        network.prepare()
+        logits, values, _ = network(frames(), None)
+        values.sum().backward()
+        gradient = network.torso.get_parameter("linear.weight").grad
+        assert gradient is not None
+        assert logits.dtype == values.dtype == gradient.dtype == torch.float32
+        outputs.append((logits, values, gradient))
+    for exact, rounded in zip(*outputs, strict=True):
+        # bfloat16 keeps 8 bits, and a unit near zero may switch off: 3 % was seen
+        assert (exact - rounded).norm() <= 0.05 * exact.norm()
+
+
+def test_pixels_are_scaled_in_the_first_layers_weights() -> None:
+    scaled = ActorCritic(preset("fast"), ATARI)
+    unscaled = ActorCritic(preset("fast", scale_pixels=False), ATARI)
+    bright = torch.full((1, 84, 84, 4), 255, dtype=torch.uint8)
+    one = torch.ones((1, 84, 84, 4), dtype=torch.uint8)
+    scaled.prepare()
+    unscaled.prepare()
+    torch.testing.assert_close(scaled(bright, None)[1], unscaled(one, None)[1])
+
+
+def test_the_seed_alone_decides_the_initial_values() -> None:
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    first = flatten(ActorCritic(preset("fast", seed=5), ATARI))[0]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    assert torch.equal(first, flatten(ActorCritic(preset("fast", seed=5), ATARI))[0])
+    assert not torch.equal(first, flatten(ActorCritic(preset("fast", seed=6), ATARI))[0])
+
+
+def test_flat_vectors_are_what_the_network_computes_with() -> None:
+    network = ActorCritic(preset("fast"), ATARI)
+    parameters, gradients = flatten(network)
+    network.prepare()
+    network(frames(), None)[1].sum().backward()
+    assert gradients.count_nonzero() > 0
+    bias = network.value.bias
+    assert bias.grad is not None
+    assert bias.grad.item() == 3.0  # three observations, d value / d bias = 1 each
+    parameters.zero_()
+    network.prepare()
+    assert network(frames(), None)[1].abs().sum() == 0
+
+
+def test_categorical_head() -> None:
+    head = Categorical(8, 5)
+    logits = torch.randn(7, 3, 5)
+    actions = torch.randint(5, (7, 3))
+    oracle = distributions.Categorical(logits=logits)
+    torch.testing.assert_close(head.log_prob(logits, actions), oracle.log_prob(actions))
+    torch.testing.assert_close(head.entropy(logits), oracle.entropy())
+
+
+def test_categorical_samples_follow_the_policy() -> None:
+    logits = torch.tensor([0.1, 0.2, 0.7]).log().expand(20_000, 3)
+    generator = torch.Generator().manual_seed(0)
+    drawn = Categorical(8, 3).sample(logits, generator).bincount(minlength=3) / 20_000
+    # three standard deviations of a frequency are at most 0.011
+    torch.testing.assert_close(drawn, torch.tensor([0.1, 0.2, 0.7]), atol=0.011, rtol=0)
+
+
+@pytest.mark.parametrize("state_dependent", [True, False])
+def test_gaussian_head(state_dependent: bool) -> None:
+    head = Gaussian(8, 2, state_dependent)
+    parameters = head(torch.randn(6, 8))
+    mean, log_std = parameters.chunk(2, -1)
+    oracle = distributions.Normal(mean, log_std.exp())
+    actions = head.sample(parameters, torch.Generator())
+    torch.testing.assert_close(head.log_prob(parameters, actions), oracle.log_prob(actions).sum(-1))
+    torch.testing.assert_close(head.entropy(parameters), oracle.entropy().sum(-1))
+    parameters.sum().backward()
+    name = "log_std.weight" if state_dependent else "log_std_bias"
+    gradient = head.get_parameter(name).grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0

@@ -1,0 +1,332 @@
+"""The run: reproducible, resumable, and it ends with its cause when something goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from a3c import checkpoint, metrics
+from a3c.actor_learner import ActorLearner
+from a3c.config import Config, InputError, preset
+from a3c.network import ActorCritic
+from a3c.train import Run, RunFailed, train
+
+A3C = [sys.executable, "-m", "a3c.cli"]
+
+
+def small(tmp_path: Path, **changes: object) -> Config:
+    """A run of a second."""
+    values: dict[str, object] = {
+        "env": "CartPole-v1",
+        "total_agent_steps": 4000,
+        "num_threads": 1,
+        "num_envs": 4,
+        "runs_dir": str(tmp_path),
+        "log_every_seconds": 0.2,
+        "checkpoint_every_seconds": 1000.0,
+    }
+    return preset("control", **{**values, **changes})
+
+
+def final(run: Run) -> dict[str, torch.Tensor]:
+    return checkpoint.newest(run.folder).checkpoint.tensors
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """All of parameters, statistics, random states, agents and environments, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_one_thread_is_reproducible_bit_for_bit(tmp_path: Path, mode: str, recurrent: bool) -> None:
+    config = small(tmp_path, mode=mode, recurrent=recurrent, total_agent_steps=1500)
+    first, second = (final(train(config, quiet=True)) for _ in range(2))
+    assert equal(first, second)
+    other = final(train(replace(config, seed=2), quiet=True))
+    assert not torch.equal(first["parameters"], other["parameters"])
+
+
+def test_one_thread_on_atari_is_reproducible_bit_for_bit(tmp_path: Path) -> None:
+    config = preset(
+        "fast", num_threads=1, num_envs=4, total_agent_steps=600, runs_dir=str(tmp_path)
+    )
+    first, second = (final(train(config, quiet=True)) for _ in range(2))
+    assert equal(first, second)
+
+
+def test_sync_with_two_threads_is_reproducible(tmp_path: Path) -> None:
+    config = small(tmp_path, mode="sync", num_threads=2)
+    assert equal(*(final(train(config, quiet=True)) for _ in range(2)))
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_resumed_run_equals_the_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, recurrent: bool
+) -> None:
+    config = small(tmp_path, mode=mode, recurrent=recurrent)
+    whole = train(config, quiet=True)
+    with monkeypatch.context() as patch:
+        stop_after(patch, updates=37)
+        part = train(config, quiet=True)
+    assert not part.finished
+    assert part.agent_steps == 37 * 4 * config.rollout_length
+    resumed = train(config, resume=part.folder, quiet=True)
+    assert resumed.finished
+    assert resumed.folder == part.folder.resolve()
+    assert equal(final(whole), final(resumed))
+    assert games(whole.folder) == games(resumed.folder)
+
+
+def stop_after(patch: pytest.MonkeyPatch, updates: int) -> None:
+    """As if Ctrl-C came during that update."""
+    original = ActorLearner.update
+
+    def update(self: ActorLearner) -> None:
+        if self.shared.updates == updates - 1:
+            self.shared.stop()
+        original(self)
+
+    patch.setattr(ActorLearner, "update", update)
+
+
+def games(folder: Path) -> list[float]:
+    """The returns of all games of a run, in order."""
+    records = metrics.read(folder / "metrics.jsonl")
+    return [value for record in records for value in record["returns"]]
+
+
+def test_the_run_folder(tmp_path: Path) -> None:
+    config = small(tmp_path, checkpoint_every_seconds=0.1)
+    run = train(config, quiet=True)
+    assert (tmp_path / "latest").resolve() == run.folder.resolve()
+    assert Config(**json.loads((run.folder / "config.json").read_text())) == config
+    assert len(checkpoint.numbered(run.folder)) <= checkpoint.KEPT
+    assert (checkpoint.folder(run.folder) / "best.safetensors").exists() == (run.episodes >= 100)
+    assert list((run.folder / "tensorboard").glob("events.out.tfevents.*"))
+    assert not list(run.folder.rglob("*.writing"))
+    assert not list(run.folder.rglob("*.pt")) + list(run.folder.rglob("*.pkl"))
+    records = metrics.read(run.folder / "metrics.jsonl")
+    assert len(games(run.folder)) == run.episodes == records[-1]["episodes"]
+    assert records[-1]["agent_steps"] == run.agent_steps >= config.total_agent_steps
+    for name in ("entropy", "policy_lag", "lr", "gradient_norm", "seconds_environment"):
+        assert name in next(record for record in records if record["updates"] > 0)
+
+
+def test_tensorboard_has_the_three_curves(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(small(tmp_path), quiet=True)
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    tags = set(events.Tags()["scalars"])
+    curves = {"return/by_agent_steps", "return/by_episodes", "return/by_seconds"}
+    assert curves | {"charts/episodic_return", "losses/entropy", "time/environment"} <= tags
+    last = metrics.read(run.folder / "metrics.jsonl")[-1]
+    assert events.Scalars("return/by_agent_steps")[-1].step == last["agent_steps"]
+    assert events.Scalars("return/by_episodes")[-1].step == last["episodes"]
+
+
+def newest_but_damaged(folder: Path, damage: Callable[[bytes], bytes]) -> Path:
+    path = checkpoint.numbered(folder)[0]
+    path.write_bytes(damage(path.read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-100] + bytes([data[-100] ^ 1]) + data[-99:],
+        lambda data: data.replace(b'\\"gamma\\": 0.99', b'\\"gamma\\": 0.98'),
+        lambda data: b"",
+    ],
+    ids=["cut", "bit", "header", "empty"],
+)
+def test_a_damaged_newest_checkpoint_is_named_and_the_previous_one_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
+) -> None:
+    config = small(tmp_path, checkpoint_every_seconds=0.15, total_agent_steps=12_000)
+    run = train(config, quiet=True)
+    assert len(checkpoint.numbered(run.folder)) >= 2
+    damaged = newest_but_damaged(run.folder, damage)
+    previous = checkpoint.numbered(run.folder)[1]
+    assert checkpoint.newest(run.folder).path == previous
+    resumed = train(config, resume=run.folder)
+    said = capsys.readouterr().out
+    assert damaged.name in said
+    assert f"resuming from {previous}" in said
+    assert resumed.agent_steps >= config.total_agent_steps
+    assert damaged.with_suffix(".damaged").exists()
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    config = small(tmp_path, total_agent_steps=500)
+    run = train(config, quiet=True)
+    before = final(run)
+    again = train(config, resume=run.folder, quiet=True)
+    assert again.agent_steps == run.agent_steps
+    assert equal(before, final(again))
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_a_dead_thread_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    original = ActorLearner.update
+
+    def update(self: ActorLearner) -> None:
+        if self.index == 1 and self.shared.updates > 5:
+            raise ZeroDivisionError("as if by accident")
+        original(self)
+
+    monkeypatch.setattr(ActorLearner, "update", update)
+    config = small(tmp_path, mode=mode, num_threads=3, total_agent_steps=10**9)
+    with pytest.raises(RunFailed, match="as if by accident") as caught:
+        train(config, quiet=True)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    saved = checkpoint.newest(tmp_path / "latest").checkpoint
+    assert saved.progress["updates"] > 5
+    assert threading.active_count() < 10
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    config = small(tmp_path, env="tests.environments:NaN-v0", total_agent_steps=10**9)
+    with pytest.raises(RunFailed, match="gradient is not finite"):
+        train(config, quiet=True)
+    saved = checkpoint.newest(tmp_path / "latest").checkpoint
+    assert saved.tensors["parameters"].isfinite().all()
+    assert saved.progress["updates"] == 100 // config.rollout_length
+
+
+def test_ruined_parameters_never_replace_a_good_checkpoint(tmp_path: Path) -> None:
+    config = small(tmp_path, total_agent_steps=1000)
+    run = train(config, quiet=True)
+    good = checkpoint.numbered(run.folder)
+    saved = checkpoint.newest(run.folder).checkpoint
+    saved.tensors["parameters"][0] = float("inf")
+    saved.progress["agent_steps"] = 10
+    assert good
+    for path in good:
+        path.unlink()
+    checkpoint.save_into(run.folder, saved)
+    before = [path.read_bytes() for path in checkpoint.numbered(run.folder)]
+    with pytest.raises(RunFailed, match="not finite"):
+        train(config, resume=run.folder, quiet=True)
+    assert [path.read_bytes() for path in checkpoint.numbered(run.folder)] == before
+
+
+def start_process(*words: str, **keywords: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(  # type: ignore[call-overload]  # keywords pass through
+        [*A3C, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
+    )
+
+
+def wait_for_checkpoint(runs: Path, process: "subprocess.Popen[str]") -> Path:
+    """The folder of a run that has written a checkpoint."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if checkpoint.numbered(runs / "latest"):
+            return (runs / "latest").resolve()
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_saves_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
+    process = start_process(
+        *("train", "CartPole-v1", "--runs-dir", str(tmp_path)),
+        *("--checkpoint-every-seconds", "0.5", "--log-every-seconds", "0.2"),
+    )
+    folder = wait_for_checkpoint(tmp_path, process)
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert out.splitlines()[-1].startswith("go on: a3c train --resume ")
+    last = metrics.read(folder / "metrics.jsonl")[-1]
+    saved = checkpoint.newest(folder).checkpoint.progress
+    assert saved["agent_steps"] == last["agent_steps"]
+
+
+def test_a_crash_ends_with_its_traceback_and_exit_code_1(tmp_path: Path) -> None:
+    process = start_process(
+        *("train", "tests.environments:Crashing-v0", "--runs-dir", str(tmp_path))
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "in step" in errors
+    assert "RuntimeError: the environment fell over" in errors
+    assert errors.splitlines()[-1].startswith("a3c: the run stopped: RuntimeError")
+
+
+def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stands(tmp_path: Path) -> None:
+    import resource
+
+    process = start_process(
+        *("train", "CartPole-v1", "--runs-dir", str(tmp_path)),
+        *("--checkpoint-every-seconds", "0.5", "--total-agent-steps", "100000000"),
+    )
+    folder = wait_for_checkpoint(tmp_path, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    before = checkpoint.newest(folder).path
+    size = before.stat().st_size
+
+    def no_room() -> None:  # no file may grow beyond half a checkpoint: the same OSError
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    process = start_process(
+        *("train", "--resume", str(folder), "--checkpoint-every-seconds", "0.5"),
+        preexec_fn=no_room,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    assert "File too large" in errors.splitlines()[-1]
+    assert checkpoint.newest(folder).path == before
+    assert not list(folder.rglob("*.writing"))
+
+
+def test_the_paper_preset_sums_over_the_rollout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The paper's gradient is the sum over a rollout: T N times the mean's."""
+    norms = {}
+    for reduction in ("sum", "mean"):
+        config = replace(
+            preset("paper", num_threads=1, total_agent_steps=5, runs_dir=str(tmp_path)),
+            loss_reduction=reduction,
+        )
+        folder = train(config, quiet=True).folder
+        norms[reduction] = metrics.read(folder / "metrics.jsonl")[-1]["gradient_norm"]
+    assert preset("paper").loss_reduction == "sum"
+    assert norms["sum"] == pytest.approx(5 * norms["mean"], rel=1e-3)
+
+
+def test_a_network_for_other_observations_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="mlp reads vectors"):
+        train(preset("fast", network="mlp", runs_dir=str(tmp_path / "runs"), num_envs=1))
+    with pytest.raises(InputError, match="reads images"):
+        train(small(tmp_path / "runs", network="nature"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_async_threads_share_one_network(tmp_path: Path) -> None:
+    run = train(small(tmp_path, num_threads=4, total_agent_steps=8000), quiet=True)
+    saved = checkpoint.newest(run.folder).checkpoint
+    records = metrics.read(run.folder / "metrics.jsonl")
+    updates = saved.progress["updates"]
+    assert updates * 4 * saved.config.rollout_length == run.agent_steps
+    assert max(record.get("policy_lag", 0) for record in records) > 0
+    start = ActorCritic(saved.config, saved.spec)
+    assert sum(p.numel() for p in start.parameters()) == saved.tensors["parameters"].numel()
