@@ -106,7 +106,6 @@ def system_reset(machines, i, timer):  # type: ignore[no-untyped-def]
     riot.start_timer(registers, i, timer, 6, 0)
     cartridge.power_on(constants, registers, i, constants[START_BANK])
     registers[i, SP] = 0xFF
-    registers[i, FLAG_N + 4] = 0
     arguments = constants, machines.image, machines.graphics, registers, machines.ram
     low = cartridge.access(*arguments, i, 0x1FFC, -1)
     registers[i, PC] = low | cartridge.access(*arguments, i, 0x1FFD, -1) << 8
@@ -120,8 +119,7 @@ def start_frame(constants, registers, i):  # type: ignore[no-untyped-def]
     registers[i, TIMER_SET] -= cycles
     registers[i, TIMER_EXPIRED_AT] -= cycles
     registers[i, DUMP_AT] -= cycles
-    if registers[i, VSYNC_DEADLINE] != FOREVER:
-        registers[i, VSYNC_DEADLINE] -= 3 * cycles
+    registers[i, VSYNC_DEADLINE] -= 3 * cycles
     registers[i, LAST_HMOVE] -= 3 * cycles
     registers[i, CYCLES] = registers[i, TOUCHED] = 0
     registers[i, FRAME_START] = -passed

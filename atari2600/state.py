@@ -80,8 +80,14 @@ EPISODE_FRAMES = DPC_END + 3
 OVER = DPC_END + 4  # the rules say so, not a limit
 LIVES = DPC_END + 5
 REWARD = DPC_END + 6  # of the last frame
-VARIABLES = DPC_END + 7  # of the game's rules
-MAX_VARIABLES = 16
+FRAMES = DPC_END + 7  # since the ROM was loaded
+ELAPSED = DPC_END + 8  # frames of the agent's own steps in this episode
+LIVES_BEFORE = DPC_END + 9  # the last agent step
+ENDED = DPC_END + 10  # the episode is over: the next agent step starts another
+STARTED = DPC_END + 11  # `reset` has been called at least once
+CONDITION = DPC_END + 12  # what a rule that is a question answered
+VARIABLES = DPC_END + 13  # of the game's rules
+MAX_VARIABLES = 24
 REGISTERS = VARIABLES + MAX_VARIABLES
 
 FOREVER = 2**31 - 1  # VSYNC_DEADLINE when none is armed
