@@ -80,8 +80,6 @@ def set_inputs(registers, options, i, action, delta):  # type: ignore[no-untyped
     if action == RESET_SWITCH:
         registers[i, SWCHB] ^= RESET_BIT
         action = NOOP
-    if (options[LEGAL] >> action) & 1 == 0:
-        action = NOOP
     lines = DIRECTIONS[action]
     fire = action == FIRE or action >= UPFIRE
     registers[i, FIRE0] = registers[i, FIRE1] = RELEASED
@@ -158,10 +156,18 @@ def is_over(registers, options, i):  # type: ignore[no-untyped-def]
 def act(machines, layer, generators, scratch, i, action, delta, drawing):  # type: ignore[no-untyped-def]
     """ALE's act: one frame; returns its reward. When the game is over it only draws."""
     registers = machines.registers
-    held = choose(registers, generators, layer.options, i, action)
-    registers[i, HELD_ACTION] = held
+    registers[i, HELD_ACTION] = choose(registers, generators, layer.options, i, action)
     if is_over(registers, layer.options, i):
         return np.int64(0)
+    return advance(machines, layer, scratch, i, registers[i, HELD_ACTION], delta, drawing)
+
+
+@numba.njit(_nrt=False)
+def advance(machines, layer, scratch, i, held, delta, drawing):  # type: ignore[no-untyped-def]
+    """One frame of a game that is not over; returns its reward."""
+    registers = machines.registers
+    if (layer.options[LEGAL] >> held) & 1 == 0:
+        held = NOOP
     emulate(machines, layer, scratch, i, held, delta, drawing)
     count_frame(registers, i)
     return np.int64(registers[i, REWARD])

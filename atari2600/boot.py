@@ -237,10 +237,7 @@ def load(machines, layer, generators, scratch, i, seed):  # type: ignore[no-unty
 def detect(machines, layer, generators, scratch, i):  # type: ignore[no-untyped-def]
     """The frames that ALE runs to tell NTSC from PAL: as NTSC, with nobody at the controllers."""
     registers, options = machines.registers, layer.options
-    ntsc = Machines(
-        layer.detection, machines.image, machines.graphics, registers, machines.ram,
-        machines.screens, machines.words,
-    )  # fmt: skip
+    ntsc = Machines(layer.detection, *machines[1:])
     system_reset(ntsc, generators, i)
     set_inputs(registers, options, i, NOOP, 0)
     registers[i, SWCHB] = SWITCHES | options[POWER_ON_DIFFICULTY] << 6

@@ -82,7 +82,9 @@ def constants_of(scheme: str, pal: bool, y_start: int, height: int, hmove_blanks
 
 def scratch() -> Array:
     """Working memory for one worker; nothing in it outlives a frame."""
-    return np.zeros(tia.SCRATCH, np.uint64)
+    memory = np.zeros(tia.SCRATCH, np.uint64)
+    memory[tia.OWN_ADDRESS] = memory.ctypes.data
+    return memory
 
 
 @numba.njit(_nrt=False)
@@ -138,10 +140,7 @@ def frame(machines, i, scratch, drawing):  # type: ignore[no-untyped-def]
     constants, registers, words = machines.constants, machines.registers, machines.words
     if registers[i, UNFINISHED] == 0:
         start_frame(constants, registers, i)
-    ended = cpu.execute(
-        constants, machines.image, machines.graphics, registers, machines.ram, words, scratch, i,
-        drawing,
-    )  # fmt: skip
+    ended = cpu.execute(machines, scratch, i, drawing)
     logged, until = np.int64(registers[i, LOGGED]), 3 * np.int64(registers[i, TOUCHED])
     tia.play(constants, registers, words, scratch, i, logged, until, drawing)
     registers[i, LOGGED] = 0

@@ -12,6 +12,7 @@ import numpy as np
 from atari2600 import cartridge, riot, tia
 from atari2600.opcodes import *  # noqa: F403  (the operations' numbers)
 from atari2600.state import *  # noqa: F403  (the fields' numbers)
+from atari2600.translate import TRANSLATED, run_translated
 
 MAX_INSTRUCTIONS = 25_000  # of a call; a frame that takes more is continued by the next call
 WSYNC, VSYNC = 0x02, 0x00
@@ -110,8 +111,11 @@ def logs(register):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False)
-def execute(constants, image, graphics, registers, ram, words, scratch, i, drawing):  # type: ignore[no-untyped-def]  # noqa: C901
+def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # noqa: C901
     """Run machine i to the end of the frame, or for MAX_INSTRUCTIONS; returns whether it ended."""
+    constants, image, graphics = machines.constants, machines.image, machines.graphics
+    registers, ram, words = machines.registers, machines.ram, machines.words
+    heat, addresses = machines.heat, machines.addresses
     a, x, y = np.int64(registers[i, A]), np.int64(registers[i, X]), np.int64(registers[i, Y])
     sp, pc = np.int64(registers[i, SP]), np.int64(registers[i, PC])
     n_of, z_of = np.int64(registers[i, FLAG_N]) << 7, 1 - np.int64(registers[i, FLAG_Z])
@@ -133,11 +137,41 @@ def execute(constants, image, graphics, registers, ram, words, scratch, i, drawi
         return False
 
     while budget > 0:
+        at = bank + (pc & mask)
+        plain = pc & 0x1000 and 0 <= (pc & 0xFFF) - plain_from < plain_size
+        # ---- translated code, up to the next instruction that it leaves to us ----
+        if plain and heat[at] == TRANSLATED:
+            registers[i, A], registers[i, X], registers[i, Y] = a, x, y
+            registers[i, SP], registers[i, PC] = sp, pc
+            registers[i, FLAG_N], registers[i, FLAG_Z] = n_of >> 7 & 1, z_of == 0
+            registers[i, FLAG_C], registers[i, FLAG_V] = carry, overflow
+            registers[i, FLAG_D], registers[i, FLAG_I] = decimal, interrupt
+            registers[i, CYCLES], registers[i, LOGGED] = cycles, logged
+            registers[i, TOUCHED], registers[i, BANK] = touched, bank
+            budget = run_translated(
+                addresses[0],
+                addresses[1] + i * (4 * REGISTERS),
+                addresses[2] + i * RAM_BYTES,
+                addresses[3],
+                np.int64(scratch[tia.OWN_ADDRESS]) + 8 * tia.LOG,
+                budget,
+            )
+            a, x, y = np.int64(registers[i, A]), np.int64(registers[i, X]), np.int64(registers[i, Y])
+            sp, pc = np.int64(registers[i, SP]), np.int64(registers[i, PC])
+            n_of, z_of = np.int64(registers[i, FLAG_N]) << 7, 1 - np.int64(registers[i, FLAG_Z])
+            carry, overflow = np.int64(registers[i, FLAG_C]), np.int64(registers[i, FLAG_V])
+            decimal, interrupt = np.int64(registers[i, FLAG_D]), np.int64(registers[i, FLAG_I])
+            cycles, logged = np.int64(registers[i, CYCLES]), np.int64(registers[i, LOGGED])
+            touched = np.int64(registers[i, TOUCHED])
+            if budget <= 0:
+                break
+            at = bank + (pc & mask)
+            plain = pc & 0x1000 and 0 <= (pc & 0xFFF) - plain_from < plain_size
         budget -= 1
         # ---- fetch ----
-        at = bank + (pc & mask)
-        distance = (pc & 0xFFF) - plain_from
-        if pc & 0x1000 and 0 <= distance < plain_size:
+        if plain:
+            if heat[at] != TRANSLATED:
+                heat[at] = ((heat[at] + 16) & ~15) | pc >> 12
             opcode, low, high = np.int64(image[at]), np.int64(image[at + 1]), np.int64(image[at + 2])
             decoded = DECODE[opcode]
         else:

@@ -115,9 +115,14 @@ def brighter(a, b, levels):  # type: ignore[no-untyped-def]
 
 @numba.njit(_nrt=False)
 def pool_more(screen, pooled, levels):  # type: ignore[no-untyped-def]
-    """pooled = the brighter of what it was and a screen (bytes): after an early stop, rare."""
+    """pooled = the brighter of what it was and a screen: at the end of an episode, so rarely."""
     for k in range(pooled.shape[0]):
-        pooled[k] = max(pooled[k], levels[screen[k]])
+        word = np.uint64(0)
+        for shift in range(0, 64, 8):
+            old = (pooled[k] >> np.uint64(shift)) & np.uint64(255)
+            new = np.uint64(levels[(screen[k] >> np.uint64(shift)) & np.uint64(255)])
+            word |= max(old, new) << np.uint64(shift)
+        pooled[k] = word
 
 
 @numba.njit(_nrt=False)
@@ -160,3 +165,27 @@ def resize_row(words, pixels, row, previous, columns, outputs, line):  # type: i
                 total += columns.weights[x, t] * np.float32(pixels[first + t])
             line[x] = total
         done = outputs[k, 1]
+
+
+@numba.njit(_nrt=False)
+def push(stacks, i, image, depth, channels_last):  # type: ignore[no-untyped-def]
+    """The newest image [channels, pixels] onto stack i, which drops its oldest.
+
+    A stack is [depth, pixels, channels] or, with channels last, [pixels, depth x channels].
+    """
+    channels, pixels = image.shape
+    if channels_last:
+        size = depth * channels
+        for pixel in range(pixels):
+            at = pixel * size
+            for k in range(size - channels):
+                stacks[i, at + k] = stacks[i, at + k + channels]
+            for channel in range(channels):
+                stacks[i, at + size - channels + channel] = image[channel, pixel]
+        return
+    newest = (depth - 1) * pixels * channels
+    for k in range(newest):
+        stacks[i, k] = stacks[i, k + pixels * channels]
+    for pixel in range(pixels):
+        for channel in range(channels):
+            stacks[i, newest + pixel * channels + channel] = image[channel, pixel]

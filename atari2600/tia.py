@@ -88,7 +88,9 @@ ROW_WORDS = PIXELS // 8  # of the screen: uint64, 8 pixels each
 
 # Scratch memory of one worker (uint64): masks of the objects, then the log
 P0, M0, P1, M1, BL, PLAYFIELD = range(0, 24, 4)  # 4 words each
-LOG = 24
+POSSIBLE_HERE = 24  # latches that the objects would set if their whole line were drawn
+OWN_ADDRESS = 25  # in memory, for the translated code
+LOG = 26
 LOG_SIZE = 2048
 SCRATCH = LOG + LOG_SIZE
 
@@ -176,7 +178,7 @@ PLAYFIELD_REGISTERS = (0x0D, 0x0E, 0x0F)
 assert all(a < b for a, b in pairwise(PLAYFIELD_REGISTERS))
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def place(scratch, at, bits, position):  # type: ignore[no-untyped-def]
     """Add up to 32 pixels at `position`, wrapping round, to an object's mask."""
     position = position % PIXELS
@@ -186,14 +188,14 @@ def place(scratch, at, bits, position):  # type: ignore[no-untyped-def]
     scratch[at + ((word + 1) & 3)] |= bits >> (np.uint64(WORD_PIXELS) - shift)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def clear(scratch, at):  # type: ignore[no-untyped-def]
     """An object without pixels."""
     for k in range(at, at + 4):
         scratch[k] = np.uint64(0)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def mask_player(registers, scratch, i, k):  # type: ignore[no-untyped-def]
     """Pixels of player k; returns its bit if its shown graphics are not zero."""
     at = P1 if k else P0
@@ -219,7 +221,7 @@ def mask_player(registers, scratch, i, k):  # type: ignore[no-untyped-def]
     return np.int64(BIT_P1 if k else BIT_P0)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def mask_missile(registers, scratch, i, k):  # type: ignore[no-untyped-def]
     """Pixels of missile k; returns its bit if it is enabled."""
     at = M1 if k else M0
@@ -244,7 +246,7 @@ def mask_missile(registers, scratch, i, k):  # type: ignore[no-untyped-def]
     return np.int64(BIT_M1 if k else BIT_M0)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def mask_ball(registers, scratch, i):  # type: ignore[no-untyped-def]
     """Pixels of the ball; returns its bit if it is enabled."""
     clear(scratch, BL)
@@ -255,7 +257,7 @@ def mask_ball(registers, scratch, i):  # type: ignore[no-untyped-def]
     return np.int64(BIT_BL)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def mask_playfield(registers, scratch, i):  # type: ignore[no-untyped-def]
     """Pixels of the playfield; returns its bit if there are any."""
     cells = np.int64(registers[i, PF])
@@ -268,7 +270,7 @@ def mask_playfield(registers, scratch, i):  # type: ignore[no-untyped-def]
     return np.int64(BIT_PF if cells else 0)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def update_masks(registers, scratch, i, present, dirty):  # type: ignore[no-untyped-def]
     """Recompute the masks of the objects in `dirty`; returns the objects that are present."""
     present &= ~dirty
@@ -287,7 +289,7 @@ def update_masks(registers, scratch, i, present, dirty):  # type: ignore[no-unty
     return present
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def bits_between(first, last):  # type: ignore[no-untyped-def]
     """A word's pixels first <= k < last."""
     return ((np.uint64(1) << np.uint64(last)) - np.uint64(1)) & ~(
@@ -295,11 +297,17 @@ def bits_between(first, last):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
+def word_of(x):  # type: ignore[no-untyped-def]
+    """x // WORD_PIXELS for 0 <= x <= 160, without a division."""
+    return (x * 205) >> 13
+
+
+@numba.njit(_nrt=False, forceinline=True)
 def collide(scratch, first, last):  # type: ignore[no-untyped-def]
     """The latches that the pixels first <= x < last of a line set."""
     latches = np.int64(0)
-    for word in range(first // WORD_PIXELS, (last - 1) // WORD_PIXELS + 1):
+    for word in range(word_of(first), word_of(last - 1) + 1):
         start = word * WORD_PIXELS
         seen = bits_between(max(first - start, 0), min(last - start, WORD_PIXELS))
         p0 = scratch[P0 + word] & seen
@@ -308,6 +316,14 @@ def collide(scratch, first, last):  # type: ignore[no-untyped-def]
         m1 = scratch[M1 + word] & seen
         bl = scratch[BL + word] & seen
         pf = scratch[PLAYFIELD + word] & seen
+        # pixels of two objects or more: mostly there are none
+        sprites = p0 | m0 | p1 | m1 | bl
+        shared = (
+            (sprites & pf) | (p0 & (m0 | p1 | m1 | bl)) | (m0 & (p1 | m1 | bl)) | (p1 & (m1 | bl))
+            | (m1 & bl)
+        )  # fmt: skip
+        if shared == 0:
+            continue
         latches |= (
             ((m0 & p1) != 0)
             | (((m0 & p0) != 0) << 1)
@@ -328,7 +344,7 @@ def collide(scratch, first, last):  # type: ignore[no-untyped-def]
     return latches
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def draw(registers, scratch, words, i, buffer, row, first, last, present):  # type: ignore[no-untyped-def]
     """Colours of the pixels first <= x < last of a row of the screen."""
     control = np.int64(registers[i, CTRLPF])
@@ -341,13 +357,18 @@ def draw(registers, scratch, words, i, buffer, row, first, last, present):  # ty
     color0 = (np.uint64(registers[i, COLUP0]) * EVERY_BYTE) ^ background
     color1 = (np.uint64(registers[i, COLUP1]) * EVERY_BYTE) ^ background
     color_ball = (np.uint64(registers[i, COLUPF]) * EVERY_BYTE) ^ background
-    for word in range(first // WORD_PIXELS, (last - 1) // WORD_PIXELS + 1):
+    for word in range(word_of(first), word_of(last - 1) + 1):
         start = word * WORD_PIXELS
-        seen = bits_between(max(first - start, 0), min(last - start, WORD_PIXELS))
+        at = row * ROW_WORDS + word * 5
         of0 = scratch[P0 + word] | scratch[M0 + word]
         of1 = scratch[P1 + word] | scratch[M1 + word]
         ball = scratch[BL + word]
         field = scratch[PLAYFIELD + word]
+        whole = first <= start and last >= start + WORD_PIXELS
+        if whole and (of0 | of1 | ball | field) == 0:
+            for group in range(5):
+                words[i, buffer, at + group] = background
+            continue
         color_field = color_ball
         # make the four layers disjoint, the topmost first
         if priority:
@@ -361,27 +382,48 @@ def draw(registers, scratch, words, i, buffer, row, first, last, present):  # ty
                 color_field = color0 if word < 2 else color1
                 if word < 2:
                     of1 &= ~field
+            else:
+                field |= ball
+                ball = np.uint64(0)
             field &= ~(of0 | of1)
             ball &= ~(field | of0 | of1)
-        at = row * ROW_WORDS + word * 5
+        if whole:
+            for group in range(5):
+                words[i, buffer, at + group] = (
+                    background
+                    ^ (BYTES[field & np.uint64(255)] & color_field)
+                    ^ (BYTES[ball & np.uint64(255)] & color_ball)
+                    ^ (BYTES[of0 & np.uint64(255)] & color0)
+                    ^ (BYTES[of1 & np.uint64(255)] & color1)
+                )
+                field >>= np.uint64(8)
+                ball >>= np.uint64(8)
+                of0 >>= np.uint64(8)
+                of1 >>= np.uint64(8)
+            continue
+        seen = bits_between(max(first - start, 0), min(last - start, WORD_PIXELS))
         for group in range(5):
-            shift = np.uint64(8 * group)
-            here = (seen >> shift) & np.uint64(255)
-            if here == 0:
-                continue
-            pixels = background
-            if (field | ball | of0 | of1) >> shift & np.uint64(255):
-                pixels ^= BYTES[(field >> shift) & np.uint64(255)] & color_field
-                pixels ^= BYTES[(ball >> shift) & np.uint64(255)] & color_ball
-                pixels ^= BYTES[(of0 >> shift) & np.uint64(255)] & color0
-                pixels ^= BYTES[(of1 >> shift) & np.uint64(255)] & color1
-            if here != np.uint64(255):
+            here = seen & np.uint64(255)
+            if here:
+                pixels = (
+                    background
+                    ^ (BYTES[field & np.uint64(255)] & color_field)
+                    ^ (BYTES[ball & np.uint64(255)] & color_ball)
+                    ^ (BYTES[of0 & np.uint64(255)] & color0)
+                    ^ (BYTES[of1 & np.uint64(255)] & color1)
+                )
                 inside = BYTES[here]
-                pixels = (pixels & inside) | (words[i, buffer, at + group] & ~inside)
-            words[i, buffer, at + group] = pixels
+                words[i, buffer, at + group] = (pixels & inside) | (
+                    words[i, buffer, at + group] & ~inside
+                )
+            seen >>= np.uint64(8)
+            field >>= np.uint64(8)
+            ball >>= np.uint64(8)
+            of0 >>= np.uint64(8)
+            of1 >>= np.uint64(8)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def black(words, i, buffer, row, first, last):  # type: ignore[no-untyped-def]
     """Colour 0 for the pixels first <= x < last of a row."""
     for group in range(first // 8, (last - 1) // 8 + 1):
@@ -389,7 +431,7 @@ def black(words, i, buffer, row, first, last):  # type: ignore[no-untyped-def]
         words[i, buffer, row * ROW_WORDS + group] &= ~inside
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def end_line(registers, i):  # type: ignore[no-untyped-def]
     """What takes effect when a visible line is complete; returns the objects it changed."""
     dirty = np.int64(0)
@@ -411,7 +453,7 @@ def end_line(registers, i):  # type: ignore[no-untyped-def]
     return dirty
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def catch_up(constants, registers, words, scratch, i, target, present, dirty, drawing):  # type: ignore[no-untyped-def]
     """Bring the picture to the clock `target`; returns (present, dirty)."""
     clock = np.int64(registers[i, LAST_CLOCK])
@@ -437,7 +479,11 @@ def catch_up(constants, registers, words, scratch, i, target, present, dirty, dr
                 if dirty:
                     present = update_masks(registers, scratch, i, present, dirty)
                     dirty = np.int64(0)
-                if POSSIBLE[present] & ~registers[i, COLLISIONS]:
+                    possible = POSSIBLE[present]
+                    if possible & ~registers[i, COLLISIONS]:
+                        possible = collide(scratch, 0, PIXELS)
+                    scratch[POSSIBLE_HERE] = np.uint64(possible)
+                if np.int64(scratch[POSSIBLE_HERE]) & ~registers[i, COLLISIONS]:
                     registers[i, COLLISIONS] |= collide(scratch, first, last)
                 if visible:
                     draw(registers, scratch, words, i, buffer, row, first, last, present)
@@ -465,64 +511,77 @@ def play(constants, registers, words, scratch, i, logged, until, drawing):  # ty
     """Replay `logged` writes of the log, then catch up to the clock `until`."""
     present, dirty = np.int64(0), np.int64(ALL_DIRTY)
     frame_start = np.int64(registers[i, FRAME_START])
-    for k in range(LOG, LOG + logged):
-        entry = np.int64(scratch[k])
-        value = entry & 0xFF
-        register = (entry >> 8) & 0x3F
-        clock = 3 * (entry >> 16)
-        position = (clock - frame_start) % LINE_CLOCKS
-        if unchanged(registers, i, register, value):
-            continue
-        delay = DELAY[register]
-        if 0x0D <= register <= 0x0F:
-            delay = PF_DELAY[(position // 3) & 3]
-        if needs_picture(register):
-            present, dirty = catch_up(
-                constants, registers, words, scratch, i, clock + delay, present, dirty, drawing
-            )
-            if (register == 0x10 or register == 0x11) and inside_copy(
-                registers, i, register - 0x10, position
-            ):
-                present, dirty = catch_up(
-                    constants, registers, words, scratch, i, clock + 11, present, dirty, drawing
-                )
-        dirty |= write(constants, registers, i, register, value, clock, position)
-    catch_up(constants, registers, words, scratch, i, until, present, dirty, drawing)
+    register, value, clock, position = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    k = LOG
+    while k <= LOG + logged:
+        target = until
+        if k < LOG + logged:
+            entry = np.int64(scratch[k])
+            value = entry & 0xFF
+            register = (entry >> 8) & 0x3F
+            clock = 3 * (entry >> 16)
+            if unchanged(registers, i, register, value):
+                k += 1
+                continue
+            position = (clock - frame_start) % LINE_CLOCKS
+            target = clock + DELAY[register]
+            if 0x0D <= register <= 0x0F:
+                target = clock + PF_DELAY[(position // 3) & 3]
+            elif register == 0x10 or register == 0x11:
+                if reset_case(registers, i, register - 0x10, position) == 2:
+                    target = clock + 11  # the copy that is being displayed is finished first
+            elif 0x20 <= register <= 0x24 or register == 0x2B:
+                target = np.int64(0)  # HMOVE reads these; the picture does not
+        present, dirty = catch_up(
+            constants, registers, words, scratch, i, target, present, dirty, drawing
+        )
+        if k < LOG + logged:
+            dirty |= write(constants, registers, i, register, value, clock, position)
+        k += 1
 
 
-@numba.njit(_nrt=False)
-def needs_picture(register):  # type: ignore[no-untyped-def]
-    """Whether a write changes what is drawn: not the motion registers, which HMOVE reads."""
-    return not (0x20 <= register <= 0x24 or register == 0x2B)
-
-
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def unchanged(registers, i, register, value):  # type: ignore[no-untyped-def]
     """Whether a write changes nothing at all; games repeat most of theirs."""
-    if register == 0x09:
-        return registers[i, COLUBK] >> 1 == value >> 1
-    if register == 0x08:
-        return registers[i, COLUPF] >> 1 == value >> 1
-    if register == 0x06:
-        return registers[i, COLUP0] >> 1 == value >> 1
-    if register == 0x07:
-        return registers[i, COLUP1] >> 1 == value >> 1
+    if register == 0x1B:
+        return registers[i, GRP0] == value and registers[i, OLD_GRP1] == registers[i, GRP1]
+    if register == 0x1C:
+        return (
+            registers[i, GRP1] == value
+            and registers[i, OLD_GRP0] == registers[i, GRP0]
+            and registers[i, OLD_ENABL] == registers[i, ENABL]
+        )
     if register == 0x0D:
         return (registers[i, PF] & 0xF) == value >> 4
     if register == 0x0E:
         return (registers[i, PF] >> 4) & 0xFF == REVERSED[value]
     if register == 0x0F:
         return (registers[i, PF] >> 12) & 0xFF == value
+    if 0x06 <= register <= 0x09:
+        return registers[i, COLUP0 + register - 0x06] >> 1 == value >> 1
+    if 0x1D <= register <= 0x1F:
+        return registers[i, ENAM0 + register - 0x1D] == value & 2
+    if register == 0x0A:
+        return registers[i, CTRLPF] == value and registers[i, REFLECTED] == value & 1
+    if register == 0x0B or register == 0x0C:
+        return registers[i, REFP0 + register - 0x0B] == value & 8
+    if register == 0x04 or register == 0x05:
+        k = register - 0x04
+        return (
+            registers[i, NUSIZ0 + k] == value
+            and registers[i, SUPPRESS0 + k] == 0
+            and registers[i, STAR_SHAPE] == 0
+        )
     return False
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def player_width(nusiz):  # type: ignore[no-untyped-def]
     """Pixels of one copy."""
     return 8 << PLAYER_SIZE[nusiz & 7]
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def where_reset(position):  # type: ignore[no-untyped-def]
     """Where RESPx puts a player."""
     if position < BLANK_CLOCKS:
@@ -530,7 +589,7 @@ def where_reset(position):  # type: ignore[no-untyped-def]
     return (position - BLANK_CLOCKS + 5) % PIXELS
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def reset_case(registers, i, k, position):  # type: ignore[no-untyped-def]
     """What RESPx meets: 0 nothing, 1 a copy's start delay, 2 a copy being displayed."""
     nusiz = np.int64(registers[i, NUSIZ0 + k])
@@ -550,13 +609,7 @@ def reset_case(registers, i, k, position):  # type: ignore[no-untyped-def]
     return case
 
 
-@numba.njit(_nrt=False)
-def inside_copy(registers, i, k, position):  # type: ignore[no-untyped-def]
-    """Whether RESPx comes while a copy is being displayed: that copy is finished first."""
-    return reset_case(registers, i, k, position) == 2
-
-
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def missile_reset(k, position, since_hmove):  # type: ignore[no-untyped-def]
     """Where RESMx puts a missile; two cases soon after HMOVE are hard-wired as in the oracle."""
     if k == 0 and since_hmove == 60 and position == 69:
@@ -566,7 +619,7 @@ def missile_reset(k, position, since_hmove):  # type: ignore[no-untyped-def]
     return 2 if position < BLANK_CLOCKS else (position - BLANK_CLOCKS + 4) % PIXELS
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def ball_reset(position, since_hmove):  # type: ignore[no-untyped-def]
     """Where RESBL puts the ball; see `missile_reset`."""
     if since_hmove == 54 and (position == 60 or position == 69):
@@ -580,7 +633,7 @@ def ball_reset(position, since_hmove):  # type: ignore[no-untyped-def]
     return 2 if position < BLANK_CLOCKS else (position - BLANK_CLOCKS + 4) % PIXELS
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def color_of(constants, registers, i, value):  # type: ignore[no-untyped-def]
     """Bit 0 is not stored; on PAL it says that the last frame had an odd number of lines."""
     value &= 0xFE
@@ -589,14 +642,14 @@ def color_of(constants, registers, i, value):  # type: ignore[no-untyped-def]
     return value
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def lose_color(constants, registers, i):  # type: ignore[no-untyped-def]
     """PAL's colour loss, at the start of a frame."""
     for k in range(COLUP0, COLUBK + 1):
         registers[i, k] = color_of(constants, registers, i, registers[i, k])
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def move_all(constants, registers, i, clock, position):  # type: ignore[no-untyped-def]
     """HMOVE: every object moves at once, as far as the time of the write lets it."""
     cycle = position // 3
@@ -610,7 +663,7 @@ def move_all(constants, registers, i, clock, position):  # type: ignore[no-untyp
     registers[i, LAST_HMOVE] = clock
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def write(constants, registers, i, register, value, clock, position):  # type: ignore[no-untyped-def]
     """Change the state; returns the objects whose pixels may have changed."""
     if register == 0x01:
@@ -696,7 +749,7 @@ def write(constants, registers, i, register, value, clock, position):  # type: i
     return 0
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def write_motion(registers, i, k, nibble, clock):  # type: ignore[no-untyped-def]
     """HMP0 to HMBL. A change of HMM0 at one moment after HMOVE starts the star effect."""
     order = HMP0 + k
@@ -707,7 +760,7 @@ def write_motion(registers, i, k, nibble, clock):  # type: ignore[no-untyped-def
     registers[i, order] = nibble
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def release_missile(registers, i, k, value):  # type: ignore[no-untyped-def]
     """RESMPx: a missile that is let go starts in the middle of its player."""
     if registers[i, RESMP0 + k] and not value & 2:
@@ -718,7 +771,7 @@ def release_missile(registers, i, k, value):  # type: ignore[no-untyped-def]
     registers[i, RESMP0 + k] = value & 2
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, forceinline=True)
 def latch(registers, i, register):  # type: ignore[no-untyped-def]
     """CXxx: bits 7 and 6 of one of the eight collision registers."""
     pair = registers[i, COLLISIONS] >> (2 * register)

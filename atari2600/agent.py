@@ -1,0 +1,286 @@
+"""One agent step: frames, rewards, ends and what the agent sees, as ALE's vector environment has it.
+
+Frames that nobody sees are not drawn, only their collisions are found. That is exact, see `play`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from atari2600 import ale, boot, console, mersenne, observe
+from atari2600.ale import FIRE, NOOP, PADDLE_DELTA
+from atari2600.mersenne import WRAPPER
+from atari2600.observe import Axis
+from atari2600.state import (
+    BUFFER,
+    ELAPSED,
+    ENDED,
+    EPISODE_FRAMES,
+    FRAMES,
+    HELD_ACTION,
+    LIVES,
+    LIVES_BEFORE,
+    OVER,
+    RAM_BYTES,
+    REGISTERS,
+    REWARD,
+    SHORT,
+    STARTED,
+    UNFINISHED,
+    WIDTH,
+)
+
+Array = NDArray[Any]
+
+# protocol[FIELD]: how a game is presented to agents, int64
+SKIP_LOW, SKIP_HIGH = 0, 1  # frames per agent step; drawn from low to high - 1 if these differ
+MAXPOOL, STACK, CHANNELS_LAST = 2, 3, 4
+NOOP_MAX, FIRE_RESET = 5, 6
+EPISODIC_LIFE, LIFE_LOSS_INFO = 7, 8
+CLIP_REWARDS, MAX_FRAMES, SAME_STEP = 9, 10, 11
+PROTOCOL = 12
+
+ALL_DRAWN = 4  # steps of fewer frames are drawn completely
+
+
+class Agents(NamedTuple):
+    """What N agents have beyond their machines, and what a step answers."""
+
+    generators: Array  # uint32 [N, GENERATORS, 625]
+    pooled: Array  # uint64 [N, channels, words of a screen]: what the agent sees, before resizing
+    pixels: Array  # uint8 view of it [N, channels, pixels]
+    stacks: Array  # uint8 [N, bytes of an observation]
+    final: Array  # uint8 [N, bytes of an observation]: of ended episodes (same-step autoreset)
+    rewards: Array  # int32 [N]
+    terminated: Array  # bool [N]
+    truncated: Array  # bool [N]
+    lives: Array  # int32 [N]
+    frames: Array  # int32 [N], since the ROM was loaded
+    episode_frames: Array  # int32 [N]
+
+
+class View(NamedTuple):
+    """How agents look at the screen, and how the game is presented to them."""
+
+    protocol: Array  # int64 [PROTOCOL]
+    levels: Array  # uint8 [channels, 256], of colour codes
+    rows: Axis
+    columns: Axis
+    outputs: Array  # int32 [ROW_WORDS, 2], see observe.outputs_of_words
+
+
+class Scratch(NamedTuple):
+    """Working memory of one worker; nothing in it outlives an agent step."""
+
+    console: Array  # uint64, see console.scratch
+    registers: Array  # int32 [1, REGISTERS] before the step
+    ram: Array  # uint8 [1, RAM_BYTES] before the step
+    held: Array  # int64 [SKIP_HIGH], the action of each frame
+    screen: Array  # uint64 [words of a screen]
+    line: Array  # float32 [width]
+    total: Array  # float32 [width]
+    image: Array  # uint8 [channels, height x width], resized
+
+
+def scratch_of(view: View, screen_words: int) -> Scratch:
+    """Working memory for one worker."""
+    height, width = len(view.rows.first), len(view.columns.first)
+    return Scratch(
+        console.scratch(),
+        np.zeros((1, REGISTERS), np.int32),
+        np.zeros((1, RAM_BYTES), np.uint8),
+        np.zeros(int(view.protocol[SKIP_HIGH]), np.int64),
+        np.zeros(screen_words, np.uint64),
+        np.zeros(width, np.float32),
+        np.zeros(width, np.float32),
+        np.zeros((len(view.levels), height * width), np.uint8),
+    )
+
+
+@numba.njit(_nrt=False)
+def reset(machines, layer, agents, view, scratch, i, seed):  # type: ignore[no-untyped-def]
+    """A new episode; seed >= 0 loads the ROM again with this seed for both generators."""
+    registers, protocol = machines.registers, view.protocol
+    if seed >= 0:
+        boot.load_and_reset(machines, layer, agents.generators, scratch.console, i, seed)
+        mersenne.seed(agents.generators, i, WRAPPER, seed)
+    else:
+        boot.reset_game(machines, layer, agents.generators, scratch.console, i)
+    start_episode(machines, layer, agents, view, scratch, i)
+    registers[i, ELAPSED] = registers[i, ENDED] = 0
+    registers[i, LIVES_BEFORE] = registers[i, LIVES]
+    registers[i, STARTED] = 1
+    screen = machines.words[i, registers[i, BUFFER]]
+    for channel in range(view.levels.shape[0]):
+        observe.pool(screen, screen, agents.pooled[i, channel], view.levels[channel])
+    for k in range(agents.stacks.shape[1]):
+        agents.stacks[i, k] = 0
+    see(agents, view, scratch, i)
+    answer(registers, agents, i, 0, False, False)
+
+
+@numba.njit(_nrt=False)
+def start_episode(machines, layer, agents, view, scratch, i):  # type: ignore[no-untyped-def]
+    """FIRE where the game has it, then a drawn number of no-ops, one fewer after FIRE."""
+    protocol, generators = view.protocol, agents.generators
+    noops = np.int64(0)
+    if protocol[NOOP_MAX] > 0:
+        noops = mersenne.draw_below(generators, i, WRAPPER, protocol[NOOP_MAX])
+    if protocol[FIRE_RESET]:
+        ale.act(machines, layer, generators, scratch.console, i, FIRE, PADDLE_DELTA, True)
+        noops -= 1
+    for _ in range(noops):
+        ale.act(machines, layer, generators, scratch.console, i, NOOP, PADDLE_DELTA, True)
+        if machines.registers[i, OVER]:
+            boot.reset_game(machines, layer, generators, scratch.console, i)
+
+
+@numba.njit(_nrt=False)
+def step(machines, layer, agents, view, scratch, i, action, delta):  # type: ignore[no-untyped-def]
+    """One agent step of agent i, or the reset that takes its place after the end of an episode."""
+    registers, protocol = machines.registers, view.protocol
+    if registers[i, ENDED] and not protocol[SAME_STEP]:
+        reset(machines, layer, agents, view, scratch, i, -1)
+        return
+    reward = play(machines, layer, agents, view, scratch, i, action, delta)
+    see(agents, view, scratch, i)
+    lost = life_lost(registers, i)
+    over = registers[i, OVER] != 0
+    terminated = over or (lost and (protocol[EPISODIC_LIFE] or protocol[LIFE_LOSS_INFO]))
+    truncated = registers[i, ELAPSED] >= protocol[MAX_FRAMES] and not terminated
+    registers[i, LIVES_BEFORE] = registers[i, LIVES]
+    registers[i, ENDED] = over or truncated or (lost and protocol[EPISODIC_LIFE])
+    if protocol[CLIP_REWARDS]:
+        reward = min(max(reward, -1), 1)
+    if registers[i, ENDED] and protocol[SAME_STEP]:
+        for k in range(agents.stacks.shape[1]):
+            agents.final[i, k] = agents.stacks[i, k]
+        reset(machines, layer, agents, view, scratch, i, -1)
+    answer(registers, agents, i, reward, terminated, truncated)
+
+
+@numba.njit(_nrt=False)
+def answer(registers, agents, i, reward, terminated, truncated):  # type: ignore[no-untyped-def]
+    agents.rewards[i] = reward
+    agents.terminated[i] = terminated
+    agents.truncated[i] = truncated
+    agents.lives[i] = registers[i, LIVES]
+    agents.frames[i] = registers[i, FRAMES]
+    agents.episode_frames[i] = registers[i, EPISODE_FRAMES]
+
+
+@numba.njit(_nrt=False)
+def life_lost(registers, i):  # type: ignore[no-untyped-def]
+    """A life of a game that goes on was lost in this agent step."""
+    return registers[i, LIVES] < registers[i, LIVES_BEFORE] and registers[i, LIVES] > 0
+
+
+@numba.njit(_nrt=False)
+def play(machines, layer, agents, view, scratch, i, action, delta):  # type: ignore[no-untyped-def]
+    """The frames of one agent step; returns the sum of their rewards and leaves `pooled`.
+
+    Only the last two frames are seen, so only they are drawn. But rows that a short frame does not
+    reach show what its buffer held before: the frame two earlier. So: a step is drawn completely if
+    the frame before it was short, and if any of its frames turns out short, the whole step is done
+    again, completely drawn. The second time gives what ALE has, since no buffer is then read that
+    the first time changed: frames before the first short one are full, they replace all rows.
+    (This takes that the frames drawn first time are the third or later ones: see ALL_DRAWN.)
+    """
+    registers, protocol = machines.registers, view.protocol
+    skip = protocol[SKIP_LOW]
+    if protocol[SKIP_HIGH] > skip + 1:
+        skip += mersenne.draw_below(agents.generators, i, WRAPPER, protocol[SKIP_HIGH] - skip)
+    everything = skip < ALL_DRAWN or registers[i, SHORT] != 0
+    if not everything:
+        save(machines, scratch, i)
+    decided = done = np.int64(0)
+    total = np.int64(0)
+    kept = ended = False
+    while done < skip and not ended:
+        if done == decided:
+            scratch.held[done] = ale.choose(registers, agents.generators, layer.options, i, action)
+            decided += 1
+        registers[i, HELD_ACTION] = scratch.held[done]
+        done += 1
+        drawing = everything or done >= skip - 1
+        total += ale.advance(
+            machines, layer, scratch.console, i, scratch.held[done - 1], delta, drawing
+        )
+        if registers[i, SHORT] and not everything:
+            restore(machines, scratch, i)
+            everything, done, total = True, np.int64(0), np.int64(0)
+            continue
+        registers[i, ELAPSED] += 1
+        ended = ends(registers, protocol, i)
+        if done == skip - 1 and registers[i, UNFINISHED]:
+            kept = True  # the next frame goes on in the same buffer
+            keep_screen(machines, scratch, i)
+    if done == skip:
+        pool(machines, agents, view, scratch, i, skip > 1, ended, kept)
+    return total
+
+
+@numba.njit(_nrt=False)
+def ends(registers, protocol, i):  # type: ignore[no-untyped-def]
+    """Whether an agent step stops here."""
+    if registers[i, OVER] or registers[i, ELAPSED] >= protocol[MAX_FRAMES]:
+        return True
+    return protocol[EPISODIC_LIFE] != 0 and life_lost(registers, i)
+
+
+@numba.njit(_nrt=False)
+def save(machines, scratch, i):  # type: ignore[no-untyped-def]
+    for k in range(REGISTERS):
+        scratch.registers[0, k] = machines.registers[i, k]
+    for k in range(RAM_BYTES):
+        scratch.ram[0, k] = machines.ram[i, k]
+
+
+@numba.njit(_nrt=False)
+def restore(machines, scratch, i):  # type: ignore[no-untyped-def]
+    for k in range(REGISTERS):
+        machines.registers[i, k] = scratch.registers[0, k]
+    for k in range(RAM_BYTES):
+        machines.ram[i, k] = scratch.ram[0, k]
+
+
+@numba.njit(_nrt=False)
+def keep_screen(machines, scratch, i):  # type: ignore[no-untyped-def]
+    buffer = machines.registers[i, BUFFER]
+    for k in range(scratch.screen.shape[0]):
+        scratch.screen[k] = machines.words[i, buffer, k]
+
+
+@numba.njit(_nrt=False)
+def pool(machines, agents, view, scratch, i, two, ended, kept):  # type: ignore[no-untyped-def]
+    """What the agent sees after the last frame, or the last two, of a step.
+
+    ALE keeps two images: the last frame but one, and the last one, into which the brighter pixels
+    of both go. It does not look at a frame that ended the episode, so of a step that such a frame
+    cut short the older images are left; in place of a last frame, they are joined by the one before.
+    """
+    buffer = machines.registers[i, BUFFER]
+    last = machines.words[i, buffer]
+    before = scratch.screen if kept else machines.words[i, 1 - buffer]
+    two = two and view.protocol[MAXPOOL] != 0
+    for channel in range(view.levels.shape[0]):
+        if not ended:
+            other = before if two else last
+            observe.pool(last, other, agents.pooled[i, channel], view.levels[channel])
+        elif two:
+            observe.pool_more(before, agents.pooled[i, channel], view.levels[channel])
+
+
+@numba.njit(_nrt=False)
+def see(agents, view, scratch, i):  # type: ignore[no-untyped-def]
+    """Resize what the agent sees and push it onto its stack."""
+    for channel in range(view.levels.shape[0]):
+        observe.resize(
+            agents.pooled[i, channel], agents.pixels[i, channel], view.rows, view.columns,
+            view.outputs, scratch.line, scratch.total, scratch.image[channel],
+        )  # fmt: skip
+    observe.push(agents.stacks, i, scratch.image, view.protocol[STACK], view.protocol[CHANNELS_LAST])

@@ -1,0 +1,488 @@
+"""AtariVectorEnv: N machines of one game as a Gymnasium VectorEnv.
+
+It takes the arguments of `ale_py.vector_env.AtariVectorEnv` and answers the same, bit for bit, for
+the same seeds and actions. It adds game modes and difficulties, a drawn frame skip, channels-last
+observations, an array of the caller's to write them into, and exact saving. Without a seed the
+first `reset` draws seeds from the system; ale-py does the same, so such runs differ in any case.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from typing import Any
+
+import numpy as np
+from gymnasium import error
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from atari2600 import agent, boot, games, mersenne, observe
+from atari2600.agent import Agents, View
+from atari2600.ale import FIRE, PADDLE_DELTA
+from atari2600.backends import cpu
+from atari2600.games import Game
+from atari2600.state import WIDTH
+
+Array = NDArray[Any]
+LAYOUTS = ("stacked_first", "channels_last")
+# The action of a direction [left, centre, right], [down, centre, up] and [nothing, FIRE].
+ACTION_OF = np.array(
+    [[[9, 17], [4, 12], [7, 15]], [[5, 13], [0, 1], [2, 10]], [[8, 16], [3, 11], [6, 14]]]
+)
+STATE_VERSION = 1
+
+
+class AtariVectorEnv(VectorEnv[Array, Array, Array]):
+    """N agents of one game."""
+
+    def __init__(
+        self,
+        game: str,
+        num_envs: int,
+        *,
+        batch_size: int = 0,
+        num_threads: int = 0,
+        thread_affinity_offset: int = -1,
+        max_num_frames_per_episode: int = 108_000,
+        repeat_action_probability: float = 0.0,
+        full_action_space: bool = False,
+        continuous: bool = False,
+        continuous_action_threshold: float = 0.5,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        img_height: int = 84,
+        img_width: int = 84,
+        grayscale: bool = True,
+        stack_num: int = 4,
+        frameskip: int | tuple[int, int] = 4,
+        maxpool: bool = True,
+        noop_max: int = 30,
+        episodic_life: bool = False,
+        life_loss_info: bool = False,
+        reward_clipping: bool = True,
+        use_fire_reset: bool = True,
+        mode: int | None = None,
+        difficulty: int | None = None,
+        layout: str = "stacked_first",
+        out: Array | None = None,
+    ):
+        """Build N machines; `reset` starts them.
+
+        game: ROM name in snake_case
+        batch_size: answers that `recv` waits for; 0 is all of them
+        num_threads: workers; 0 is as many as there are processors, at most one an agent
+        thread_affinity_offset: processor of the first worker; -1 leaves it to the system
+        max_num_frames_per_episode: emulator frames after which an episode is truncated
+        repeat_action_probability: of the sticky actions, at each emulator frame
+        full_action_space: all 18 actions, also where the game ignores some
+        continuous: actions are (radius, angle, fire); paddles turn by the radius
+        continuous_action_threshold: from where a direction, or fire, counts
+        autoreset_mode: in the step after an episode's end, or in the same one
+        img_height, img_width, grayscale, stack_num: of an observation
+        frameskip: emulator frames per agent step; (low, high) draws from low to high - 1 at each
+            agent step, from the generator that also draws the no-ops
+        maxpool: see the brighter of the last two frames
+        noop_max: an episode starts with fewer no-ops than this
+        episodic_life: a lost life ends the episode
+        life_loss_info: a lost life is reported as a termination, and the episode goes on
+        reward_clipping: to [-1, 1]
+        use_fire_reset: an episode starts with FIRE, where the game has it
+        mode, difficulty: of the game; None is its default
+        layout: [N, stack, height, width] (and 3 for colour), or "channels_last":
+            [N, height, width, stack] (or stack x 3), oldest first
+        out: uint8 array that every `reset` and `step` writes its observations into and returns;
+            without it they return fresh arrays
+        """
+        self.game = games.find(game)
+        check(1, num_envs=num_envs, stack_num=stack_num, img_height=img_height, img_width=img_width)
+        check(1, max_num_frames_per_episode=max_num_frames_per_episode)
+        check(0, batch_size=batch_size, num_threads=num_threads, noop_max=noop_max)
+        check_probability(repeat_action_probability)
+        self.num_envs = num_envs
+        self.batch_size = batch_size or num_envs
+        if self.batch_size > num_envs:
+            raise ValueError(f"batch_size is {batch_size}; expected at most num_envs, {num_envs}")
+        self.autoreset_mode = autoreset(autoreset_mode)
+        self.metadata = {"autoreset_mode": self.autoreset_mode}
+        full = full_action_space or continuous
+        self.action_set = np.array(games.ALL_ACTIONS if full else self.game.minimal_actions)
+        self.continuous = continuous
+        self.continuous_action_threshold = continuous_action_threshold
+
+        protocol = np.zeros(agent.PROTOCOL, np.int64)
+        protocol[agent.SKIP_LOW], protocol[agent.SKIP_HIGH] = frames_of(frameskip)
+        protocol[agent.MAXPOOL], protocol[agent.STACK] = maxpool, stack_num
+        protocol[agent.CHANNELS_LAST] = check_layout(layout) == "channels_last"
+        protocol[agent.NOOP_MAX] = noop_max
+        protocol[agent.FIRE_RESET] = use_fire_reset and FIRE in self.action_set
+        protocol[agent.EPISODIC_LIFE] = episodic_life
+        protocol[agent.LIFE_LOSS_INFO] = life_loss_info
+        protocol[agent.CLIP_REWARDS] = reward_clipping
+        protocol[agent.MAX_FRAMES] = max_num_frames_per_episode
+        protocol[agent.SAME_STEP] = self.autoreset_mode is AutoresetMode.SAME_STEP
+        self.view = view_of(self.game, protocol, img_height, img_width, grayscale)
+        self.layer = boot.layer_of(
+            self.game,
+            games.check_mode(self.game, mode),
+            games.check_difficulty(self.game, difficulty),
+            repeat_action_probability,
+        )
+        self.machines = boot.machines_of(self.game, num_envs)
+
+        shape = observation_shape(stack_num, img_height, img_width, grayscale, layout)
+        self.make_spaces(shape)
+        self.out = check_out(out, (num_envs, *shape), self.batch_size)
+        self.observations = np.zeros((num_envs, *shape), np.uint8) if out is None else out
+        self.agents = agents_of(self.observations, self.view, self.game)
+        workers = min(num_threads or os.cpu_count() or 1, num_envs)
+        self.workers = Workers(workers, thread_affinity_offset, self.view, self.game)
+        # Agents whose answer has not been given yet, oldest first, and what still computes it
+        self.ready: deque[tuple[int, Future[None] | None]] = deque()
+        self.asked: Array | None = None  # agents of the last answer: `send` brings their actions
+
+    def make_spaces(self, shape: tuple[int, ...]) -> None:
+        self.single_observation_space = Box(0, 255, shape, np.uint8)
+        if self.continuous:
+            low, high = np.array([[0, -np.pi, 0], [1, np.pi, 1]], np.float32)
+            self.single_action_space = Box(low, high, dtype=np.float32)
+        else:
+            self.single_action_space = Discrete(len(self.action_set))
+        self.observation_space = batch_space(self.single_observation_space, self.batch_size)
+        self.action_space = batch_space(self.single_action_space, self.batch_size)
+
+    # ---- Gymnasium's interface ----
+
+    def reset(  # type: ignore[override]
+        self, *, seed: int | Array | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """Start episodes. An integer seeds agent i with seed + i, an array gives each its own.
+
+        With options={"reset_mask": bool [N]} only these agents start anew; an array of seeds has
+        then one seed for each of them.
+        """
+        ids = np.arange(self.num_envs)
+        if options is not None and "reset_mask" in options:
+            ids = ids[check_mask(options["reset_mask"], self.num_envs)]
+            if self.asked is None or self.batch_size < self.num_envs:
+                raise error.ResetNeeded("reset_mask needs a full reset before, and no batch_size")
+        seeds = seeds_of(seed, len(ids), self.asked is None)
+        self.finish()
+        self.run(cpu.reset, ids, seeds)
+        self.finish()
+        self.ready = deque((i, None) for i in range(self.num_envs))
+        observations, _, _, _, info = self.recv()
+        return observations, info
+
+    def step(  # type: ignore[override]
+        self, actions: Array
+    ) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
+        """One agent step: observations, rewards int32, terminations, truncations, info."""
+        self.send(actions)
+        return self.recv()
+
+    def send(self, actions: Array) -> None:
+        """Start agent steps of the agents whose answers came last."""
+        if self.asked is None or len(self.asked) == 0:
+            raise error.ResetNeeded("call reset() before step(), and recv() before the next send()")
+        codes, deltas = self.decode(np.asarray(actions))
+        self.run(cpu.step, self.asked, codes, deltas)
+        self.asked = self.asked[:0]
+
+    def recv(self) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
+        """The next `batch_size` answers; info["env_id"] tells whose."""
+        if len(self.ready) < self.batch_size:
+            raise error.ResetNeeded("nothing to receive: call reset() or send() first")
+        entries = [self.ready.popleft() for _ in range(self.batch_size)]
+        for _, future in entries:
+            if future is not None:
+                future.result()
+        self.asked = np.array([i for i, _ in entries])
+        return self.answer(self.asked)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self.finish()
+        self.workers.close()
+
+    # ---- what is behind it ----
+
+    def run(self, function: Any, ids: Array, *columns: Array) -> None:
+        """Compute `function` for these agents; `ready` gets them in order."""
+        shared = self.machines, self.layer, self.agents, self.view
+        self.ready += self.workers.run(function, shared, ids, columns)
+
+    def finish(self) -> None:
+        """Wait until no worker is at work."""
+        for _, future in self.ready:
+            if future is not None:
+                future.result()
+
+    def answer(self, ids: Array) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
+        agents = self.agents
+        rows = slice(None) if self.batch_size == self.num_envs else ids
+        observations = self.observations
+        if self.out is None:
+            observations = observations[rows].copy()
+        terminated, truncated = agents.terminated[rows].copy(), agents.truncated[rows].copy()
+        info = {
+            "env_id": ids.astype(np.int32),
+            "lives": agents.lives[rows].copy(),
+            "frame_number": agents.frames[rows].copy(),
+            "episode_frame_number": agents.episode_frames[rows].copy(),
+        }
+        if self.view.protocol[agent.SAME_STEP] and (terminated | truncated).any():
+            # Valid where an episode ended
+            info["final_obs"] = agents.final[rows].reshape(observations.shape).copy()
+        return observations, agents.rewards[rows].copy(), terminated, truncated, info
+
+    def decode(self, actions: Array) -> tuple[Array, Array]:
+        """ALE's actions, and what a frame of them turns a paddle by. Raises ValueError."""
+        if self.continuous:
+            return self.decode_continuous(actions)
+        expected = (self.batch_size,)
+        if actions.shape != expected or not np.issubdtype(actions.dtype, np.integer):
+            raise ValueError(
+                f"actions are {actions.dtype} {actions.shape}; expected integers {expected}"
+            )
+        limit = len(self.action_set)
+        if actions.min() < 0 or actions.max() >= limit:
+            raise ValueError(f"actions are {actions}; {self.game.name} takes 0 to {limit - 1}")
+        return self.action_set[actions], np.full(len(actions), PADDLE_DELTA, np.int64)
+
+    def decode_continuous(self, actions: Array) -> tuple[Array, Array]:
+        expected = (self.batch_size, 3)
+        if actions.shape != expected or actions.dtype != np.float32:
+            raise ValueError(
+                f"actions are {actions.dtype} {actions.shape}; expected float32 {expected}"
+            )
+        return actions_of(actions, self.continuous_action_threshold)
+
+    # ---- exact saving ----
+
+    def save_state(self) -> Array:
+        """The whole state of all machines and agents: uint8 [bytes], for `load_state`.
+
+        An environment that goes on from it answers exactly as this one.
+        """
+        self.finish()
+        if self.asked is None:
+            raise error.ResetNeeded("call reset() before save_state()")
+        header = self.state_header() | {
+            "ready": [int(i) for i, _ in self.ready],
+            "asked": self.asked.tolist(),
+        }
+        text = json.dumps(header).encode()
+        length = np.array([len(text)], np.int64)
+        parts = [length, np.frombuffer(text, np.uint8), *self.state_arrays()]
+        return np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
+
+    def load_state(self, state: Array) -> None:
+        """Go on from what `save_state` returned. Raises ValueError if it is of something else."""
+        header, content = read_header(np.asarray(state))
+        for key, expected in self.state_header().items():
+            if header.get(key) != expected:
+                raise ValueError(f"the state has {key} = {header.get(key)}; expected {expected}")
+        arrays = self.state_arrays()
+        size = sum(array.nbytes for array in arrays)
+        if content.size != size:
+            raise ValueError(f"the state has {content.size} bytes of content; expected {size}")
+        self.finish()
+        for array in arrays:
+            flat = array.reshape(-1).view(np.uint8)
+            flat[:] = content[: flat.size]
+            content = content[flat.size :]
+        self.ready = deque((int(i), None) for i in header["ready"])
+        self.asked = np.array(header["asked"], np.int64)
+
+    def state_header(self) -> dict[str, Any]:
+        """What must be equal in the environment that loads a state."""
+        return {
+            "version": STATE_VERSION,
+            "game": self.game.name,
+            "num_envs": self.num_envs,
+            "batch_size": self.batch_size,
+            "observation": list(self.single_observation_space.shape or ()),
+        }
+
+    def state_arrays(self) -> list[Array]:
+        """Everything that changes, in the order of a state."""
+        machines = [self.machines.registers, self.machines.ram, self.machines.screens]
+        return [*machines, *[array for array in self.agents if array is not self.agents.pixels]]
+
+
+class Workers:
+    """Threads that compute agent steps, each with its own scratch memory.
+
+    A lone worker is the calling thread: several environments in several threads then share nothing.
+    """
+
+    def __init__(self, workers: int, affinity_offset: int, view: View, game: Game):
+        words = game.height * observe.ROW_WORDS
+        self.workers = workers
+        self.own = threading.local()
+        self.numbers = count(affinity_offset)
+        self.pinned = affinity_offset >= 0
+        self.new_scratch = lambda: agent.scratch_of(view, words)
+        self.threads = ThreadPoolExecutor(workers, "atari2600", self.begin) if workers > 1 else None
+        if self.threads is None:
+            self.begin()
+
+    def begin(self) -> None:
+        """A thread's first act."""
+        self.own.scratch = self.new_scratch()
+        if self.pinned and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {next(self.numbers)})
+
+    def run(
+        self, function: Any, shared: tuple[Any, ...], ids: Array, columns: tuple[Array, ...]
+    ) -> list[tuple[int, Future[None] | None]]:
+        """Compute `function` for the agents `ids`; returns each with what computes it."""
+        if self.threads is None:
+            self.work(function, shared, ids, columns)
+            return [(i, None) for i in ids.tolist()]
+        started: list[tuple[int, Future[None] | None]] = []
+        for part in np.array_split(np.arange(len(ids)), self.workers):
+            rows = tuple(column[part] for column in columns)
+            future = self.threads.submit(self.work, function, shared, ids[part], rows)
+            started += [(i, future) for i in ids[part].tolist()]
+        return started
+
+    def work(
+        self, function: Any, shared: tuple[Any, ...], ids: Array, columns: tuple[Array, ...]
+    ) -> None:
+        if not hasattr(self.own, "scratch"):  # another thread took the environment over
+            self.own.scratch = self.new_scratch()
+        function(*shared, self.own.scratch, ids, *columns)
+
+    def close(self) -> None:
+        if self.threads is not None:
+            self.threads.shutdown()
+
+
+def view_of(game: Game, protocol: Array, height: int, width: int, grayscale: bool) -> View:
+    """How agents look at the screen."""
+    levels = games.greys(game)[None] if grayscale else games.palette(game).T.copy()
+    columns = observe.area_axis(WIDTH, width)
+    rows = observe.area_axis(game.height, height)
+    return View(protocol, levels, rows, columns, observe.outputs_of_words(columns))
+
+
+def agents_of(observations: Array, view: View, game: Game) -> Agents:
+    """N agents that write their stacks into `observations`."""
+    num_envs, channels = len(observations), len(view.levels)
+    pooled = np.zeros((num_envs, channels, game.height * observe.ROW_WORDS), np.uint64)
+    stacks = observations.reshape(num_envs, -1)
+    return Agents(
+        np.zeros((num_envs, mersenne.GENERATORS, mersenne.WORDS), np.uint32),
+        pooled,
+        pooled.view(np.uint8),
+        stacks,
+        np.zeros_like(stacks) if view.protocol[agent.SAME_STEP] else stacks[:, :0].copy(),
+        np.zeros(num_envs, np.int32),
+        np.zeros(num_envs, np.bool_),
+        np.zeros(num_envs, np.bool_),
+        np.zeros(num_envs, np.int32),
+        np.zeros(num_envs, np.int32),
+        np.zeros(num_envs, np.int32),
+    )
+
+
+def observation_shape(
+    stack: int, height: int, width: int, grayscale: bool, layout: str
+) -> tuple[int, ...]:
+    if layout == "channels_last":
+        return (height, width, stack if grayscale else stack * 3)
+    return (stack, height, width) if grayscale else (stack, height, width, 3)
+
+
+def actions_of(actions: Array, threshold: float) -> tuple[Array, Array]:
+    """ALE's actions and paddle deltas of [N, 3] radius, angle, fire."""
+    radius, angle, fire = actions.T
+    x, y = radius * np.cos(angle), radius * np.sin(angle)
+    horizontal = 1 + (x > threshold) - (x < -threshold).astype(int)
+    vertical = 1 + (y > threshold) - (y < -threshold).astype(int)
+    codes = ACTION_OF[horizontal, vertical, (fire > threshold).astype(int)]
+    return codes, (PADDLE_DELTA * np.abs(radius)).astype(np.int64)
+
+
+def seeds_of(seed: int | Array | None, num_envs: int, first: bool) -> Array:
+    """int64 [N]; -1 goes on without a new seed. The first reset needs one, from the system."""
+    if seed is None and first:
+        return np.random.SeedSequence().generate_state(num_envs).astype(np.int64)
+    if seed is None:
+        return np.full(num_envs, -1)
+    if isinstance(seed, np.ndarray):
+        if seed.shape != (num_envs,):
+            raise ValueError(f"seeds are {seed.shape}; expected one per agent: ({num_envs},)")
+        return seed.astype(np.int64)
+    return int(seed) + np.arange(num_envs)
+
+
+def frames_of(frameskip: int | tuple[int, int]) -> tuple[int, int]:
+    """(low, high): frames per agent step are drawn from low to high - 1."""
+    low, high = (frameskip, frameskip + 1) if isinstance(frameskip, int) else frameskip
+    if not 0 < low < high:
+        raise ValueError(f"frameskip is {frameskip}; expected at least 1, or 1 <= low < high")
+    return low, high
+
+
+def autoreset(mode: AutoresetMode | str) -> AutoresetMode:
+    mode = AutoresetMode(mode)
+    if mode is AutoresetMode.DISABLED:
+        raise ValueError("autoreset_mode is DISABLED; expected NEXT_STEP or SAME_STEP")
+    return mode
+
+
+def check(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} is {value}; expected at least {least}")
+
+
+def check_probability(value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"repeat_action_probability is {value}; expected 0 to 1")
+
+
+def check_layout(layout: str) -> str:
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; expected one of {LAYOUTS}")
+    return layout
+
+
+def check_out(out: Array | None, shape: tuple[int, ...], batch_size: int) -> Array | None:
+    """`out`, if observations can be written straight into it."""
+    if out is None:
+        return None
+    if batch_size != shape[0]:
+        raise ValueError("with `out` the batch_size must be num_envs")
+    if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+        raise ValueError(
+            f"out is {out.dtype} {out.shape}; expected a contiguous uint8 array {shape}"
+        )
+    return out
+
+
+def check_mask(mask: Array, num_envs: int) -> Array:
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (num_envs,):
+        raise ValueError(f"reset_mask is {mask!r}; expected a bool array of shape ({num_envs},)")
+    return mask
+
+
+def read_header(state: Array) -> tuple[dict[str, Any], Array]:
+    """(header, the arrays' bytes) of a saved state. Raises ValueError if it is none."""
+    if state.dtype == np.uint8 and state.ndim == 1 and state.size > 8:
+        length = int(state[:8].view(np.int64)[0])
+        if 0 < length <= state.size - 8:
+            try:
+                header = json.loads(state[8 : 8 + length].tobytes())
+            except ValueError:
+                header = None
+            if isinstance(header, dict):
+                return header, state[8 + length :]
+    raise ValueError("this is no saved state of atari2600; expected what save_state() returned")
