@@ -14,8 +14,10 @@ from a3c.envs import Envs
 from a3c.loss import actor_critic_loss, gae
 from a3c.metrics import Metrics, Stopwatch
 from a3c.network import ActorCritic, flatten
-from a3c.rollout import Agents, Upload, collect
+from a3c.rollout import Agents, Upload, advance, collect
 from a3c.shared import SharedParameters
+
+BACKGROUND_STEPS = 100
 
 
 class ActorLearner:
@@ -49,6 +51,27 @@ class ActorLearner:
             np.zeros(agents, np.float64),
             np.zeros(agents, np.int64),
         )
+
+    @torch.no_grad()
+    def measure_background(self) -> None:
+        """Let the untrained policy play; its mean observation becomes the shared background.
+
+        For one thread, before `start`. Does nothing for a network without a background.
+        """
+        background = self.network.torso.background
+        if background is None:
+            return
+        self.start()
+        self.network.prepare()
+        total = torch.zeros_like(background)  # [H, W, C]
+        for _ in range(BACKGROUND_STEPS):
+            policy, _, state = self.network(self.agents.observations, self.agents.state)
+            actions = self.network.policy.sample(policy, self.generator)
+            step = self.envs.step(actions.cpu().numpy())
+            advance(self.agents, self.upload, step, state)
+            total += self.agents.observations.float().mean(0)
+        background.copy_((total / BACKGROUND_STEPS).round())  # whole numbers: exact in bfloat16
+        self.shared.parameters.copy_(self.parameters)
 
     def run(self) -> None:
         """Update after update until the run ends."""

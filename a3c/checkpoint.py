@@ -22,7 +22,7 @@ from torch import Tensor
 from a3c.config import Config, InputError, to_dict
 from a3c.envs import Spec
 
-VERSION = 1
+VERSION = 2
 KEPT = 3
 
 

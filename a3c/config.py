@@ -52,7 +52,7 @@ class Config:
     size of a step depends on it together with lr and rmsprop_eps: change the three together."""
 
     # Optimiser: RMSProp with statistics shared by all threads, epsilon inside the root
-    lr: float = 7e-4
+    lr: float = 5e-4
     """Learning rate at the start."""
     lr_schedule: Literal["constant", "linear"] = "linear"
     """constant, or linear from lr to lr * lr_final_fraction."""
@@ -62,9 +62,9 @@ class Config:
     """Fraction of the run at which the linear schedule ends; constant from there on."""
     rmsprop_decay: float = 0.99
     """Decay of the running average of squared gradients."""
-    rmsprop_eps: float = 1e-10
+    rmsprop_eps: float = 1e-9
     """Epsilon, added to the average inside the square root."""
-    rmsprop_initial: float = 0.0
+    rmsprop_initial: float = 1e-5
     """Value at which the average of squared gradients starts."""
     grad_clip: Literal["global-norm", "average-norm"] = "global-norm"
     """global-norm: scale the whole gradient down to max_grad_norm. average-norm: scale each
@@ -82,6 +82,8 @@ class Config:
     """Whether the standard deviation of continuous actions depends on the state."""
     scale_pixels: bool = True
     """Feed pixels as 0 to 1 rather than as 0 to 255."""
+    subtract_background: bool = True
+    """Subtract the mean image of the untrained policy's play from the pixels."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutional torso; auto: bfloat16 where the processor is fast at it."""
     device: str = "auto"
@@ -189,7 +191,7 @@ def _words(kind: type) -> str:
 
 # Each preset: what differs from the defaults above, with its source.
 PRESETS: dict[str, dict[str, Any]] = {
-    # Tuned here on Breakout for the least wall-clock to a high score on two cores;
+    # Tuned here on Breakout and Pong for the least wall-clock to a high score on two cores;
     # docs/architecture.md says what was tried.
     "fast": {},
     # Mnih et al. 2016, section 5.1 and supplement 8: sum over the rollout, 320 million frames.
@@ -209,9 +211,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr_final_fraction": 0.0,
         "rmsprop_decay": 0.99,
         "rmsprop_eps": 0.1,
+        "rmsprop_initial": 0.0,
         "max_grad_norm": 40.0,
         "gamma": 0.99,
         "network": "paper",
+        "subtract_background": False,
         "life_loss_terminal": True,
     },
     # This project's ancestor (2017): a TensorFlow 1.2 script, 28 hours on a Titan X, Breakout-v0.
@@ -236,20 +240,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         "grad_clip": "average-norm",
         "max_grad_norm": 0.1,
         "network": "seed",
+        "subtract_background": False,
         "scale_pixels": False,
         "sticky_actions": 0.25,
         "life_loss_terminal": False,
     },
-    # Vector observations (CartPole, MuJoCo): small networks, many cheap updates.
+    # Vector observations (CartPole, MuJoCo): small networks, many cheap updates. One thread:
+    # Gymnasium's environments hold the GIL, so that more bring little, and a run is reproducible.
     "control": {
         "total_agent_steps": 500_000,
-        "num_threads": 2,
+        "num_threads": 1,
         "num_envs": 8,
         "rollout_length": 8,
         "gae_lambda": 0.95,
         "ent_coef": 0.0,
-        "lr": 1e-3,
+        # A value near 100 is far from where the critic starts, and every step is about lr long
+        "lr": 2e-3,
         "rmsprop_eps": 1e-8,
+        "rmsprop_initial": 0.0,
         # Practically none: RMSProp scales each parameter, and a bound on the joint norm would let
         # the critic's large errors shrink the actor's steps.
         "max_grad_norm": 1000.0,

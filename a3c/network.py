@@ -42,9 +42,20 @@ State = tuple[Tensor, Tensor]  # the LSTM's hidden and cell state, [N, LSTM_CELL
 
 
 class ConvolutionalTorso(nn.Module):
-    """uint8 images [N, H, W, C] -> float32 features [N, width]."""
+    """uint8 images [N, H, W, C] -> float32 features [N, width].
 
-    def __init__(self, name: str, shape: tuple[int, ...], scale: float, dtype: torch.dtype):
+    `background` [H, W, C] is subtracted from the pixels. It is a parameter so that it is shared and
+    saved as the others are; it gets no gradient. Zeros until ActorLearner.measure_background.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        scale: float,
+        dtype: torch.dtype,
+        subtract_background: bool,
+    ):
         super().__init__()
         self.layers, self.width = CONVOLUTIONAL[name]
         self.scale, self.dtype = scale, dtype
@@ -60,6 +71,9 @@ class ConvolutionalTorso(nn.Module):
         self.convolutions = nn.ModuleList(modules)
         self.linear = nn.Linear(height * width * channels, self.width)
         initialise(self, math.sqrt(2))
+        self.background: nn.Parameter | None = None
+        if subtract_background:
+            self.background = nn.Parameter(torch.zeros(shape), requires_grad=False)
 
     def prepare(self) -> None:
         """Cast the weights for the forward passes to come, once for all of a rollout.
@@ -78,8 +92,10 @@ class ConvolutionalTorso(nn.Module):
 
     def encode(self, observations: Tensor) -> Tensor:
         """The convolutions: [N, H, W, C] uint8 -> [N, height * width * channels]."""
-        # [N, H, W, C] in memory is channels-last [N, C, H, W]: no copy but the cast
-        x = observations.permute(0, 3, 1, 2).to(self.dtype)
+        x = observations.to(self.dtype)
+        if self.background is not None:
+            x.sub_(self.background.to(self.dtype))
+        x = x.permute(0, 3, 1, 2)  # [N, H, W, C] in memory is channels-last [N, C, H, W]: no copy
         for layer, (weight, bias) in zip(self.layers, self.cast, strict=False):
             x = F.relu_(F.conv2d(x, weight, bias, layer.stride, layer.padding))
         return x.permute(0, 2, 3, 1).flatten(1)  # again no copy
@@ -96,6 +112,7 @@ class VectorTorso(nn.Module):
         super().__init__()
         self.first = nn.Linear(size, MLP_WIDTH)
         self.second = nn.Linear(MLP_WIDTH, MLP_WIDTH)
+        self.background = None  # vectors are read as they are
         self.width = MLP_WIDTH
         initialise(self, math.sqrt(2))
 
@@ -263,7 +280,8 @@ def make_torso(config: Config, spec: Spec, dtype: torch.dtype) -> ConvolutionalT
         return VectorTorso(spec.observation_shape[0])
     name = "paper" if config.network == "auto" else config.network
     scale = 1 / 255 if config.scale_pixels else 1.0
-    return ConvolutionalTorso(name, spec.observation_shape, scale, dtype)
+    shape = spec.observation_shape
+    return ConvolutionalTorso(name, shape, scale, dtype, config.subtract_background)
 
 
 def flatten(network: nn.Module) -> tuple[Tensor, Tensor]:

@@ -69,6 +69,7 @@ def train(config: Config, resume: Path | None = None, quiet: bool = False) -> Ru
     with Terminal(config, shared, metrics, folder, quiet) as terminal, interrupts(shared.stop):
         if found is None:
             terminal.say(f"starting {config.num_threads} x {config.num_envs} games of {config.env}")
+            learners[0].measure_background()
             for learner in learners:
                 learner.start()
         else:

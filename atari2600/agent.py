@@ -11,9 +11,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from atari2600 import ale, boot, console, mersenne, observe
-from atari2600.ale import FIRE, NOOP, PADDLE_DELTA
+from atari2600 import ale, boot, console, games, mersenne, observe
+from atari2600.ale import DRAWING, FIRE, NOOP, PADDLE_DELTA
 from atari2600.mersenne import WRAPPER
+from atari2600.games import Game
 from atari2600.observe import Axis
 from atari2600.state import (
     BUFFER,
@@ -42,8 +43,11 @@ MAXPOOL, STACK, CHANNELS_LAST = 2, 3, 4
 NOOP_MAX, FIRE_RESET = 5, 6
 EPISODIC_LIFE, LIFE_LOSS_INFO = 7, 8
 CLIP_REWARDS, MAX_FRAMES, SAME_STEP = 9, 10, 11
-PROTOCOL = 12
+RUN_ON = 12  # all frames of a step are played, also after the end: they take draws
+PROTOCOL = 13
 
+NO_SEED = np.int64(-1)
+NOT = np.bool_(False)
 ALL_DRAWN = 4  # steps of fewer frames are drawn completely
 
 
@@ -101,6 +105,34 @@ def scratch_of(view: View, screen_words: int) -> Scratch:
     )
 
 
+def view_of(game: Game, protocol: Array, height: int, width: int, grayscale: bool) -> View:
+    """How agents look at the screen."""
+    levels = games.greys(game)[None] if grayscale else games.palette(game).T.copy()
+    columns = observe.area_axis(WIDTH, width)
+    rows = observe.area_axis(game.height, height)
+    return View(protocol, levels, rows, columns, observe.outputs_of_words(columns))
+
+
+def agents_of(observations: Array, view: View, game: Game) -> Agents:
+    """N agents that write their stacks into `observations`."""
+    num_envs, channels = len(observations), len(view.levels)
+    pooled = np.zeros((num_envs, channels, game.height * observe.ROW_WORDS), np.uint64)
+    stacks = observations.reshape(num_envs, -1)
+    return Agents(
+        np.zeros((num_envs, mersenne.GENERATORS, mersenne.WORDS), np.uint32),
+        pooled,
+        pooled.view(np.uint8),
+        stacks,
+        np.zeros_like(stacks) if view.protocol[SAME_STEP] else stacks[:, :0].copy(),
+        np.zeros(num_envs, np.int32),
+        np.zeros(num_envs, np.bool_),
+        np.zeros(num_envs, np.bool_),
+        np.zeros(num_envs, np.int32),
+        np.zeros(num_envs, np.int32),
+        np.zeros(num_envs, np.int32),
+    )
+
+
 @numba.njit(_nrt=False)
 def reset(machines, layer, agents, view, scratch, i, seed):  # type: ignore[no-untyped-def]
     """A new episode; seed >= 0 loads the ROM again with this seed for both generators."""
@@ -120,10 +152,10 @@ def reset(machines, layer, agents, view, scratch, i, seed):  # type: ignore[no-u
     for k in range(agents.stacks.shape[1]):
         agents.stacks[i, k] = 0
     see(agents, view, scratch, i)
-    answer(registers, agents, i, 0, False, False)
+    answer(registers, agents, i, np.int64(0), NOT, NOT)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, inline="always")
 def start_episode(machines, layer, agents, view, scratch, i):  # type: ignore[no-untyped-def]
     """FIRE where the game has it, then a drawn number of no-ops, one fewer after FIRE."""
     protocol, generators = view.protocol, agents.generators
@@ -131,10 +163,10 @@ def start_episode(machines, layer, agents, view, scratch, i):  # type: ignore[no
     if protocol[NOOP_MAX] > 0:
         noops = mersenne.draw_below(generators, i, WRAPPER, protocol[NOOP_MAX])
     if protocol[FIRE_RESET]:
-        ale.act(machines, layer, generators, scratch.console, i, FIRE, PADDLE_DELTA, True)
+        ale.act(machines, layer, generators, scratch.console, i, FIRE, PADDLE_DELTA, DRAWING)
         noops -= 1
     for _ in range(noops):
-        ale.act(machines, layer, generators, scratch.console, i, NOOP, PADDLE_DELTA, True)
+        ale.act(machines, layer, generators, scratch.console, i, NOOP, PADDLE_DELTA, DRAWING)
         if machines.registers[i, OVER]:
             boot.reset_game(machines, layer, generators, scratch.console, i)
 
@@ -144,22 +176,23 @@ def step(machines, layer, agents, view, scratch, i, action, delta):  # type: ign
     """One agent step of agent i, or the reset that takes its place after the end of an episode."""
     registers, protocol = machines.registers, view.protocol
     if registers[i, ENDED] and not protocol[SAME_STEP]:
-        reset(machines, layer, agents, view, scratch, i, -1)
+        reset(machines, layer, agents, view, scratch, i, NO_SEED)
         return
     reward = play(machines, layer, agents, view, scratch, i, action, delta)
     see(agents, view, scratch, i)
     lost = life_lost(registers, i)
     over = registers[i, OVER] != 0
-    terminated = over or (lost and (protocol[EPISODIC_LIFE] or protocol[LIFE_LOSS_INFO]))
+    life_counts = protocol[EPISODIC_LIFE] != 0 or protocol[LIFE_LOSS_INFO] != 0
+    terminated = over or (lost and life_counts)
     truncated = registers[i, ELAPSED] >= protocol[MAX_FRAMES] and not terminated
     registers[i, LIVES_BEFORE] = registers[i, LIVES]
-    registers[i, ENDED] = over or truncated or (lost and protocol[EPISODIC_LIFE])
+    registers[i, ENDED] = over or truncated or (lost and protocol[EPISODIC_LIFE] != 0)
     if protocol[CLIP_REWARDS]:
         reward = min(max(reward, -1), 1)
     if registers[i, ENDED] and protocol[SAME_STEP]:
         for k in range(agents.stacks.shape[1]):
             agents.final[i, k] = agents.stacks[i, k]
-        reset(machines, layer, agents, view, scratch, i, -1)
+        reset(machines, layer, agents, view, scratch, i, NO_SEED)
     answer(registers, agents, i, reward, terminated, truncated)
 
 
@@ -179,7 +212,7 @@ def life_lost(registers, i):  # type: ignore[no-untyped-def]
     return registers[i, LIVES] < registers[i, LIVES_BEFORE] and registers[i, LIVES] > 0
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, inline="always")
 def play(machines, layer, agents, view, scratch, i, action, delta):  # type: ignore[no-untyped-def]
     """The frames of one agent step; returns the sum of their rewards and leaves `pooled`.
 
@@ -206,10 +239,10 @@ def play(machines, layer, agents, view, scratch, i, action, delta):  # type: ign
             decided += 1
         registers[i, HELD_ACTION] = scratch.held[done]
         done += 1
-        drawing = everything or done >= skip - 1
-        total += ale.advance(
-            machines, layer, scratch.console, i, scratch.held[done - 1], delta, drawing
-        )
+        if not ale.is_over(registers, layer.options, i):
+            held = scratch.held[done - 1]
+            drawing = everything or done >= skip - 1
+            total += ale.advance(machines, layer, scratch.console, i, held, delta, drawing)
         if registers[i, SHORT] and not everything:
             restore(machines, scratch, i)
             everything, done, total = True, np.int64(0), np.int64(0)
@@ -227,6 +260,8 @@ def play(machines, layer, agents, view, scratch, i, action, delta):  # type: ign
 @numba.njit(_nrt=False)
 def ends(registers, protocol, i):  # type: ignore[no-untyped-def]
     """Whether an agent step stops here."""
+    if protocol[RUN_ON]:
+        return False
     if registers[i, OVER] or registers[i, ELAPSED] >= protocol[MAX_FRAMES]:
         return True
     return protocol[EPISODIC_LIFE] != 0 and life_lost(registers, i)
@@ -277,7 +312,9 @@ def pool(machines, agents, view, scratch, i, two, ended, kept):  # type: ignore[
 
 @numba.njit(_nrt=False)
 def see(agents, view, scratch, i):  # type: ignore[no-untyped-def]
-    """Resize what the agent sees and push it onto its stack."""
+    """Resize what the agent sees and push it onto its stack, if it has one."""
+    if view.protocol[STACK] == 0:
+        return
     for channel in range(view.levels.shape[0]):
         observe.resize(
             agents.pooled[i, channel], agents.pixels[i, channel], view.rows, view.columns,

@@ -34,8 +34,12 @@ from atari2600.state import (
 
 Array = NDArray[Any]
 
-NOOP, FIRE, RIGHT, LEFT, DOWN, UPFIRE = 0, 1, 3, 4, 5, 10
-RESET_SWITCH = 40  # an action only inside a reset procedure
+# These are NumPy's scalars since Numba compiles a function again for each of Python's constants
+# that it is called with.
+NOOP, FIRE = np.int64(0), np.int64(1)
+RIGHT, LEFT, DOWN, UPFIRE = 3, 4, 5, 10
+RESET_SWITCH = np.int64(40)  # an action only inside a reset procedure
+DRAWING = np.bool_(True)
 # Held lines of the actions: up 1, down 2, left 4, right 8.
 DIRECTIONS = np.array([0, 0, 1, 8, 4, 2, 9, 5, 10, 6, 1, 8, 4, 2, 9, 5, 10, 6], np.int64)
 LEFT_LINE, RIGHT_LINE = 4, 8
@@ -51,7 +55,7 @@ LOAD_IS_COPY, RESET_IS_COPY = 12, 13  # of the start state: no boot is needed
 OPTIONS = 14
 
 PADDLE_MIN = 27450
-PADDLE_DELTA = 23000  # resistance per frame of full strength
+PADDLE_DELTA = np.int64(23000)  # resistance per frame of full strength
 SWITCHES = 0x3F  # SWCHB with no switch pressed, difficulties B
 RESET_BIT, SELECT_BIT = 1, 2
 NEUTRAL = 0xFF  # SWCHA with no line held
@@ -126,7 +130,7 @@ def charging(resistance):  # type: ignore[no-untyped-def]
     return resistance * 119 // 6250
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, inline="always")
 def emulate(machines, layer, scratch, i, action, delta, drawing):  # type: ignore[no-untyped-def]
     """One frame with `action` held, and the game's rules after it."""
     set_inputs(machines.registers, layer.options, i, action, delta)
@@ -152,17 +156,18 @@ def is_over(registers, options, i):  # type: ignore[no-untyped-def]
     return registers[i, OVER] != 0 or (limit > 0 and registers[i, EPISODE_FRAMES] >= limit)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, inline="always")
 def act(machines, layer, generators, scratch, i, action, delta, drawing):  # type: ignore[no-untyped-def]
     """ALE's act: one frame; returns its reward. When the game is over it only draws."""
     registers = machines.registers
     registers[i, HELD_ACTION] = choose(registers, generators, layer.options, i, action)
     if is_over(registers, layer.options, i):
         return np.int64(0)
-    return advance(machines, layer, scratch, i, registers[i, HELD_ACTION], delta, drawing)
+    held = np.int64(registers[i, HELD_ACTION])
+    return advance(machines, layer, scratch, i, held, delta, drawing)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, inline="always")
 def advance(machines, layer, scratch, i, held, delta, drawing):  # type: ignore[no-untyped-def]
     """One frame of a game that is not over; returns its reward."""
     registers = machines.registers

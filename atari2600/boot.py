@@ -16,6 +16,7 @@ from atari2600 import cartridge, console, games, mersenne, rules, state
 from atari2600.ale import (
     DIFFICULTY,
     DOWN,
+    DRAWING,
     DRAWN,
     INIT,
     LEFT,
@@ -66,6 +67,7 @@ from atari2600.state import (
     SWCHB,
     SYSTEM_RESETS,
     UNFINISHED,
+    WIDTH,
     Machines,
 )
 
@@ -75,9 +77,10 @@ Array = NDArray[Any]
 EMULATE, SOFT_RESET, START_RULES, PRESS, PRESS_UNTIL, PRESS_DRAWN_UNTIL = range(6)
 ACT, ACT_UNTIL, TAP_UNTIL, TAP_UNTIL_CHANGE = range(6, 10)
 ALWAYS_AGAIN = 2**31 - 1
-SYSTEM_SEED = 4753849
+SYSTEM_SEED = np.int64(4753849)
 DETECTION_FRAMES = 60  # that ALE runs at load to tell NTSC from PAL
 SETTLING_FRAMES = 60
+NTSC_HEIGHT = 210
 RESET_FRAMES = 4  # that the RESET switch is held
 CURSOR = 48  # RAM byte of double_dunk's menu
 
@@ -94,7 +97,7 @@ def machines_of(game: Game, num_machines: int) -> Machines:
 def layer_of(
     game: Game, mode: int, difficulty: int, sticky: float, max_episode_frames: int = 0
 ) -> Layer:
-    """A game as it is played, with its start state."""
+    """A game as it is played; its start state is all zero yet, see `backends.cpu.fill_start`."""
     program = rules.Program(mode)
     options = np.zeros(OPTIONS, np.int64)
     options[RULES], options[INIT] = add_rules(game, program)
@@ -102,21 +105,18 @@ def layer_of(
     default_script = script_of(game, game.default_mode, program)
     set_options(options, game, difficulty, sticky, max_episode_frames)
     set_copies(options, game, np.concatenate([script, default_script])[:, 0])
-    start = machines_of(game, 1)
-    generators = np.zeros((1, mersenne.GENERATORS, mersenne.WORDS), np.uint32)
-    layer = Layer(
+    words = game.height * WIDTH // 8
+    return Layer(
         options,
         program.finish(),
         script,
         default_script,
-        console.constants_of(game.scheme, False, game.y_start, 210, game.hmove_blanks),
-        generators,
-        start.registers,
-        start.ram,
-        start.words,
+        console.constants_of(game.scheme, False, game.y_start, NTSC_HEIGHT, game.hmove_blanks),
+        np.zeros((1, mersenne.GENERATORS, mersenne.WORDS), np.uint32),
+        np.zeros((1, REGISTERS), np.int32),
+        np.zeros((1, RAM_BYTES), np.uint8),
+        np.zeros((1, 2, words), np.uint64),
     )
-    load(start, layer, generators, console.scratch(), 0, 0)
-    return layer
 
 
 def add_rules(game: Game, program: rules.Program) -> tuple[int, int]:
@@ -215,7 +215,7 @@ def system_reset(machines, generators, i):  # type: ignore[no-untyped-def]
             machines.ram[i, k] = mersenne.draw(generators, i, SYSTEM) & 0xFF
 
 
-@numba.njit(_nrt=False, cache=True)
+@numba.njit(_nrt=False)
 def load(machines, layer, generators, scratch, i, seed):  # type: ignore[no-untyped-def]
     """A newly loaded ROM: power on, ALE's detection of PAL, its own first reset, and ours."""
     registers = machines.registers
@@ -239,12 +239,12 @@ def detect(machines, layer, generators, scratch, i):  # type: ignore[no-untyped-
     registers, options = machines.registers, layer.options
     ntsc = Machines(layer.detection, *machines[1:])
     system_reset(ntsc, generators, i)
-    set_inputs(registers, options, i, NOOP, 0)
+    set_inputs(registers, options, i, NOOP, PADDLE_DELTA)
     registers[i, SWCHB] = SWITCHES | options[POWER_ON_DIFFICULTY] << 6
     if options[PADDLES]:
         registers[i, DELAY0] = registers[i, DELAY1] = 0
     for _ in range(DETECTION_FRAMES):
-        console.frame(ntsc, i, scratch, False)
+        console.frame(ntsc, i, scratch, DRAWING)
 
 
 @numba.njit(_nrt=False)
@@ -262,13 +262,14 @@ def boot(machines, layer, script, generators, scratch, i):  # type: ignore[no-un
 def perform(machines, layer, generators, scratch, i, script, k):  # type: ignore[no-untyped-def]
     """One verb of the procedure."""
     registers, ram, program = machines.registers, machines.ram, layer.program
-    verb, a, b, c = script[k, 0], script[k, 1], script[k, 2], script[k, 3]
+    verb = script[k, 0]
+    a, b, c = np.int64(script[k, 1]), np.int64(script[k, 2]), np.int64(script[k, 3])
     if verb == EMULATE:
         for _ in range(b):
-            emulate(machines, layer, scratch, i, a, PADDLE_DELTA, True)
+            emulate(machines, layer, scratch, i, a, PADDLE_DELTA, DRAWING)
     elif verb == SOFT_RESET:
         for _ in range(RESET_FRAMES):
-            emulate(machines, layer, scratch, i, RESET_SWITCH, 0, True)
+            emulate(machines, layer, scratch, i, RESET_SWITCH, PADDLE_DELTA, DRAWING)
         registers[i, HELD_ACTION] = NOOP
     elif verb == START_RULES:
         rules.run(program, registers, ram, i, layer.options[INIT])
@@ -281,13 +282,13 @@ def perform(machines, layer, generators, scratch, i, script, k):  # type: ignore
     elif verb == PRESS_DRAWN_UNTIL:
         while not holds(program, registers, ram, i, b):
             press(machines, layer, scratch, i, a + mersenne.draw(generators, i, ENVIRONMENT) % 256)
-            act(machines, layer, generators, scratch, i, NOOP, PADDLE_DELTA, True)
+            act(machines, layer, generators, scratch, i, NOOP, PADDLE_DELTA, DRAWING)
     elif verb == ACT:
         for _ in range(b):
-            act(machines, layer, generators, scratch, i, a, PADDLE_DELTA, True)
+            act(machines, layer, generators, scratch, i, a, PADDLE_DELTA, DRAWING)
     elif verb == ACT_UNTIL:
         while not holds(program, registers, ram, i, b):
-            act(machines, layer, generators, scratch, i, a, PADDLE_DELTA, True)
+            act(machines, layer, generators, scratch, i, a, PADDLE_DELTA, DRAWING)
     elif verb == TAP_UNTIL:
         while not holds(program, registers, ram, i, b):
             tap(machines, layer, generators, scratch, i, a)
@@ -304,22 +305,22 @@ def holds(program, registers, ram, i, question):  # type: ignore[no-untyped-def]
     return registers[i, CONDITION] != 0
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, inline="always")
 def press(machines, layer, scratch, i, frames):  # type: ignore[no-untyped-def]
     """Hold SELECT for some frames, which the rules do not see, and release it for one."""
     for _ in range(frames):
-        set_inputs(machines.registers, layer.options, i, NOOP, 0)
+        set_inputs(machines.registers, layer.options, i, NOOP, PADDLE_DELTA)
         machines.registers[i, SWCHB] ^= SELECT_BIT
-        console.frame(machines, i, scratch, True)
-    emulate(machines, layer, scratch, i, NOOP, 0, True)
+        console.frame(machines, i, scratch, DRAWING)
+    emulate(machines, layer, scratch, i, NOOP, PADDLE_DELTA, DRAWING)
     count_frame(machines.registers, i)
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, inline="always")
 def tap(machines, layer, generators, scratch, i, action):  # type: ignore[no-untyped-def]
     """An action, and nothing."""
-    act(machines, layer, generators, scratch, i, action, PADDLE_DELTA, True)
-    act(machines, layer, generators, scratch, i, NOOP, PADDLE_DELTA, True)
+    act(machines, layer, generators, scratch, i, action, PADDLE_DELTA, DRAWING)
+    act(machines, layer, generators, scratch, i, NOOP, PADDLE_DELTA, DRAWING)
 
 
 @numba.njit(_nrt=False)
@@ -340,7 +341,7 @@ def reset_game(machines, layer, generators, scratch, i):  # type: ignore[no-unty
     machines.registers[i, FRAMES] = frames
 
 
-@numba.njit(_nrt=False)
+@numba.njit(_nrt=False, inline="always")
 def load_and_reset(machines, layer, generators, scratch, i, seed):  # type: ignore[no-untyped-def]
     """A newly loaded ROM after its first `reset_game`, with the environment's seed."""
     if not layer.options[LOAD_IS_COPY]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-ENVIRONMENT = 0  # sticky actions: two draws a frame
-WRAPPER = 1  # AtariVectorEnv's: no-op starts, and drawn frame skips
-SYSTEM = 2  # the console's: RAM at power-on, timer at every system reset
+# NumPy's scalars, for the reason that ale.py gives
+ENVIRONMENT = np.int64(0)  # sticky actions: two draws a frame
+WRAPPER = np.int64(1)  # AtariVectorEnv's: no-op starts, and drawn frame skips
+SYSTEM = np.int64(2)  # the console's: RAM at power-on, timer at every system reset
 GENERATORS = 3
 
 LENGTH, MIDDLE = 624, 397

@@ -14,8 +14,12 @@ at the next translated address. Nothing may depend on what is translated: tests 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +85,7 @@ from atari2600.state import (
     TIMER_SHIFT,
     TOUCHED,
     A,
+    Machines,
     X,
     Y,
 )
@@ -89,7 +94,8 @@ Array = NDArray[Any]
 TRANSLATED = -1  # in `heat`: the function has a block that starts here
 MIRROR_BITS = 15  # of heat: the top 4 bits of the program counter; the count is above them
 MAX_TRANSLATED = 2_000  # instructions; LLVM takes about a second for a thousand
-COLD = 1 / 50_000  # of all executed: not worth translating
+COLD = 1 / 20_000  # of all executed: not worth translating
+SOURCES = ["translate.py", "opcodes.py", "state.py", "tia.py"]  # that decide about the code
 BLOCK_INSTRUCTIONS = 40
 PLA_OPCODE = 0x68  # what is left on the bus when a program pulls from the video chip
 
@@ -896,9 +902,31 @@ class _Translation:
         self._put("cycles", b.add(self._get("cycles"), b.mul(rounds, period)))
 
 
-# ---- from assembly to an address ----
+# ---- from heat to an address ----
 
-_engines: dict[str, Any] = {}  # keeps compiled code alive for the life of the process
+_engines: dict[str, tuple[Any, Array]] = {}  # compiled code, alive for the life of the process
+
+
+def install(machines: Machines, game: str, warm_up: Callable[[], None]) -> None:
+    """Give the machines their game's translated code.
+
+    `game` names the program (its checksum). The code comes from this process, or from the disk, or
+    is made now, from the heat that `warm_up` leaves in `machines.heat` by playing a little.
+    """
+    key = hashlib.sha256(f"{_version()} {game}".encode()).hexdigest()[:32]
+    if key not in _engines:
+        _engines[key] = _kept(key) or _made(key, machines, warm_up)
+    engine, starts = _engines[key]
+    machines.heat[starts] = TRANSLATED
+    machines.addresses[0] = engine.get_function_address("run")
+
+
+@functools.cache
+def _version() -> str:
+    """What the code depends on besides the game: this package's sources and the processor."""
+    folder = Path(__file__).parent
+    sources = [(folder / name).read_text() for name in SOURCES]
+    return " ".join([*sources, llvmlite.__version__, llvm.get_host_cpu_name()])
 
 
 def cache_folder() -> Path:
@@ -907,38 +935,45 @@ def cache_folder() -> Path:
     return Path(chosen or Path.home() / ".cache") / "atari2600"
 
 
-def compile_game(assembly: str) -> int:
-    """Address of the compiled function; from the disk if it was compiled before."""
-    target = llvm.Target.from_default_triple().create_target_machine(
+def _made(key: str, machines: Machines, warm_up: Callable[[], None]) -> tuple[Any, Array]:
+    warm_up()
+    assembly = translate(machines.constants, machines.image, machines.heat)
+    starts = np.flatnonzero(machines.heat == TRANSLATED)
+    module, target = llvm.parse_assembly(assembly), _target()
+    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(2))
+    builder.getModulePassManager().run(module, builder)
+    code = target.emit_object(module)
+    with contextlib.suppress(OSError):  # a disk that cannot be written costs seconds next time
+        _keep(cache_folder() / f"{key}.npz", code, starts)
+    return _engine_of(code), starts
+
+
+def _keep(file: Path, code: bytes, starts: Array) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.npz")
+    np.savez(part, code=np.frombuffer(code, np.uint8), starts=starts)
+    part.replace(file)
+
+
+def _kept(key: str) -> tuple[Any, Array] | None:
+    try:
+        with np.load(cache_folder() / f"{key}.npz") as kept:
+            return _engine_of(kept["code"].tobytes()), kept["starts"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _target() -> Any:
+    return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
     )
-    name = "|".join([llvmlite.__version__, llvm.get_host_cpu_name(), assembly])
-    key = hashlib.sha256(name.encode()).hexdigest()[:32]
-    if key not in _engines:
-        file = cache_folder() / f"{key}.o"
-        module = llvm.parse_assembly(assembly)
-        engine = llvm.create_mcjit_compiler(module, target)
-        engine.set_object_cache(lambda _, data: _keep(file, data), lambda _: _kept(file))
-        if not file.exists():
-            builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(2))
-            builder.getModulePassManager().run(module, builder)
-        engine.finalize_object()
-        _engines[key] = engine
-    return int(_engines[key].get_function_address("run"))
 
 
-def _keep(file: Path, data: bytes) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        part.write_bytes(data)
-        part.replace(file)
-    except OSError:
-        pass  # a disk that cannot be written costs a second at each start
-
-
-def _kept(file: Path) -> bytes | None:
-    return file.read_bytes() if file.exists() else None
+def _engine_of(code: bytes) -> Any:
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine
 
 
 @intrinsic

@@ -23,12 +23,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from atari2600 import agent, boot, games, mersenne, observe
-from atari2600.agent import Agents, View
+from atari2600 import agent, boot, games, observe, translate
+from atari2600.agent import View
 from atari2600.ale import FIRE, PADDLE_DELTA
 from atari2600.backends import cpu
 from atari2600.games import Game
-from atari2600.state import WIDTH
 
 Array = NDArray[Any]
 LAYOUTS = ("stacked_first", "channels_last")
@@ -37,6 +36,7 @@ ACTION_OF = np.array(
     [[[9, 17], [4, 12], [7, 15]], [[5, 13], [0, 1], [2, 10]], [[8, 16], [3, 11], [6, 14]]]
 )
 STATE_VERSION = 1
+WARM_UP_STEPS = 200
 
 
 class AtariVectorEnv(VectorEnv[Array, Array, Array]):
@@ -126,25 +126,37 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         protocol[agent.CLIP_REWARDS] = reward_clipping
         protocol[agent.MAX_FRAMES] = max_num_frames_per_episode
         protocol[agent.SAME_STEP] = self.autoreset_mode is AutoresetMode.SAME_STEP
-        self.view = view_of(self.game, protocol, img_height, img_width, grayscale)
+        self.view = agent.view_of(self.game, protocol, img_height, img_width, grayscale)
         self.layer = boot.layer_of(
             self.game,
             games.check_mode(self.game, mode),
             games.check_difficulty(self.game, difficulty),
             repeat_action_probability,
         )
+        cpu.fill_start(self.layer, self.game)
         self.machines = boot.machines_of(self.game, num_envs)
 
         shape = observation_shape(stack_num, img_height, img_width, grayscale, layout)
         self.make_spaces(shape)
         self.out = check_out(out, (num_envs, *shape), self.batch_size)
         self.observations = np.zeros((num_envs, *shape), np.uint8) if out is None else out
-        self.agents = agents_of(self.observations, self.view, self.game)
+        self.agents = agent.agents_of(self.observations, self.view, self.game)
         workers = min(num_threads or os.cpu_count() or 1, num_envs)
         self.workers = Workers(workers, thread_affinity_offset, self.view, self.game)
         # Agents whose answer has not been given yet, oldest first, and what still computes it
         self.ready: deque[tuple[int, Future[None] | None]] = deque()
         self.asked: Array | None = None  # agents of the last answer: `send` brings their actions
+        translate.install(self.machines, self.game.md5, self.warm_up)
+
+    def warm_up(self) -> None:
+        """Let agent 0 play a little, so that `translate` learns which code is hot."""
+        first, delta = np.zeros(1, np.int64), np.full(1, PADDLE_DELTA, np.int64)
+        self.run(first, np.full(1, cpu.RESET), first)
+        held = np.random.default_rng(0).choice(self.action_set, WARM_UP_STEPS // 4).repeat(4)
+        for action in held:
+            self.run(first, np.full(1, action), delta)
+            self.finish()
+        self.ready.clear()
 
     def make_spaces(self, shape: tuple[int, ...]) -> None:
         self.single_observation_space = Box(0, 255, shape, np.uint8)
@@ -173,7 +185,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
                 raise error.ResetNeeded("reset_mask needs a full reset before, and no batch_size")
         seeds = seeds_of(seed, len(ids), self.asked is None)
         self.finish()
-        self.run(cpu.reset, ids, seeds)
+        self.run(ids, np.full(len(ids), cpu.RESET), seeds)
         self.finish()
         self.ready = deque((i, None) for i in range(self.num_envs))
         observations, _, _, _, info = self.recv()
@@ -191,7 +203,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         if self.asked is None or len(self.asked) == 0:
             raise error.ResetNeeded("call reset() before step(), and recv() before the next send()")
         codes, deltas = self.decode(np.asarray(actions))
-        self.run(cpu.step, self.asked, codes, deltas)
+        self.run(self.asked, codes, deltas)
         self.asked = self.asked[:0]
 
     def recv(self) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
@@ -211,10 +223,10 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
 
     # ---- what is behind it ----
 
-    def run(self, function: Any, ids: Array, *columns: Array) -> None:
-        """Compute `function` for these agents; `ready` gets them in order."""
+    def run(self, ids: Array, actions: Array, values: Array) -> None:
+        """Move these agents on, see `cpu.run`; `ready` gets them in order."""
         shared = self.machines, self.layer, self.agents, self.view
-        self.ready += self.workers.run(function, shared, ids, columns)
+        self.ready += self.workers.run(shared, ids, actions, values)
 
     def finish(self) -> None:
         """Wait until no worker is at work."""
@@ -339,57 +351,27 @@ class Workers:
             os.sched_setaffinity(0, {next(self.numbers)})
 
     def run(
-        self, function: Any, shared: tuple[Any, ...], ids: Array, columns: tuple[Array, ...]
+        self, shared: tuple[Any, ...], ids: Array, actions: Array, values: Array
     ) -> list[tuple[int, Future[None] | None]]:
-        """Compute `function` for the agents `ids`; returns each with what computes it."""
+        """Move the agents `ids` on; returns each with what computes it."""
         if self.threads is None:
-            self.work(function, shared, ids, columns)
+            self.work(shared, ids, actions, values)
             return [(i, None) for i in ids.tolist()]
         started: list[tuple[int, Future[None] | None]] = []
         for part in np.array_split(np.arange(len(ids)), self.workers):
-            rows = tuple(column[part] for column in columns)
-            future = self.threads.submit(self.work, function, shared, ids[part], rows)
+            rows = ids[part], actions[part], values[part]
+            future = self.threads.submit(self.work, shared, *rows)
             started += [(i, future) for i in ids[part].tolist()]
         return started
 
-    def work(
-        self, function: Any, shared: tuple[Any, ...], ids: Array, columns: tuple[Array, ...]
-    ) -> None:
+    def work(self, shared: tuple[Any, ...], ids: Array, actions: Array, values: Array) -> None:
         if not hasattr(self.own, "scratch"):  # another thread took the environment over
             self.own.scratch = self.new_scratch()
-        function(*shared, self.own.scratch, ids, *columns)
+        cpu.run(*shared, self.own.scratch, ids, actions, values)
 
     def close(self) -> None:
         if self.threads is not None:
             self.threads.shutdown()
-
-
-def view_of(game: Game, protocol: Array, height: int, width: int, grayscale: bool) -> View:
-    """How agents look at the screen."""
-    levels = games.greys(game)[None] if grayscale else games.palette(game).T.copy()
-    columns = observe.area_axis(WIDTH, width)
-    rows = observe.area_axis(game.height, height)
-    return View(protocol, levels, rows, columns, observe.outputs_of_words(columns))
-
-
-def agents_of(observations: Array, view: View, game: Game) -> Agents:
-    """N agents that write their stacks into `observations`."""
-    num_envs, channels = len(observations), len(view.levels)
-    pooled = np.zeros((num_envs, channels, game.height * observe.ROW_WORDS), np.uint64)
-    stacks = observations.reshape(num_envs, -1)
-    return Agents(
-        np.zeros((num_envs, mersenne.GENERATORS, mersenne.WORDS), np.uint32),
-        pooled,
-        pooled.view(np.uint8),
-        stacks,
-        np.zeros_like(stacks) if view.protocol[agent.SAME_STEP] else stacks[:, :0].copy(),
-        np.zeros(num_envs, np.int32),
-        np.zeros(num_envs, np.bool_),
-        np.zeros(num_envs, np.bool_),
-        np.zeros(num_envs, np.int32),
-        np.zeros(num_envs, np.int32),
-        np.zeros(num_envs, np.int32),
-    )
 
 
 def observation_shape(

@@ -154,7 +154,7 @@ def test_a_model_of_another_version(
     checkpoint.save(model, saved)
     monkeypatch.undo()
     monkeypatch.chdir(nowhere)
-    assert "has format version 99; expected 1" in complaint(["play", str(model)], capsys)
+    assert "has format version 99; expected 2" in complaint(["play", str(model)], capsys)
     assert not list(nowhere.iterdir())
 
 

@@ -15,12 +15,9 @@ def test_fast_is_the_default() -> None:
     assert preset("fast") == Config()
     assert Config().mode == "async"
     assert values(Config(), "num_threads num_envs rollout_length") == [2, 16, 5]
-    assert values(Config(), "lr lr_schedule rmsprop_eps loss_reduction") == [
-        7e-4,
-        "linear",
-        1e-10,
-        "mean",
-    ]
+    assert values(Config(), "lr lr_schedule loss_reduction") == [5e-4, "linear", "mean"]
+    assert values(Config(), "rmsprop_eps rmsprop_initial") == [1e-9, 1e-5]
+    assert Config().subtract_background
 
 
 def test_paper() -> None:
@@ -34,6 +31,7 @@ def test_paper() -> None:
         40.0,
         "global-norm",
     ]
+    assert not paper.subtract_background
     assert values(paper, "network life_loss_terminal loss_reduction gae_lambda") == [
         "paper",
         True,
@@ -50,6 +48,7 @@ def test_seed() -> None:
     assert values(seed, "rmsprop_decay rmsprop_eps rmsprop_initial") == [0.99, 1e-10, 1.0]
     assert values(seed, "grad_clip max_grad_norm") == ["average-norm", 0.1]
     assert values(seed, "ent_coef vf_coef loss_reduction") == [0.01, 1.0, "mean"]
+    assert not seed.subtract_background
     assert values(seed, "scale_pixels sticky_actions life_loss_terminal network") == [
         False,
         0.25,

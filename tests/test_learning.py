@@ -1,4 +1,4 @@
-"""Learning for real, with the defaults."""
+"""Learning for real, with the defaults: one thread, so that the seed decides the outcome."""
 
 from pathlib import Path
 

@@ -30,7 +30,7 @@ def frames(count: int = 3) -> torch.Tensor:
     ],
 )
 def test_the_torsos_have_their_published_sizes(name: str, parameters: int) -> None:
-    network = ActorCritic(preset("fast", network=name), ATARI)
+    network = ActorCritic(preset("fast", network=name, subtract_background=False), ATARI)
     assert sum(sizes(network)) == parameters
     network.prepare()
     logits, values, state = network(frames(), None)
@@ -61,6 +61,25 @@ def test_pixels_are_scaled_in_the_first_layers_weights() -> None:
     scaled.prepare()
     unscaled.prepare()
     torch.testing.assert_close(scaled(bright, None)[1], unscaled(one, None)[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_background_is_subtracted(dtype: torch.dtype) -> None:
+    network = ActorCritic(preset("fast"), ATARI, dtype)
+    parameters, gradients = flatten(network)
+    background = network.torso.background
+    assert background is not None
+    seen, other = frames(2)
+    background.copy_(seen)
+    network.prepare()
+    encoded = network.torso.encode(torch.stack([seen, other]))
+    assert encoded[0].count_nonzero() == 0  # biases start at 0
+    assert encoded[1].count_nonzero() > 0
+    encoded.sum().backward()
+    assert gradients.count_nonzero() > 0
+    assert background.grad is not None  # a part of the vector, and it stays 0
+    assert background.grad.count_nonzero() == 0
+    assert parameters.count_nonzero() > seen.count_nonzero()
 
 
 def test_the_seed_alone_decides_the_initial_values() -> None:

@@ -11,8 +11,13 @@ from a3c.shared import SharedParameters, clip_, learning_rate
 
 
 def constant(**changes: object) -> Config:
-    """A Config with a constant rate and no clipping that matters."""
-    values: dict[str, object] = {"lr": 0.1, "lr_schedule": "constant", "max_grad_norm": 1e9}
+    """A Config with a constant rate, an average that starts at 0 and no clipping that matters."""
+    values: dict[str, object] = {
+        "lr": 0.1,
+        "lr_schedule": "constant",
+        "rmsprop_initial": 0.0,
+        "max_grad_norm": 1e9,
+    }
     return preset("fast", **{**values, **changes})
 
 

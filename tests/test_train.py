@@ -18,6 +18,7 @@ from a3c import checkpoint, metrics
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.network import ActorCritic
+from a3c.play import load
 from a3c.train import Run, RunFailed, train
 
 A3C = [sys.executable, "-m", "a3c.cli"]
@@ -62,6 +63,20 @@ def test_one_thread_on_atari_is_reproducible_bit_for_bit(tmp_path: Path) -> None
     )
     first, second = (final(train(config, quiet=True)) for _ in range(2))
     assert equal(first, second)
+
+
+def test_the_background_is_measured_once_and_saved(tmp_path: Path) -> None:
+    def background(agent_steps: int) -> torch.Tensor:
+        changes = {"num_envs": 4, "total_agent_steps": agent_steps, "runs_dir": str(tmp_path)}
+        run = train(preset("fast", env="pong", **changes), quiet=True)
+        measured = load(run.folder).network.torso.background
+        assert measured is not None
+        return measured
+
+    measured = background(20)
+    assert torch.equal(measured, background(600))  # learning leaves it as it is
+    assert torch.equal(measured, measured.round())
+    assert measured[40, 40].tolist() == [87] * 4  # the field's grey; the ball hardly shows
 
 
 def test_sync_with_two_threads_is_reproducible(tmp_path: Path) -> None:
