@@ -90,6 +90,8 @@ class Config:
     """auto, cpu, cuda or cuda:i."""
 
     # Environment protocol (stored with the model)
+    emulator: Literal["atari2600", "ale"] = "atari2600"
+    """This project's own emulator, or ale-py's: they play alike, the first is faster (Atari)."""
     frame_skip: int = 4
     """Emulator frames per agent step (Atari)."""
     sticky_actions: float = 0.0

@@ -17,13 +17,15 @@ import ale_py
 import gymnasium
 import numpy as np
 from ale_py import roms
-from ale_py.vector_env import AtariVectorEnv
+from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from a3c import classic_control
 from a3c.config import Config, InputError, nearest
+from a3c.devices import pick_device
+from atari2600.vector_env import AtariVectorEnv
 
 Array = NDArray[Any]
 gymnasium.register_envs(ale_py)
@@ -35,7 +37,7 @@ class Spec:
 
     observation_shape: tuple[int, ...]  # [H, W, C] of pixels, [D] of vectors
     pixels: bool
-    stacked: bool  # environments send the newest frame [H, W]; C frames are stacked on the device
+    stacked: bool  # of C frames; environments may send the newest [H, W] alone, see Upload
     discrete: bool
     num_actions: int  # of Discrete actions; or the size of continuous ones
 
@@ -76,47 +78,74 @@ class Envs(Protocol):
 STACKED_FRAMES = 4
 
 
-class AleEnvs:
-    """Atari through ale-py's vector environment; one worker steps the N games without the GIL.
+class AtariEnvs:
+    """Atari through a vector environment that steps its N games without the GIL.
 
+    ale-py's and ours answer alike for equal seeds and actions. Ours also saves its games exactly,
+    and on a CPU it writes whole stacks of frames into the memory that the network reads.
     Lost lives come from the lives counter: ale-py's own `episodic_life` restarts the whole game.
     """
 
     def __init__(self, game: str, config: Config, num_envs: int, **kwargs: Any):
         self.num_envs = num_envs
-        self.ale = AtariVectorEnv(game, num_envs, num_threads=1, **atari_options(config), **kwargs)
-        space = self.ale.single_action_space
+        options = {"stack_num": 1, **atari_options(config), **kwargs}
+        self.whole_stacks = options["stack_num"] > 1
+        self.vector: Any  # one of two that are alike
+        if config.emulator == "ale":
+            self.vector = AleVectorEnv(game, num_envs, num_threads=1, **options)
+        else:
+            self.vector = own_emulator(game, num_envs, options)
+        space = self.vector.single_action_space
         assert isinstance(space, spaces.Discrete)
         self.spec = Spec((84, 84, STACKED_FRAMES), True, True, True, int(space.n))
 
     def reset(self, seed: int | Array) -> Array:
-        observations, info = self.ale.reset(seed=seed)
+        observations, info = self.vector.reset(seed=seed)
         self.lives = info["lives"]
-        return observations[:, 0]
+        return self.frames(observations)
 
     def step(self, actions: Array) -> Step:
-        observations, rewards, terminated, truncated, info = self.ale.step(actions)
+        observations, rewards, terminated, truncated, info = self.vector.step(actions)
         ended = terminated | truncated
         life_lost = (info["lives"] < self.lives) & ~ended
         self.lives = info["lives"]
-        final = info["final_obs"][:, 0] if ended.any() else None
+        final = self.frames(info["final_obs"]) if ended.any() else None
         rewards = rewards.astype(np.float32)
-        return Step(observations[:, 0], rewards, terminated, truncated, life_lost, final)
+        return Step(self.frames(observations), rewards, terminated, truncated, life_lost, final)
 
-    def save_state(self) -> None:
-        return None  # ale-py's vector environment cannot save its games
+    def frames(self, observations: Array) -> Array:
+        """Whole stacks [N, H, W, C], or the newest frames [N, H, W]."""
+        return observations if self.whole_stacks else observations[:, 0]
+
+    def save_state(self) -> dict[str, Array] | None:
+        if not isinstance(self.vector, AtariVectorEnv):
+            return None  # ale-py's vector environment cannot save its games
+        return {"games": self.vector.save_state(), "lives": self.lives}
 
     def load_state(self, state: dict[str, Array]) -> None:
-        raise NotImplementedError("ale-py's vector environment cannot restore its games")
+        if not isinstance(self.vector, AtariVectorEnv):
+            raise NotImplementedError("ale-py's vector environment cannot restore its games")
+        self.vector.load_state(state["games"])
+        self.lives = state["lives"]
 
     def close(self) -> None:
-        self.ale.close()
+        self.vector.close()
+
+
+def own_emulator(game: str, num_envs: int, options: dict[str, Any]) -> AtariVectorEnv:
+    """atari2600's vector environment. Raises InputError for a game that it does not know."""
+    if options["stack_num"] > 1:
+        options["layout"] = "channels_last"
+        options["out"] = np.zeros((num_envs, 84, 84, options["stack_num"]), np.uint8)
+    try:
+        return AtariVectorEnv(game, num_envs, num_threads=1, **options)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def atari_options(config: Config) -> dict[str, Any]:
-    """The protocol of a Config in the words of ale-py's vector environment."""
+    """The protocol of a Config in the words of the vector environments."""
     return {
-        "stack_num": 1,
         "frameskip": config.frame_skip,
         "repeat_action_probability": config.sticky_actions,
         "noop_max": config.noop_max,
@@ -230,7 +259,9 @@ def make_envs(config: Config, num_envs: int) -> Envs:
     """
     game = atari_game(config.env)
     if game is not None:
-        return AleEnvs(game, config, num_envs)
+        # to a GPU only the newest frame travels, and is stacked there
+        whole = config.emulator == "atari2600" and pick_device(config.device).type == "cpu"
+        return AtariEnvs(game, config, num_envs, stack_num=STACKED_FRAMES if whole else 1)
     check_gymnasium_id(config.env)
     return GymnasiumEnvs(config.env, num_envs)
 

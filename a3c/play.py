@@ -21,7 +21,7 @@ from a3c import checkpoint
 from a3c.checkpoint import Checkpoint
 from a3c.config import Config, InputError
 from a3c.devices import pick_device, pick_precision
-from a3c.envs import AleEnvs, GymnasiumEnvs, atari_game, make_envs
+from a3c.envs import AtariEnvs, GymnasiumEnvs, atari_game, make_envs
 from a3c.network import ActorCritic, State, flatten
 from a3c.rollout import Agents, Upload, advance
 from a3c.scores import human_normalised
@@ -323,7 +323,7 @@ def replay_atari(
     episode: Episode, config: Config, game: str
 ) -> Iterator[tuple[Array, float, float]]:
     """The emulator's draws (no-ops, sticky actions) come from the seed: they repeat as well."""
-    colours = AleEnvs(game, config, 1, grayscale=False, img_height=210, img_width=160)
+    colours = AtariEnvs(game, config, 1, grayscale=False, img_height=210, img_width=160)
     colours.reset(np.array([episode.seed]))
     for action in episode.actions:
         step = colours.step(np.array([action]))

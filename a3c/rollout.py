@@ -164,7 +164,7 @@ class Upload:
 
     def observations(self, array: NDArray[np.generic]) -> Tensor:
         """First observations of N episodes as the network reads them."""
-        if not self.stacked:
+        if self._complete(array):
             return self.small(array)
         return _unpacked(self._newest(array) * EVERY_BYTE)
 
@@ -175,7 +175,7 @@ class Upload:
         started: NDArray[np.bool_] | None = None,
     ) -> Tensor:
         """The observations after those of `before`; for `started` agents, of a new episode."""
-        if not self.stacked:
+        if self._complete(array):
             return self.small(array)
         newest = self._newest(array)
         packed = ((_packed(before) >> 8) & OLDER_BYTES) | (newest << 24)  # [N, H, W]
@@ -187,6 +187,10 @@ class Upload:
         """Any array as a tensor on the device."""
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device)
+
+    def _complete(self, array: NDArray[np.generic]) -> bool:
+        """Whether these are whole observations, not the newest frames [N, H, W] of stacks."""
+        return not self.stacked or array.ndim > 3
 
     def _newest(self, frames: NDArray[np.generic]) -> Tensor:
         """uint8 [N, H, W] -> int32 on the device; one byte a pixel travels."""

@@ -149,7 +149,7 @@ def frame(machines, i, scratch, drawing):  # type: ignore[no-untyped-def]
     if ended:
         registers[i, LINES] = lines
     else:
-        if registers[i, PARTIAL] == 0:
+        if registers[i, PARTIAL] == 0 and drawing:
             grey_out(machines, i, lines - constants[Y_START])
         registers[i, PARTIAL] += 1
     registers[i, SHORT] = not ended or registers[i, LAST_CLOCK] < registers[i, END_CLOCK]

@@ -60,6 +60,28 @@ def area_cell(source: int, scale: float, j: int) -> tuple[int, list[float]]:
     return first, weights
 
 
+def linear_axis(source: int, size: int) -> Axis:
+    """What OpenCV's area interpolation does where an image grows: two inputs, weights of 2048.
+
+    An input keeps its value over the outputs that lie in it, except where two inputs meet.
+    """
+    first = np.zeros(size, np.int32)
+    weights = np.zeros((size, 2), np.float32)
+    for j in range(size):
+        begin = math.floor(j * (source / size))
+        part = np.float32((j + 1) - (begin + 1) * (size / source))
+        part = np.float32(part - np.floor(part)) if part > 0 else np.float32(0)
+        if begin >= source - 1:
+            begin, part = source - 1, np.float32(0)
+        first[j] = begin
+        weights[j] = np.round((1 - part) * np.float32(2048)), np.round(part * np.float32(2048))
+    return Axis(first, np.full(size, 2, np.int32), weights)
+
+
+def axes(height: int, width: int) -> tuple[int, Axis, Axis]:
+    pass
+
+
 def outputs_of_words(columns: Axis) -> Array:
     """int32 [ROW_WORDS, 2]: the first output column that needs a word, and the last plus one."""
     first_word = columns.first // 8

@@ -111,7 +111,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         self.autoreset_mode = autoreset(autoreset_mode)
         self.metadata = {"autoreset_mode": self.autoreset_mode}
         full = full_action_space or continuous
-        self.action_set = np.array(games.ALL_ACTIONS if full else self.game.minimal_actions)
+        self.action_set = np.array(self.game.legal_actions if full else self.game.minimal_actions)
         self.continuous = continuous
         self.continuous_action_threshold = continuous_action_threshold
 

@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from a3c.config import InputError, preset
-from a3c.envs import AleEnvs, GymnasiumEnvs, Spec, atari_game, gymnasium_spec, make_envs
+from a3c.envs import AtariEnvs, GymnasiumEnvs, Spec, atari_game, gymnasium_spec, make_envs
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_breakout_reports_lost_lives_and_goes_on() -> None:
 
 def test_ale_games_follow_from_the_seed() -> None:
     def play(seed: int) -> list[bytes]:
-        envs = AleEnvs("breakout", preset("fast", sticky_actions=0.25), 2)
+        envs = AtariEnvs("breakout", preset("fast", sticky_actions=0.25), 2)
         first = envs.reset(seed).tobytes()
         actions = np.random.default_rng(0).integers(0, 4, (60, 2))
         seen = [envs.step(action).observations.tobytes() for action in actions]
