@@ -258,7 +258,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ent_coef": 0.0,
         # A value near 100 is far from where the critic starts, and every step is about lr long
         "lr": 2e-3,
-        "rmsprop_eps": 1e-8,
+        # Where all goes well gradients vanish and the average forgets them: without a floor, the
+        # first failure after it moves every parameter by ten lr, and what was learned is lost.
+        "rmsprop_eps": 1e-2,
         "rmsprop_initial": 0.0,
         # Practically none: RMSProp scales each parameter, and a bound on the joint norm would let
         # the critic's large errors shrink the actor's steps.

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from atari2600 import ale, boot, console, games, mersenne, observe
 from atari2600.ale import DRAWING, FIRE, NOOP, PADDLE_DELTA
-from atari2600.mersenne import WRAPPER
 from atari2600.games import Game
-from atari2600.observe import Axis
+from atari2600.mersenne import WRAPPER
+from atari2600.observe import ROW_WORDS
+from atari2600.resize import Lines, Resizing, lines_of, resize, resizing
 from atari2600.state import (
     BUFFER,
     ELAPSED,
@@ -32,7 +33,6 @@ from atari2600.state import (
     SHORT,
     STARTED,
     UNFINISHED,
-    WIDTH,
 )
 
 Array = NDArray[Any]
@@ -55,9 +55,10 @@ class Agents(NamedTuple):
     """What N agents have beyond their machines, and what a step answers."""
 
     generators: Array  # uint32 [N, GENERATORS, 625]
-    pooled: Array  # uint64 [N, channels, words of a screen]: what the agent sees, before resizing
-    pixels: Array  # uint8 view of it [N, channels, pixels]
+    pooled: Array  # uint64 [N, channels, height, 20]: what the agent sees, before resizing
+    pixels: Array  # uint8 view of it [N, channels, height, 160]
     stacks: Array  # uint8 [N, bytes of an observation]
+    quads: Array  # uint32 view of it [N, words]; empty where the bytes do not fill words
     final: Array  # uint8 [N, bytes of an observation]: of ended episodes (same-step autoreset)
     rewards: Array  # int32 [N]
     terminated: Array  # bool [N]
@@ -72,9 +73,7 @@ class View(NamedTuple):
 
     protocol: Array  # int64 [PROTOCOL]
     levels: Array  # uint8 [channels, 256], of colour codes
-    rows: Axis
-    columns: Axis
-    outputs: Array  # int32 [ROW_WORDS, 2], see observe.outputs_of_words
+    resizing: Resizing
 
 
 class Scratch(NamedTuple):
@@ -85,44 +84,41 @@ class Scratch(NamedTuple):
     ram: Array  # uint8 [1, RAM_BYTES] before the step
     held: Array  # int64 [SKIP_HIGH], the action of each frame
     screen: Array  # uint64 [words of a screen]
-    line: Array  # float32 [width]
-    total: Array  # float32 [width]
-    image: Array  # uint8 [channels, height x width], resized
+    lines: Lines
+    image: Array  # uint8 [channels, height, width], resized
 
 
-def scratch_of(view: View, screen_words: int) -> Scratch:
+def scratch_of(view: View, game: Game) -> Scratch:
     """Working memory for one worker."""
-    height, width = len(view.rows.first), len(view.columns.first)
+    height, width = len(view.resizing.rows.first), len(view.resizing.columns.first)
     return Scratch(
         console.scratch(),
         np.zeros((1, REGISTERS), np.int32),
         np.zeros((1, RAM_BYTES), np.uint8),
         np.zeros(int(view.protocol[SKIP_HIGH]), np.int64),
-        np.zeros(screen_words, np.uint64),
-        np.zeros(width, np.float32),
-        np.zeros(width, np.float32),
-        np.zeros((len(view.levels), height * width), np.uint8),
+        np.zeros(game.height * ROW_WORDS, np.uint64),
+        lines_of(game.height, width),
+        np.zeros((len(view.levels), height, width), np.uint8),
     )
 
 
 def view_of(game: Game, protocol: Array, height: int, width: int, grayscale: bool) -> View:
     """How agents look at the screen."""
     levels = games.greys(game)[None] if grayscale else games.palette(game).T.copy()
-    columns = observe.area_axis(WIDTH, width)
-    rows = observe.area_axis(game.height, height)
-    return View(protocol, levels, rows, columns, observe.outputs_of_words(columns))
+    return View(protocol, levels, resizing(game.height, height, width))
 
 
 def agents_of(observations: Array, view: View, game: Game) -> Agents:
     """N agents that write their stacks into `observations`."""
     num_envs, channels = len(observations), len(view.levels)
-    pooled = np.zeros((num_envs, channels, game.height * observe.ROW_WORDS), np.uint64)
+    pooled = np.zeros((num_envs, channels, game.height, ROW_WORDS), np.uint64)
     stacks = observations.reshape(num_envs, -1)
     return Agents(
         np.zeros((num_envs, mersenne.GENERATORS, mersenne.WORDS), np.uint32),
         pooled,
         pooled.view(np.uint8),
         stacks,
+        stacks.view(np.uint32) if stacks.shape[1] % 4 == 0 else np.zeros((0, 0), np.uint32),
         np.zeros_like(stacks) if view.protocol[SAME_STEP] else stacks[:, :0].copy(),
         np.zeros(num_envs, np.int32),
         np.zeros(num_envs, np.bool_),
@@ -131,6 +127,11 @@ def agents_of(observations: Array, view: View, game: Game) -> Agents:
         np.zeros(num_envs, np.int32),
         np.zeros(num_envs, np.int32),
     )
+
+
+def changing(agents: Agents) -> list[Array]:
+    """What a saved state must hold of agents; the other fields are views of these."""
+    return [getattr(agents, name) for name in Agents._fields if name not in ("pixels", "quads")]
 
 
 @numba.njit(_nrt=False)
@@ -146,7 +147,7 @@ def reset(machines, layer, agents, view, scratch, i, seed):  # type: ignore[no-u
     registers[i, ELAPSED] = registers[i, ENDED] = 0
     registers[i, LIVES_BEFORE] = registers[i, LIVES]
     registers[i, STARTED] = 1
-    screen = machines.words[i, registers[i, BUFFER]]
+    screen = rows_of(machines.words[i, registers[i, BUFFER]])
     for channel in range(view.levels.shape[0]):
         observe.pool(screen, screen, agents.pooled[i, channel], view.levels[channel])
     for k in range(agents.stacks.shape[1]):
@@ -189,9 +190,10 @@ def step(machines, layer, agents, view, scratch, i, action, delta):  # type: ign
     registers[i, ENDED] = over or truncated or (lost and protocol[EPISODIC_LIFE] != 0)
     if protocol[CLIP_REWARDS]:
         reward = min(max(reward, -1), 1)
-    if registers[i, ENDED] and protocol[SAME_STEP]:
+    if (terminated or truncated) and protocol[SAME_STEP]:
         for k in range(agents.stacks.shape[1]):
             agents.final[i, k] = agents.stacks[i, k]
+    if registers[i, ENDED] and protocol[SAME_STEP]:
         reset(machines, layer, agents, view, scratch, i, NO_SEED)
     answer(registers, agents, i, reward, terminated, truncated)
 
@@ -283,6 +285,11 @@ def restore(machines, scratch, i):  # type: ignore[no-untyped-def]
         machines.ram[i, k] = scratch.ram[0, k]
 
 
+@numba.njit(_nrt=False, inline="always")
+def rows_of(screen):  # type: ignore[no-untyped-def]
+    return screen.reshape((screen.shape[0] // ROW_WORDS, ROW_WORDS))
+
+
 @numba.njit(_nrt=False)
 def keep_screen(machines, scratch, i):  # type: ignore[no-untyped-def]
     buffer = machines.registers[i, BUFFER]
@@ -299,8 +306,8 @@ def pool(machines, agents, view, scratch, i, two, ended, kept):  # type: ignore[
     cut short the older images are left; in place of a last frame, they are joined by the one before.
     """
     buffer = machines.registers[i, BUFFER]
-    last = machines.words[i, buffer]
-    before = scratch.screen if kept else machines.words[i, 1 - buffer]
+    last = rows_of(machines.words[i, buffer])
+    before = rows_of(scratch.screen if kept else machines.words[i, 1 - buffer])
     two = two and view.protocol[MAXPOOL] != 0
     for channel in range(view.levels.shape[0]):
         if not ended:
@@ -316,8 +323,7 @@ def see(agents, view, scratch, i):  # type: ignore[no-untyped-def]
     if view.protocol[STACK] == 0:
         return
     for channel in range(view.levels.shape[0]):
-        observe.resize(
-            agents.pooled[i, channel], agents.pixels[i, channel], view.rows, view.columns,
-            view.outputs, scratch.line, scratch.total, scratch.image[channel],
-        )  # fmt: skip
-    observe.push(agents.stacks, i, scratch.image, view.protocol[STACK], view.protocol[CHANNELS_LAST])
+        words, pixels = agents.pooled[i, channel], agents.pixels[i, channel]
+        resize(words, pixels, view.resizing, scratch.lines, scratch.image[channel])
+    stack, channels_last = view.protocol[STACK], view.protocol[CHANNELS_LAST]
+    observe.push(agents.stacks, agents.quads, i, scratch.image, stack, channels_last)

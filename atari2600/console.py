@@ -15,17 +15,13 @@ from numpy.typing import NDArray
 
 from atari2600 import cartridge, cpu, riot, tia
 from atari2600.state import (
-    A,
-    BUFFER,
-    COLLISIONS,
-    CONSTANTS,
     ADDRESS_MASK,
+    BUFFER,
+    CONSTANTS,
     CYCLES,
-    DDRA,
     DUMP_AT,
     END_CLOCK,
     FIRST_CLOCK,
-    FLAG_N,
     FOREVER,
     FRAME_START,
     HEIGHT,
@@ -46,17 +42,14 @@ from atari2600.state import (
     SHORT,
     SP,
     START_BANK,
-    STUCK,
     TIMER_EXPIRED_AT,
     TIMER_SET,
     TOUCHED,
     UNFINISHED,
-    VBLANK,
     VSYNC_DEADLINE,
     WIDTH,
     Y_START,
-    SUPPRESS0,
-    STAR_SHAPE,
+    A,
 )
 
 Array = NDArray[Any]
@@ -70,9 +63,7 @@ def constants_of(scheme: str, pal: bool, y_start: int, height: int, hmove_blanks
     constants[SCHEME] = cartridge_.number
     constants[ADDRESS_MASK] = cartridge_.address_mask
     constants[PLAIN_FROM] = cartridge_.plain_from
-    constants[PLAIN_SIZE] = (
-        cartridge_.plain_until - cartridge_.plain_from - cartridge.OPERANDS
-    )
+    constants[PLAIN_SIZE] = cartridge_.plain_until - cartridge_.plain_from - cartridge.OPERANDS
     constants[START_BANK] = cartridge_.start_bank
     constants[Y_START], constants[HEIGHT] = y_start, height
     constants[MAX_LINES] = PAL_LINES if pal else NTSC_LINES

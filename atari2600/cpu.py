@@ -10,8 +10,135 @@ import numba
 import numpy as np
 
 from atari2600 import cartridge, riot, tia
-from atari2600.opcodes import *  # noqa: F403  (the operations' numbers)
-from atari2600.state import *  # noqa: F403  (the fields' numbers)
+from atari2600.opcodes import (
+    ABSOLUTE,
+    ABSOLUTE_X,
+    ABSOLUTE_Y,
+    ADC,
+    ANC,
+    AND,
+    ANE,
+    ARR,
+    ASL,
+    ASL_A,
+    ASR,
+    BCC,
+    BCS,
+    BEQ,
+    BIT,
+    BMI,
+    BNE,
+    BPL,
+    BRK,
+    BVC,
+    CLC,
+    CLD,
+    CLI,
+    CLV,
+    CMP,
+    CPX,
+    CPY,
+    CYCLES_SHIFT,
+    DCP,
+    DEC,
+    DECODE,
+    DEX,
+    DEY,
+    EOR,
+    INC,
+    INDIRECT,
+    INDIRECT_X,
+    INDIRECT_Y,
+    INX,
+    INY,
+    ISB,
+    JMP,
+    JSR,
+    KIL,
+    LAS,
+    LAX,
+    LDA,
+    LDX,
+    LDY,
+    LENGTH_SHIFT,
+    LSR,
+    LSR_A,
+    LXA,
+    MODE_BITS,
+    NOP,
+    OPERATION_SHIFT,
+    ORA,
+    PENALTY,
+    PHA,
+    PHP,
+    PLA,
+    PLP,
+    READS_MEMORY,
+    RLA,
+    ROL,
+    ROL_A,
+    ROR,
+    ROR_A,
+    RRA,
+    RTI,
+    RTS,
+    SAX,
+    SBC,
+    SBX,
+    SEC,
+    SED,
+    SEI,
+    SHA,
+    SHS,
+    SHX,
+    SHY,
+    SLO,
+    SRE,
+    STA,
+    STX,
+    STY,
+    TAX,
+    TAY,
+    TSX,
+    TXA,
+    TXS,
+    TYA,
+    WRITES_MEMORY,
+    ZERO_X,
+    ZERO_Y,
+)
+from atari2600.state import (
+    ADDRESS_MASK,
+    BANK,
+    CYCLES,
+    DELAY0,
+    DUMP_AT,
+    DUMPED,
+    FIRE0,
+    FLAG_C,
+    FLAG_D,
+    FLAG_I,
+    FLAG_N,
+    FLAG_V,
+    FLAG_Z,
+    FOREVER,
+    FRAME_START,
+    LOGGED,
+    MAX_LINES,
+    NEVER_CHARGED,
+    PC,
+    PLAIN_FROM,
+    PLAIN_SIZE,
+    RAM_BYTES,
+    REGISTERS,
+    SP,
+    STUCK,
+    TOUCHED,
+    VSYNC_DEADLINE,
+    A,
+    X,
+    Y,
+)
 from atari2600.translate import TRANSLATED, run_translated
 
 MAX_INSTRUCTIONS = 25_000  # of a call; a frame that takes more is continued by the next call
@@ -78,8 +205,10 @@ def charged(registers, i, k, cycles):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False)
-def read_any(constants, image, graphics, registers, ram, words, scratch, i, address, bus, cycles, drawing):  # type: ignore[no-untyped-def]  # fmt: skip
+def read_any(machines, scratch, i, address, bus, cycles, drawing):  # type: ignore[no-untyped-def]
     """Any read that the interpreter has no short way for. May change BANK and LOGGED."""
+    constants, image, graphics = machines.constants, machines.image, machines.graphics
+    registers, ram, words = machines.registers, machines.ram, machines.words
     if address & 0x1000:
         return cartridge.access(constants, image, graphics, registers, ram, i, address, -1)
     if address & 0x80 == 0:
@@ -111,7 +240,7 @@ def logs(register):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False)
-def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # noqa: C901
+def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
     """Run machine i to the end of the frame, or for MAX_INSTRUCTIONS; returns whether it ended."""
     constants, image, graphics = machines.constants, machines.image, machines.graphics
     registers, ram, words = machines.registers, machines.ram, machines.words
@@ -156,7 +285,11 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # n
                 np.int64(scratch[tia.OWN_ADDRESS]) + 8 * tia.LOG,
                 budget,
             )
-            a, x, y = np.int64(registers[i, A]), np.int64(registers[i, X]), np.int64(registers[i, Y])
+            a, x, y = (
+                np.int64(registers[i, A]),
+                np.int64(registers[i, X]),
+                np.int64(registers[i, Y]),
+            )
             sp, pc = np.int64(registers[i, SP]), np.int64(registers[i, PC])
             n_of, z_of = np.int64(registers[i, FLAG_N]) << 7, 1 - np.int64(registers[i, FLAG_Z])
             carry, overflow = np.int64(registers[i, FLAG_C]), np.int64(registers[i, FLAG_V])
@@ -172,18 +305,22 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # n
         if plain:
             if heat[at] != TRANSLATED:
                 heat[at] = ((heat[at] + 16) & ~15) | pc >> 12
-            opcode, low, high = np.int64(image[at]), np.int64(image[at + 1]), np.int64(image[at + 2])
+            opcode, low, high = (
+                np.int64(image[at]),
+                np.int64(image[at + 1]),
+                np.int64(image[at + 2]),
+            )
             decoded = DECODE[opcode]
         else:
             registers[i, LOGGED] = logged
-            opcode = read_any(constants, image, graphics, registers, ram, words, scratch, i, pc, 0, cycles, drawing)  # fmt: skip
+            opcode = read_any(machines, scratch, i, pc, 0, cycles, drawing)
             decoded = DECODE[opcode]
             length = (decoded >> LENGTH_SHIFT) & 3
             low = high = np.int64(0)
             if length > 1:
-                low = read_any(constants, image, graphics, registers, ram, words, scratch, i, (pc + 1) & 0xFFFF, 0, cycles, drawing)  # fmt: skip
+                low = read_any(machines, scratch, i, (pc + 1) & 0xFFFF, 0, cycles, drawing)
             if length > 2:
-                high = read_any(constants, image, graphics, registers, ram, words, scratch, i, (pc + 2) & 0xFFFF, 0, cycles, drawing)  # fmt: skip
+                high = read_any(machines, scratch, i, (pc + 2) & 0xFFFF, 0, cycles, drawing)
             logged = np.int64(registers[i, LOGGED])
             bank = np.int64(registers[i, BANK])
         pc = (pc + ((decoded >> LENGTH_SHIFT) & 3)) & 0xFFFF
@@ -209,11 +346,13 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # n
         elif mode == INDIRECT_Y or mode == INDIRECT_X:
             pointer = low if mode == INDIRECT_Y else (low + x) & 0xFF
             if 0x80 <= pointer < 0xFF:
-                base = np.int64(ram[i, pointer & 0x7F]) | np.int64(ram[i, (pointer + 1) & 0x7F]) << 8
+                base = (
+                    np.int64(ram[i, pointer & 0x7F]) | np.int64(ram[i, (pointer + 1) & 0x7F]) << 8
+                )
             else:
                 registers[i, LOGGED] = logged
-                first = read_any(constants, image, graphics, registers, ram, words, scratch, i, pointer, low, cycles, drawing)  # fmt: skip
-                second = read_any(constants, image, graphics, registers, ram, words, scratch, i, pointer + 1, first, cycles, drawing)  # fmt: skip
+                first = read_any(machines, scratch, i, pointer, low, cycles, drawing)
+                second = read_any(machines, scratch, i, pointer + 1, first, cycles, drawing)
                 base = first | second << 8
                 logged = np.int64(registers[i, LOGGED])
             address = base
@@ -227,9 +366,9 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # n
         elif mode == INDIRECT:
             registers[i, LOGGED] = logged
             second = low | high << 8
-            address = read_any(constants, image, graphics, registers, ram, words, scratch, i, second, high, cycles, drawing)  # fmt: skip
+            address = read_any(machines, scratch, i, second, high, cycles, drawing)
             second = (second & 0xFF00) | ((second + 1) & 0xFF)  # wraps in the page
-            address |= read_any(constants, image, graphics, registers, ram, words, scratch, i, second, address, cycles, drawing) << 8  # fmt: skip
+            address |= read_any(machines, scratch, i, second, address, cycles, drawing) << 8
             logged = np.int64(registers[i, LOGGED])
             bank = np.int64(registers[i, BANK])
 
@@ -245,7 +384,7 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # n
                 registers[i, LOGGED] = logged
                 if address & 0x1000 == 0:
                     touched = cycles
-                value = read_any(constants, image, graphics, registers, ram, words, scratch, i, address, bus, cycles, drawing)  # fmt: skip
+                value = read_any(machines, scratch, i, address, bus, cycles, drawing)
                 logged = np.int64(registers[i, LOGGED])
                 bank = np.int64(registers[i, BANK])
 
@@ -402,8 +541,8 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # n
             else:
                 back = (pc + 1) & 0xFFFF
                 registers[i, LOGGED] = logged
-                pc = read_any(constants, image, graphics, registers, ram, words, scratch, i, 0xFFFE, 0, cycles, drawing)  # fmt: skip
-                pc |= read_any(constants, image, graphics, registers, ram, words, scratch, i, 0xFFFF, 0, cycles, drawing) << 8  # fmt: skip
+                pc = read_any(machines, scratch, i, 0xFFFE, 0, cycles, drawing)
+                pc |= read_any(machines, scratch, i, 0xFFFF, 0, cycles, drawing) << 8
                 logged = np.int64(registers[i, LOGGED])
                 bank = np.int64(registers[i, BANK])
             pushes = 2 if operation == JSR else 3
@@ -433,16 +572,17 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # n
                 else:
                     touched = cycles
                     registers[i, LOGGED] = logged
-                    pulled |= np.int64(
-                        read_tia(constants, registers, words, scratch, i, sp, opcode, cycles, drawing)
-                    ) << (8 * k)  # fmt: skip
+                    byte = read_tia(
+                        constants, registers, words, scratch, i, sp, opcode, cycles, drawing
+                    )
+                    pulled |= np.int64(byte) << (8 * k)
                     logged = np.int64(registers[i, LOGGED])
             if operation == PLA:
                 a = pulled
                 n_of = z_of = a
             elif operation == RTS:
                 if pulled & 0x1000 and not 0 <= (pulled & 0xFFF) - plain_from < plain_size:
-                    read_any(constants, image, graphics, registers, ram, words, scratch, i, pulled, 0, cycles, drawing)  # fmt: skip
+                    read_any(machines, scratch, i, pulled, 0, cycles, drawing)
                     bank = np.int64(registers[i, BANK])
                 pc = (pulled + 1) & 0xFFFF
             else:
@@ -605,5 +745,3 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]  # n
     registers[i, LOGGED] = logged
     registers[i, TOUCHED] = touched
     return ended
-
-

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atari2600.state import (
+    BUFFER,
     COLLISIONS,
     COLUBK,
     COLUP0,
@@ -30,7 +31,6 @@ from atari2600.state import (
     CTRLPF,
     ENABL,
     ENAM0,
-    ENAM1,
     END_CLOCK,
     FIRST_CLOCK,
     FRAME_START,
@@ -39,17 +39,14 @@ from atari2600.state import (
     HEIGHT,
     HMBL,
     HMM0,
-    HMM1,
     HMOVE_BLANK,
     HMOVE_BLANKS,
     HMP0,
-    HMP1,
     LAST_CLOCK,
     LAST_HMOVE,
     LINE_POSITION,
     LINES,
     NUSIZ0,
-    NUSIZ1,
     OLD_ENABL,
     OLD_GRP0,
     OLD_GRP1,
@@ -57,14 +54,10 @@ from atari2600.state import (
     PF,
     POS_BL,
     POS_M0,
-    POS_M1,
     POS_P0,
-    POS_P1,
     REFLECTED,
     REFP0,
-    REFP1,
     RESMP0,
-    RESMP1,
     ROW,
     STAR,
     STAR_COUNTER,
@@ -75,7 +68,6 @@ from atari2600.state import (
     VDELBL,
     VDELP0,
     VDELP1,
-    BUFFER,
 )
 
 Array = NDArray[Any]
@@ -753,10 +745,10 @@ def write(constants, registers, i, register, value, clock, position):  # type: i
 def write_motion(registers, i, k, nibble, clock):  # type: ignore[no-untyped-def]
     """HMP0 to HMBL. A change of HMM0 at one moment after HMOVE starts the star effect."""
     order = HMP0 + k
-    if order == HMM0 and nibble == 6 and registers[i, HMM0] == 7:
-        if clock == registers[i, LAST_HMOVE] + 63:
-            registers[i, STAR] = 1
-            registers[i, STAR_COUNTER] = 0
+    starts = nibble == 6 and registers[i, HMM0] == 7 and clock == registers[i, LAST_HMOVE] + 63
+    if order == HMM0 and starts:
+        registers[i, STAR] = 1
+        registers[i, STAR_COUNTER] = 0
     registers[i, order] = nibble
 
 

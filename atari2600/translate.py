@@ -25,7 +25,6 @@ from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
@@ -718,7 +717,7 @@ class _Translation:
         self._leave_if(self.b.icmp_unsigned("!=", self._get("decimal"), self._c(0)))
 
     def _register_operation(self, name: str) -> None:
-        moves = {"TAX": "ax", "TAY": "ay", "TXA": "xa", "TYA": "ya"}
+        moves = {"TAX": ("a", "x"), "TAY": ("a", "y"), "TXA": ("x", "a"), "TYA": ("y", "a")}
         steps = {"INX": ("x", 1), "INY": ("y", 1), "DEX": ("x", -1), "DEY": ("y", -1)}
         sets = {"CLC": ("carry", 0), "SEC": ("carry", 1), "CLD": ("decimal", 0),
                 "SED": ("decimal", 1), "CLI": ("interrupt", 0), "SEI": ("interrupt", 1),

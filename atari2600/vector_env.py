@@ -36,7 +36,7 @@ ACTION_OF = np.array(
     [[[9, 17], [4, 12], [7, 15]], [[5, 13], [0, 1], [2, 10]], [[8, 16], [3, 11], [6, 14]]]
 )
 STATE_VERSION = 1
-WARM_UP_STEPS = 200
+WARM_UP_STEPS = 1_000
 
 
 class AtariVectorEnv(VectorEnv[Array, Array, Array]):
@@ -324,7 +324,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
     def state_arrays(self) -> list[Array]:
         """Everything that changes, in the order of a state."""
         machines = [self.machines.registers, self.machines.ram, self.machines.screens]
-        return [*machines, *[array for array in self.agents if array is not self.agents.pixels]]
+        return [*machines, *agent.changing(self.agents)]
 
 
 class Workers:
@@ -334,12 +334,11 @@ class Workers:
     """
 
     def __init__(self, workers: int, affinity_offset: int, view: View, game: Game):
-        words = game.height * observe.ROW_WORDS
         self.workers = workers
         self.own = threading.local()
         self.numbers = count(affinity_offset)
         self.pinned = affinity_offset >= 0
-        self.new_scratch = lambda: agent.scratch_of(view, words)
+        self.new_scratch = lambda: agent.scratch_of(view, game)
         self.threads = ThreadPoolExecutor(workers, "atari2600", self.begin) if workers > 1 else None
         if self.threads is None:
             self.begin()

@@ -39,7 +39,7 @@ def fill_start(layer: Layer, game: Game) -> None:
     view = agent.view_of(game, protocol, 1, 1, grayscale=True)
     agents = agent.agents_of(np.zeros((1, 0), np.uint8), view, game)
     machines = boot.machines_of(game, 1)
-    scratch = agent.scratch_of(view, machines.words.shape[2])
+    scratch = agent.scratch_of(view, game)
     first, action, seed = np.array([[0], [RESET], [0]])
     run(machines, layer._replace(options=options), agents, view, scratch, first, action, seed)
     layer.generators[:] = agents.generators

@@ -1,0 +1,53 @@
+"""What both environments make of their arguments: checks, spaces, and continuous actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from atari2600.ale import PADDLE_DELTA
+
+Array = NDArray[Any]
+# The action of a direction [left, centre, right], [down, centre, up] and [nothing, FIRE].
+ACTION_OF = np.array(
+    [[[9, 17], [4, 12], [7, 15]], [[5, 13], [0, 1], [2, 10]], [[8, 16], [3, 11], [6, 14]]]
+)
+
+
+def continuous_space() -> Box:
+    """Of (radius, angle, fire)."""
+    low, high = np.array([[0, -np.pi, 0], [1, np.pi, 1]], np.float32)
+    return Box(low, high, dtype=np.float32)
+
+
+def actions_of(actions: Array, threshold: float) -> tuple[Array, Array]:
+    """ALE's actions and paddle deltas of [N, 3] radius, angle, fire."""
+    radius, angle, fire = actions.T
+    x, y = radius * np.cos(angle), radius * np.sin(angle)
+    horizontal = 1 + (x > threshold) - (x < -threshold).astype(int)
+    vertical = 1 + (y > threshold) - (y < -threshold).astype(int)
+    codes = ACTION_OF[horizontal, vertical, (fire > threshold).astype(int)]
+    return codes, (np.float32(PADDLE_DELTA) * np.abs(radius)).astype(np.int64)
+
+
+def frames_of(frameskip: int | tuple[int, int]) -> tuple[int, int]:
+    """(low, high): frames per agent step are drawn from low to high - 1."""
+    low, high = (frameskip, frameskip + 1) if isinstance(frameskip, int) else frameskip
+    if not 0 < low < high:
+        raise ValueError(f"frameskip is {frameskip}; expected at least 1, or 1 <= low < high")
+    return low, high
+
+
+def check_probability(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"repeat_action_probability is {value}; expected 0 to 1")
+    return value
+
+
+def check_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} is {value}; expected at least {least}")

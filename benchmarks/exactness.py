@@ -1,0 +1,161 @@
+"""Lockstep with ale-py: RAM, screen, reward, lives and end of game, at every frame of every game.
+
+    python benchmarks/exactness.py                     # all games x 5 seeds x 20,000 frames
+    python benchmarks/exactness.py --games pong qbert --frames 2000
+
+Random actions of the game's minimal set, each held for 1 to 16 frames; ended games are reset. The
+emulator runs as users run it, hot code translated. Writes benchmarks/results/exactness.md.
+tests/test_oracle.py runs the same comparison for a shorter time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ale_py import Action, ALEInterface, LoggerMode, roms
+
+from atari2600 import games
+from atari2600.state import BUFFER, EXTRA_RAM
+from atari2600.vector_env import AtariVectorEnv
+
+RESULTS = Path(__file__).parent / "results" / "exactness.md"
+
+
+class Outcome(NamedTuple):
+    """What came of one game with one seed."""
+
+    game: str
+    seed: int
+    frames: int  # compared
+    resets: int
+    rewards: int  # frames with a reward
+    difference: str | None  # the first one
+
+
+class Lockstep:
+    """A game on ale-py and on atari2600, with the same seed and the same actions."""
+
+    def __init__(self, game: str, seed: int, sticky: float = 0.0):
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        self.ale = ALEInterface()
+        self.ale.setFloat("repeat_action_probability", sticky)
+        self.ale.setInt("random_seed", seed)
+        rom = roms.get_rom_path(game)
+        assert rom is not None
+        self.ale.loadROM(rom)
+        self.ale.reset_game()
+        self.env = AtariVectorEnv(
+            game, 1, num_threads=1, frameskip=1, repeat_action_probability=sticky, noop_max=0,
+            use_fire_reset=False, reward_clipping=False, stack_num=1, img_height=1, img_width=1,
+        )  # fmt: skip
+        self.lives = int(self.env.reset(seed=seed)[1]["lives"][0])
+        self.reward, self.over = 0, False
+        self.ale_reward = 0
+
+    def step(self, action: int) -> bool:
+        """One frame on both, or the reset of an ended game; returns whether it was a reset."""
+        ended = self.over
+        if ended:
+            self.ale.reset_game()
+            self.ale_reward = 0
+        else:
+            self.ale_reward = int(self.ale.act(Action(self.env.action_set[action])))
+        _, rewards, terminated, _, info = self.env.step(np.array([action]))
+        self.reward, self.over = int(rewards[0]), bool(terminated[0])
+        self.lives = int(info["lives"][0])
+        return ended
+
+    def difference(self) -> str | None:
+        """The first thing in which the two differ now."""
+        machines = self.env.machines
+        screen = machines.screens[0, machines.registers[0, BUFFER]]
+        for name, theirs, ours in (
+            ("RAM", self.ale.getRAM()[:EXTRA_RAM], machines.ram[0, :EXTRA_RAM]),
+            ("screen", self.ale.getScreen().reshape(-1), screen),
+            ("reward", self.ale_reward, self.reward),
+            ("lives", self.ale.lives(), self.lives),
+            ("end", self.ale.game_over(with_truncation=False), self.over),
+        ):
+            if not np.array_equal(theirs, ours):
+                where = np.flatnonzero(np.ravel(theirs) != np.ravel(ours))
+                return f"{name} differs at {where[:5].tolist()}"
+        return None
+
+
+def play(game: str, seed: int, frames: int, sticky: float = 0.0) -> Outcome:
+    """Compare at the start and at every frame, up to the first difference."""
+    lockstep = Lockstep(game, seed, sticky)
+    random = np.random.default_rng(seed)
+    actions = len(lockstep.env.action_set)
+    action, held, resets, rewards = 0, 0, 0, 0
+    for frame in range(frames + 1):
+        difference = lockstep.difference()
+        if difference is not None:
+            return Outcome(game, seed, frame, resets, rewards, f"frame {frame}: {difference}")
+        if held == 0:
+            action, held = int(random.integers(actions)), int(random.integers(1, 17))
+        held -= 1
+        resets += lockstep.step(action)
+        rewards += lockstep.reward != 0
+    return Outcome(game, seed, frames, resets, rewards, None)
+
+
+def row(game: str, outcomes: list[Outcome]) -> str:
+    """One game's line of the table."""
+    differences = [f"seed {o.seed}, {o.difference}" for o in outcomes if o.difference]
+    verdict = "exact" if not differences else "; ".join(differences)
+    frames, resets = sum(o.frames for o in outcomes), sum(o.resets for o in outcomes)
+    rewards = sum(o.rewards for o in outcomes)
+    return f"| {game} | {frames:,} | {resets} | {rewards} | {verdict} |"
+
+
+def report(outcomes: dict[str, list[Outcome]], seconds: float) -> str:
+    """The page."""
+    exact = sum(not any(o.difference for o in found) for found in outcomes.values())
+    lines = [
+        "# Exactness",
+        "",
+        f"`python benchmarks/exactness.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
+        "",
+        f"{platform.machine()}, Python {platform.python_version()}; {seconds:,.0f} s on two cores.",
+        "RAM (128 bytes), screen (all pixels), reward, lives and end of game against ale-py, at",
+        "every frame, through ends of games and resets. Random actions held 1 to 16 frames.",
+        "",
+        f"**{exact} of {len(outcomes)} games exact.**",
+        "",
+        "| game | frames | resets | frames with a reward | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join([*lines, *[row(game, found) for game, found in outcomes.items()], ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--games", nargs="*", default=games.names())
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=20_000)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    start = time.perf_counter()
+    outcomes: dict[str, list[Outcome]] = {}
+    with ProcessPoolExecutor(options.workers) as pool:
+        futures = {
+            game: [pool.submit(play, game, seed, options.frames) for seed in range(options.seeds)]
+            for game in options.games
+        }
+        for game, started in futures.items():
+            outcomes[game] = [future.result() for future in started]
+            print(row(game, outcomes[game]), flush=True)
+            RESULTS.write_text(report(outcomes, time.perf_counter() - start))
+    print(f"written to {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()

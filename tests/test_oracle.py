@@ -1,0 +1,47 @@
+"""The machine against ale-py, frame by frame: all games interpreted, one of each kind translated.
+
+benchmarks/exactness.py runs the same comparison for longer, always translated.
+"""
+
+from typing import Any
+
+import pytest
+
+from atari2600 import games, translate
+from benchmarks.exactness import play
+
+FRAMES = 600
+# one game of each cartridge scheme, paddles, PAL, and unstable line counts
+OF_EACH_KIND = ["breakout", "pong", "klax", "robotank", "pitfall2", "montezuma_revenge", "solaris"]
+
+
+@pytest.mark.parametrize("game", games.names())
+def test_interpreted_it_is_exact(game: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translate, "install", lambda *_: None)
+    outcome = play(game, seed=1, frames=FRAMES)
+    assert outcome.difference is None
+    assert outcome.frames == FRAMES
+
+
+@pytest.mark.parametrize("game", OF_EACH_KIND)
+def test_translated_it_is_exact(game: str) -> None:
+    assert play(game, seed=2, frames=2 * FRAMES).difference is None
+
+
+def test_sticky_actions_draw_as_the_oracle_does() -> None:
+    assert play("seaquest", seed=3, frames=FRAMES, sticky=0.25).difference is None
+
+
+def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison can fail: a wrong collision latch ends in another game."""
+    from benchmarks import exactness
+
+    def broken(self: Any, action: int) -> bool:
+        self.env.machines.ram[0, 5] ^= 1
+        return step(self, action)
+
+    step = exactness.Lockstep.step
+    monkeypatch.setattr(exactness.Lockstep, "step", broken)
+    difference = play("pong", seed=1, frames=5).difference
+    assert difference is not None
+    assert "RAM" in difference
