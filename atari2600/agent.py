@@ -1,4 +1,4 @@
-"""One agent step: frames, rewards, ends and what the agent sees, as ALE's vector environment has it.
+"""One agent step, as ALE's vector environment has it: frames, rewards, ends, what the agent sees.
 
 Frames that nobody sees are not drawn, only their collisions are found. That is exact, see `play`.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atari2600 import ale, boot, console, games, mersenne, observe
-from atari2600.ale import DRAWING, FIRE, NOOP, PADDLE_DELTA
+from atari2600.ale import DRAWING, FIRE, NOOP
 from atari2600.games import Game
 from atari2600.mersenne import WRAPPER
 from atari2600.observe import ROW_WORDS
@@ -29,7 +29,6 @@ from atari2600.state import (
     OVER,
     RAM_BYTES,
     REGISTERS,
-    REWARD,
     SHORT,
     STARTED,
     UNFINISHED,
@@ -47,6 +46,7 @@ RUN_ON = 12  # all frames of a step are played, also after the end: they take dr
 PROTOCOL = 13
 
 NO_SEED = np.int64(-1)
+NEVER = 2**62  # frames
 NOT = np.bool_(False)
 ALL_DRAWN = 4  # steps of fewer frames are drawn completely
 
@@ -137,7 +137,7 @@ def changing(agents: Agents) -> list[Array]:
 @numba.njit(_nrt=False)
 def reset(machines, layer, agents, view, scratch, i, seed):  # type: ignore[no-untyped-def]
     """A new episode; seed >= 0 loads the ROM again with this seed for both generators."""
-    registers, protocol = machines.registers, view.protocol
+    registers = machines.registers
     if seed >= 0:
         boot.load_and_reset(machines, layer, agents.generators, scratch.console, i, seed)
         mersenne.seed(agents.generators, i, WRAPPER, seed)
@@ -164,22 +164,22 @@ def start_episode(machines, layer, agents, view, scratch, i):  # type: ignore[no
     if protocol[NOOP_MAX] > 0:
         noops = mersenne.draw_below(generators, i, WRAPPER, protocol[NOOP_MAX])
     if protocol[FIRE_RESET]:
-        ale.act(machines, layer, generators, scratch.console, i, FIRE, PADDLE_DELTA, DRAWING)
+        ale.act(machines, layer, generators, scratch.console, i, FIRE, DRAWING)
         noops -= 1
     for _ in range(noops):
-        ale.act(machines, layer, generators, scratch.console, i, NOOP, PADDLE_DELTA, DRAWING)
+        ale.act(machines, layer, generators, scratch.console, i, NOOP, DRAWING)
         if machines.registers[i, OVER]:
             boot.reset_game(machines, layer, generators, scratch.console, i)
 
 
 @numba.njit(_nrt=False)
-def step(machines, layer, agents, view, scratch, i, action, delta):  # type: ignore[no-untyped-def]
+def step(machines, layer, agents, view, scratch, i, action):  # type: ignore[no-untyped-def]
     """One agent step of agent i, or the reset that takes its place after the end of an episode."""
     registers, protocol = machines.registers, view.protocol
     if registers[i, ENDED] and not protocol[SAME_STEP]:
         reset(machines, layer, agents, view, scratch, i, NO_SEED)
         return
-    reward = play(machines, layer, agents, view, scratch, i, action, delta)
+    reward = play(machines, layer, agents, view, scratch, i, action)
     see(agents, view, scratch, i)
     lost = life_lost(registers, i)
     over = registers[i, OVER] != 0
@@ -187,7 +187,8 @@ def step(machines, layer, agents, view, scratch, i, action, delta):  # type: ign
     terminated = over or (lost and life_counts)
     truncated = registers[i, ELAPSED] >= protocol[MAX_FRAMES] and not terminated
     registers[i, LIVES_BEFORE] = registers[i, LIVES]
-    registers[i, ENDED] = over or truncated or (lost and protocol[EPISODIC_LIFE] != 0)
+    ended = over or truncated or (lost and protocol[EPISODIC_LIFE] != 0)
+    registers[i, ENDED] = ended and not protocol[RUN_ON]
     if protocol[CLIP_REWARDS]:
         reward = min(max(reward, -1), 1)
     if (terminated or truncated) and protocol[SAME_STEP]:
@@ -215,7 +216,7 @@ def life_lost(registers, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, inline="always")
-def play(machines, layer, agents, view, scratch, i, action, delta):  # type: ignore[no-untyped-def]
+def play(machines, layer, agents, view, scratch, i, action):  # type: ignore[no-untyped-def]
     """The frames of one agent step; returns the sum of their rewards and leaves `pooled`.
 
     Only the last two frames are seen, so only they are drawn. But rows that a short frame does not
@@ -229,7 +230,7 @@ def play(machines, layer, agents, view, scratch, i, action, delta):  # type: ign
     skip = protocol[SKIP_LOW]
     if protocol[SKIP_HIGH] > skip + 1:
         skip += mersenne.draw_below(agents.generators, i, WRAPPER, protocol[SKIP_HIGH] - skip)
-    everything = skip < ALL_DRAWN or registers[i, SHORT] != 0
+    everything = skip < ALL_DRAWN or registers[i, SHORT] != 0 or protocol[RUN_ON] != 0
     if not everything:
         save(machines, scratch, i)
     decided = done = np.int64(0)
@@ -244,7 +245,7 @@ def play(machines, layer, agents, view, scratch, i, action, delta):  # type: ign
         if not ale.is_over(registers, layer.options, i):
             held = scratch.held[done - 1]
             drawing = everything or done >= skip - 1
-            total += ale.advance(machines, layer, scratch.console, i, held, delta, drawing)
+            total += ale.advance(machines, layer, scratch.console, i, held, drawing)
         if registers[i, SHORT] and not everything:
             restore(machines, scratch, i)
             everything, done, total = True, np.int64(0), np.int64(0)
@@ -302,8 +303,8 @@ def pool(machines, agents, view, scratch, i, two, ended, kept):  # type: ignore[
     """What the agent sees after the last frame, or the last two, of a step.
 
     ALE keeps two images: the last frame but one, and the last one, into which the brighter pixels
-    of both go. It does not look at a frame that ended the episode, so of a step that such a frame
-    cut short the older images are left; in place of a last frame, they are joined by the one before.
+    of both go. It does not look at a frame that ended the episode: after such a step it has the
+    images that it had, only joined by the last but one where the last frame was the end.
     """
     buffer = machines.registers[i, BUFFER]
     last = rows_of(machines.words[i, buffer])

@@ -55,7 +55,9 @@ LOAD_IS_COPY, RESET_IS_COPY = 12, 13  # of the start state: no boot is needed
 OPTIONS = 14
 
 PADDLE_MIN = 27450
-PADDLE_DELTA = np.int64(23000)  # resistance per frame of full strength
+PADDLE_DELTA = 23000  # resistance per frame of full strength
+# An action as an agent takes it: action | resistance by which a frame of it turns a paddle << 6
+ACTION_BITS, ACTION_MASK = 6, 63
 SWITCHES = 0x3F  # SWCHB with no switch pressed, difficulties B
 RESET_BIT, SELECT_BIT = 1, 2
 NEUTRAL = 0xFF  # SWCHA with no line held
@@ -77,9 +79,15 @@ class Layer(NamedTuple):
     words: Array  # uint64 [1, 2, words of a screen]
 
 
+def full_strength(actions: Array) -> Array:
+    """Actions that turn a paddle as fast as it goes."""
+    return actions | PADDLE_DELTA << ACTION_BITS
+
+
 @numba.njit(_nrt=False)
-def set_inputs(registers, options, i, action, delta):  # type: ignore[no-untyped-def]
+def set_inputs(registers, options, i, action):  # type: ignore[no-untyped-def]
     """What the program reads of console switches and controllers while `action` is held."""
+    delta, action = action >> ACTION_BITS, action & ACTION_MASK
     registers[i, SWCHB] = SWITCHES | options[DIFFICULTY] << 6
     if action == RESET_SWITCH:
         registers[i, SWCHB] ^= RESET_BIT
@@ -131,9 +139,9 @@ def charging(resistance):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, inline="always")
-def emulate(machines, layer, scratch, i, action, delta, drawing):  # type: ignore[no-untyped-def]
+def emulate(machines, layer, scratch, i, action, drawing):  # type: ignore[no-untyped-def]
     """One frame with `action` held, and the game's rules after it."""
-    set_inputs(machines.registers, layer.options, i, action, delta)
+    set_inputs(machines.registers, layer.options, i, action)
     console.frame(machines, i, scratch, drawing)
     rules.run(layer.program, machines.registers, machines.ram, i, layer.options[RULES])
 
@@ -157,23 +165,23 @@ def is_over(registers, options, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, inline="always")
-def act(machines, layer, generators, scratch, i, action, delta, drawing):  # type: ignore[no-untyped-def]
+def act(machines, layer, generators, scratch, i, action, drawing):  # type: ignore[no-untyped-def]
     """ALE's act: one frame; returns its reward. When the game is over it only draws."""
     registers = machines.registers
     registers[i, HELD_ACTION] = choose(registers, generators, layer.options, i, action)
     if is_over(registers, layer.options, i):
         return np.int64(0)
     held = np.int64(registers[i, HELD_ACTION])
-    return advance(machines, layer, scratch, i, held, delta, drawing)
+    return advance(machines, layer, scratch, i, held, drawing)
 
 
 @numba.njit(_nrt=False, inline="always")
-def advance(machines, layer, scratch, i, held, delta, drawing):  # type: ignore[no-untyped-def]
+def advance(machines, layer, scratch, i, held, drawing):  # type: ignore[no-untyped-def]
     """One frame of a game that is not over; returns its reward."""
     registers = machines.registers
-    if (layer.options[LEGAL] >> held) & 1 == 0:
+    if (layer.options[LEGAL] >> (held & ACTION_MASK)) & 1 == 0:
         held = NOOP
-    emulate(machines, layer, scratch, i, held, delta, drawing)
+    emulate(machines, layer, scratch, i, held, drawing)
     count_frame(registers, i)
     return np.int64(registers[i, REWARD])
 

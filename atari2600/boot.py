@@ -25,7 +25,6 @@ from atari2600.ale import (
     MAX_EPISODE_FRAMES,
     NOOP,
     OPTIONS,
-    PADDLE_DELTA,
     PADDLE_MAX,
     PADDLE_MIN,
     PADDLES,
@@ -72,6 +71,7 @@ from atari2600.state import (
 )
 
 Array = NDArray[Any]
+Verb = tuple[Any, ...]  # a verb's number, and up to three more
 
 # Verbs of a procedure; each has up to three numbers.
 EMULATE, SOFT_RESET, START_RULES, PRESS, PRESS_UNTIL, PRESS_DRAWN_UNTIL = range(6)
@@ -160,7 +160,7 @@ def set_copies(options: Array, game: Game, verbs: Array) -> None:
 def script_of(game: Game, mode: int, program: rules.Program) -> Array:
     """int32 [verbs, 4]: what ALE does after a system reset; questions go into `program`."""
     program.mode = mode
-    script: list[tuple[int, ...]] = [
+    script: list[Verb] = [
         (EMULATE, NOOP, SETTLING_FRAMES),
         (SOFT_RESET,),
         (START_RULES,),
@@ -174,7 +174,7 @@ def script_of(game: Game, mode: int, program: rules.Program) -> Array:
     return np.array([[*verb, *[0] * (4 - len(verb))] for verb in script], np.int32)
 
 
-def select_script(select: dict[str, Any], program: rules.Program) -> list[tuple[int, ...]]:
+def select_script(select: dict[str, Any], program: rules.Program) -> list[Verb]:
     """SELECT is pressed until the wanted mode shows."""
     question = program.add([f"CONDITION = {select['until']}"])
     verb = PRESS_DRAWN_UNTIL if "random_frames" in select else PRESS_UNTIL
@@ -183,7 +183,7 @@ def select_script(select: dict[str, Any], program: rules.Program) -> list[tuple[
     return script + [named_verb(entry, program) for entry in select.get("after", [])]
 
 
-def named_verb(entry: list[Any], program: rules.Program) -> tuple[int, ...]:
+def named_verb(entry: list[Any], program: rules.Program) -> Verb:
     """A verb as games.json writes it."""
     name, *numbers = entry
     if name == "act_until":
@@ -191,12 +191,10 @@ def named_verb(entry: list[Any], program: rules.Program) -> tuple[int, ...]:
     return ({"soft_reset": SOFT_RESET, "select": PRESS, "act": ACT}[name], *numbers)
 
 
-def menu_script(
-    menu: list[list[int]], mode: int, program: rules.Program
-) -> list[tuple[int, ...]]:
+def menu_script(menu: list[list[int]], mode: int, program: rules.Program) -> list[Verb]:
     """double_dunk: move a cursor down a menu on the screen, switching options on and off."""
     cursor_down = (TAP_UNTIL_CHANGE, DOWN, CURSOR)
-    script: list[tuple[int, ...]] = [(PRESS, 1), cursor_down]
+    script: list[Verb] = [(PRESS, 1), cursor_down]
     for option, mode_bit in menu:
         wanted = mode & mode_bit != 0
         line = f"CONDITION = (ram[0] & {option}) {'!=' if wanted else '=='} 0"
@@ -239,7 +237,7 @@ def detect(machines, layer, generators, scratch, i):  # type: ignore[no-untyped-
     registers, options = machines.registers, layer.options
     ntsc = Machines(layer.detection, *machines[1:])
     system_reset(ntsc, generators, i)
-    set_inputs(registers, options, i, NOOP, PADDLE_DELTA)
+    set_inputs(registers, options, i, NOOP)
     registers[i, SWCHB] = SWITCHES | options[POWER_ON_DIFFICULTY] << 6
     if options[PADDLES]:
         registers[i, DELAY0] = registers[i, DELAY1] = 0
@@ -266,10 +264,10 @@ def perform(machines, layer, generators, scratch, i, script, k):  # type: ignore
     a, b, c = np.int64(script[k, 1]), np.int64(script[k, 2]), np.int64(script[k, 3])
     if verb == EMULATE:
         for _ in range(b):
-            emulate(machines, layer, scratch, i, a, PADDLE_DELTA, DRAWING)
+            emulate(machines, layer, scratch, i, a, DRAWING)
     elif verb == SOFT_RESET:
         for _ in range(RESET_FRAMES):
-            emulate(machines, layer, scratch, i, RESET_SWITCH, PADDLE_DELTA, DRAWING)
+            emulate(machines, layer, scratch, i, RESET_SWITCH, DRAWING)
         registers[i, HELD_ACTION] = NOOP
     elif verb == START_RULES:
         rules.run(program, registers, ram, i, layer.options[INIT])
@@ -282,13 +280,13 @@ def perform(machines, layer, generators, scratch, i, script, k):  # type: ignore
     elif verb == PRESS_DRAWN_UNTIL:
         while not holds(program, registers, ram, i, b):
             press(machines, layer, scratch, i, a + mersenne.draw(generators, i, ENVIRONMENT) % 256)
-            act(machines, layer, generators, scratch, i, NOOP, PADDLE_DELTA, DRAWING)
+            act(machines, layer, generators, scratch, i, NOOP, DRAWING)
     elif verb == ACT:
         for _ in range(b):
-            act(machines, layer, generators, scratch, i, a, PADDLE_DELTA, DRAWING)
+            act(machines, layer, generators, scratch, i, a, DRAWING)
     elif verb == ACT_UNTIL:
         while not holds(program, registers, ram, i, b):
-            act(machines, layer, generators, scratch, i, a, PADDLE_DELTA, DRAWING)
+            act(machines, layer, generators, scratch, i, a, DRAWING)
     elif verb == TAP_UNTIL:
         while not holds(program, registers, ram, i, b):
             tap(machines, layer, generators, scratch, i, a)
@@ -309,18 +307,18 @@ def holds(program, registers, ram, i, question):  # type: ignore[no-untyped-def]
 def press(machines, layer, scratch, i, frames):  # type: ignore[no-untyped-def]
     """Hold SELECT for some frames, which the rules do not see, and release it for one."""
     for _ in range(frames):
-        set_inputs(machines.registers, layer.options, i, NOOP, PADDLE_DELTA)
+        set_inputs(machines.registers, layer.options, i, NOOP)
         machines.registers[i, SWCHB] ^= SELECT_BIT
         console.frame(machines, i, scratch, DRAWING)
-    emulate(machines, layer, scratch, i, NOOP, PADDLE_DELTA, DRAWING)
+    emulate(machines, layer, scratch, i, NOOP, DRAWING)
     count_frame(machines.registers, i)
 
 
 @numba.njit(_nrt=False, inline="always")
 def tap(machines, layer, generators, scratch, i, action):  # type: ignore[no-untyped-def]
     """An action, and nothing."""
-    act(machines, layer, generators, scratch, i, action, PADDLE_DELTA, DRAWING)
-    act(machines, layer, generators, scratch, i, NOOP, PADDLE_DELTA, DRAWING)
+    act(machines, layer, generators, scratch, i, action, DRAWING)
+    act(machines, layer, generators, scratch, i, NOOP, DRAWING)
 
 
 @numba.njit(_nrt=False)

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from atari2600.ale import PADDLE_DELTA
+from atari2600.ale import ACTION_BITS, PADDLE_DELTA
 
 Array = NDArray[Any]
 # The action of a direction [left, centre, right], [down, centre, up] and [nothing, FIRE].
@@ -23,14 +23,15 @@ def continuous_space() -> Box:
     return Box(low, high, dtype=np.float32)
 
 
-def actions_of(actions: Array, threshold: float) -> tuple[Array, Array]:
-    """ALE's actions and paddle deltas of [N, 3] radius, angle, fire."""
+def actions_of(actions: Array, threshold: float) -> Array:
+    """Actions, as ale.py has them, of [N, 3] radius, angle, fire."""
     radius, angle, fire = actions.T
     x, y = radius * np.cos(angle), radius * np.sin(angle)
     horizontal = 1 + (x > threshold) - (x < -threshold).astype(int)
     vertical = 1 + (y > threshold) - (y < -threshold).astype(int)
     codes = ACTION_OF[horizontal, vertical, (fire > threshold).astype(int)]
-    return codes, (np.float32(PADDLE_DELTA) * np.abs(radius)).astype(np.int64)
+    turns = (np.float32(PADDLE_DELTA) * np.abs(radius)).astype(np.int64)
+    return codes | turns << ACTION_BITS
 
 
 def frames_of(frameskip: int | tuple[int, int]) -> tuple[int, int]:

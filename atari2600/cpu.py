@@ -565,18 +565,21 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
         elif operation == RTS or operation == RTI or operation == PLA or operation == PLP:
             pulls = 1 if operation == PLA or operation == PLP else 2 if operation == RTS else 3
             pulled = np.int64(0)
+            # the stack is read once before SP moves: that byte is what is left on the bus
+            bus = np.int64(ram[i, sp & 0x7F]) if sp & 0x80 else opcode
             for k in range(pulls):
                 sp = (sp + 1) & 0xFF
                 if sp & 0x80:
-                    pulled |= np.int64(ram[i, sp & 0x7F]) << (8 * k)
+                    byte = np.int64(ram[i, sp & 0x7F])
                 else:
                     touched = cycles
                     registers[i, LOGGED] = logged
-                    byte = read_tia(
-                        constants, registers, words, scratch, i, sp, opcode, cycles, drawing
+                    byte = np.int64(
+                        read_tia(constants, registers, words, scratch, i, sp, bus, cycles, drawing)
                     )
-                    pulled |= np.int64(byte) << (8 * k)
                     logged = np.int64(registers[i, LOGGED])
+                pulled |= byte << (8 * k)
+                bus = byte
             if operation == PLA:
                 a = pulled
                 n_of = z_of = a

@@ -17,7 +17,7 @@ from gymnasium.utils import EzPickle, seeding
 from numpy.typing import NDArray
 
 from atari2600 import agent, boot, games, snapshot
-from atari2600.ale import PADDLE_DELTA
+from atari2600.ale import full_strength
 from atari2600.backends import cpu
 from atari2600.controls import actions_of, check_probability, continuous_space, frames_of
 from atari2600.state import BUFFER, EPISODE_FRAMES, EXTRA_RAM, FRAMES, LIVES, OVER, WIDTH
@@ -27,7 +27,6 @@ Array = NDArray[Any]
 OBSERVATIONS = ("rgb", "grayscale", "ram")
 KEYS = {"UP": "w", "LEFT": "a", "RIGHT": "d", "DOWN": "s", "FIRE": " "}
 NOOP_KEY = "e"
-NEVER = 2**62  # frames
 
 
 class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
@@ -75,7 +74,9 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         self.obs_type, self.render_mode = obs_type, render_mode
         self.frameskip = frames_of(frameskip)
         full = full_action_space or continuous
-        self.action_set = np.array(self.game.legal_actions if full else self.game.minimal_actions)
+        actions = self.game.legal_actions if full else self.game.minimal_actions
+        self.action_set = full_strength(np.array(actions))
+        self.action_names = [games.ACTIONS[action] for action in actions]
         self.continuous = continuous
         self.continuous_action_threshold = continuous_action_threshold
         self.limit = max_num_frames_per_episode or 0
@@ -96,11 +97,11 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         """One machine, and the protocol without ALE's vector environment around it."""
         self.protocol = np.zeros(agent.PROTOCOL, np.int64)
         self.protocol[agent.SKIP_LOW], self.protocol[agent.SKIP_HIGH] = self.frameskip
-        self.protocol[agent.RUN_ON], self.protocol[agent.MAX_FRAMES] = 1, NEVER
+        self.protocol[agent.RUN_ON], self.protocol[agent.MAX_FRAMES] = 1, agent.NEVER
         self.view = agent.view_of(self.game, self.protocol, 1, 1, grayscale=True)
         self.agents = agent.agents_of(np.zeros((1, 0), np.uint8), self.view, self.game)
         self.scratch = agent.scratch_of(self.view, self.game)
-        self.machines = cpu.ready_machines(self.game, self.layer, 1)
+        self.machines = cpu.machines_of(self.game, self.layer, 1)
 
     def make_spaces(self) -> None:
         shape: tuple[int, ...] = (self.game.height, WIDTH)
@@ -135,18 +136,18 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         """One agent step."""
         if not self.started:
             raise error.ResetNeeded("call reset() before step()")
-        code, delta = self.decode(action)
+        code = self.decode(action)
         low, high = self.frameskip
         frames = low if high == low + 1 else int(self.np_random.integers(low, high))
         self.protocol[agent.SKIP_LOW], self.protocol[agent.SKIP_HIGH] = frames, frames + 1
-        self.run(code, delta)
+        self.run(code)
         self.show(frames)
         registers = self.machines.registers[0]
         truncated = 0 < self.limit <= registers[EPISODE_FRAMES]
         reward = float(self.agents.rewards[0])
         return self.observation(), reward, bool(registers[OVER]), bool(truncated), self.info()
 
-    def render(self) -> Array | None:  # type: ignore[override]
+    def render(self) -> Array | None:
         """The screen [H, W, 3] for "rgb_array"; the window shows itself."""
         if self.render_mode == "rgb_array":
             return self.palette[self.screen()]
@@ -159,7 +160,7 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
             self.window.close()
 
     def get_action_meanings(self) -> list[str]:
-        return [games.ACTIONS[action] for action in self.action_set]
+        return self.action_names
 
     def get_keys_to_action(self) -> dict[tuple[str, ...], int]:
         """Keys of gymnasium.utils.play: w, a, s, d and the space bar."""
@@ -189,21 +190,18 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
 
     # ---- what is behind it ----
 
-    def run(self, action: int, value: int) -> None:
+    def run(self, action: int, seed: int = -1) -> None:
         """Move the machine on, see `cpu.run`."""
-        one, actions, values = np.array([[0], [action], [value]])
-        cpu.run(
-            self.machines, self.layer, self.agents, self.view, self.scratch, one, actions, values
-        )
+        only = np.array([[0], [action], [seed]])
+        cpu.run(self.machines, self.layer, self.agents, self.view, self.scratch, *only)
 
-    def decode(self, action: Any) -> tuple[int, int]:
-        """ALE's action, and what a frame of it turns a paddle by. Raises ValueError."""
+    def decode(self, action: Any) -> int:
+        """The action as ale.py has it. Raises ValueError."""
         if not self.action_space.contains(action):
             raise ValueError(f"action is {action!r}; expected one of {self.action_space}")
         if self.continuous:
-            codes, deltas = actions_of(action[None], self.continuous_action_threshold)
-            return int(codes[0]), int(deltas[0])
-        return int(self.action_set[action]), int(PADDLE_DELTA)
+            return int(actions_of(action[None], self.continuous_action_threshold)[0])
+        return int(self.action_set[action])
 
     def screen(self) -> Array:
         """uint8 [H, W], colour codes."""

@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-ACTIONS = (
-    "NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE LEFTFIRE "
-    "DOWNFIRE UPRIGHTFIRE UPLEFTFIRE DOWNRIGHTFIRE DOWNLEFTFIRE"
-).split()
+DIRECTIONS = ["UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT"]
+ACTIONS = ["NOOP", "FIRE", *DIRECTIONS, *[f"{direction}FIRE" for direction in DIRECTIONS]]
 ALL_ACTIONS = list(range(len(ACTIONS)))
 
 
@@ -64,8 +62,7 @@ class Game:
 
     @property
     def gym_name(self) -> str:
-        """BreakOut's name in Gymnasium's registry: Breakout; tic_tac_toe_3d's: TicTacToe3D."""
-        return self.name.title().replace("_", "")
+        return gym_name(self.name)
 
 
 @functools.cache
@@ -77,6 +74,11 @@ def table() -> dict[str, Any]:
 
 def names() -> list[str]:
     return sorted(table()["games"])
+
+
+def gym_name(name: str) -> str:
+    """The game's name in Gymnasium's registry: TicTacToe3D for tic_tac_toe_3d."""
+    return name.title().replace("_", "")
 
 
 def find(name: str) -> Game:

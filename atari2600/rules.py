@@ -193,9 +193,7 @@ class Program:
         indices = ram_bytes(node.generators[0].iter)
         code = compile(ast.fix_missing_locations(ast.Expression(node.elt)), "games.json", "eval")
         content = [int(eval(code, {"it": byte})) for byte in range(256)]
-        self.emit(
-            TABLE_SUM, target, self.table(0, indices), len(indices), self.table(2, content)
-        )
+        self.emit(TABLE_SUM, target, self.table(0, indices), len(indices), self.table(2, content))
 
     def table(self, operand: int, content: list[int]) -> int:
         """Content that operand number `operand` of the next instruction will point to."""
@@ -213,12 +211,14 @@ def is_product_sum(node: ast.BinOp) -> bool:
 
 def ram_bytes(node: ast.expr) -> list[int]:
     """The indices that `ram[3]`, `ram[3:5]` or `ram[3:5, 8:9]` names."""
-    assert isinstance(node, ast.Subscript) and ast.unparse(node.value) == "ram", ast.unparse(node)
+    assert isinstance(node, ast.Subscript), ast.unparse(node)
+    assert ast.unparse(node.value) == "ram", ast.unparse(node)
     parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     indices: list[int] = []
     for part in parts:
         if isinstance(part, ast.Slice):
-            assert part.lower is not None and part.upper is not None
+            assert part.lower is not None
+            assert part.upper is not None
             indices += range(ast.literal_eval(part.lower), ast.literal_eval(part.upper))
         else:
             indices.append(ast.literal_eval(part))

@@ -21,7 +21,7 @@ def save(header: dict[str, Any], rest: dict[str, Any], arrays: list[Array]) -> A
 
 
 def load(state: Array, header: dict[str, Any], arrays: list[Array]) -> dict[str, Any]:
-    """Fill `arrays` and return `rest`. Raises ValueError, and fills nothing, if it is not theirs."""
+    """Fill `arrays` and return `rest`. Raises ValueError if it is not theirs, and fills nothing."""
     (found, rest), content = split(np.asarray(state))
     for key, expected in ({"version": VERSION} | header).items():
         if found.get(key) != expected:

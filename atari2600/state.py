@@ -74,7 +74,7 @@ DPC_END = DPC_RANDOM + 1
 
 # ALE's layer
 SYSTEM_RESETS = DPC_END  # since the ROM was loaded: each takes draws from the system's generator
-HELD_ACTION = DPC_END + 1
+HELD_ACTION = DPC_END + 1  # with a paddle's strength, as ale.py has it
 PADDLE = DPC_END + 2  # resistance of paddle 0
 EPISODE_FRAMES = DPC_END + 3
 OVER = DPC_END + 4  # the rules say so, not a limit

@@ -8,7 +8,6 @@ first `reset` draws seeds from the system; ale-py does the same, so such runs di
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections import deque
@@ -23,20 +22,21 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from atari2600 import agent, boot, games, observe, translate
+from atari2600 import agent, boot, games, snapshot
 from atari2600.agent import View
-from atari2600.ale import FIRE, PADDLE_DELTA
+from atari2600.ale import FIRE, full_strength
 from atari2600.backends import cpu
+from atari2600.controls import (
+    actions_of,
+    check_least,
+    check_probability,
+    continuous_space,
+    frames_of,
+)
 from atari2600.games import Game
 
 Array = NDArray[Any]
 LAYOUTS = ("stacked_first", "channels_last")
-# The action of a direction [left, centre, right], [down, centre, up] and [nothing, FIRE].
-ACTION_OF = np.array(
-    [[[9, 17], [4, 12], [7, 15]], [[5, 13], [0, 1], [2, 10]], [[8, 16], [3, 11], [6, 14]]]
-)
-STATE_VERSION = 1
-WARM_UP_STEPS = 1_000
 
 
 class AtariVectorEnv(VectorEnv[Array, Array, Array]):
@@ -100,10 +100,11 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
             without it they return fresh arrays
         """
         self.game = games.find(game)
-        check(1, num_envs=num_envs, stack_num=stack_num, img_height=img_height, img_width=img_width)
-        check(1, max_num_frames_per_episode=max_num_frames_per_episode)
-        check(0, batch_size=batch_size, num_threads=num_threads, noop_max=noop_max)
-        check_probability(repeat_action_probability)
+        check_least(
+            1, num_envs=num_envs, stack_num=stack_num, img_height=img_height, img_width=img_width
+        )
+        check_least(1, max_num_frames_per_episode=max_num_frames_per_episode)
+        check_least(0, batch_size=batch_size, num_threads=num_threads, noop_max=noop_max)
         self.num_envs = num_envs
         self.batch_size = batch_size or num_envs
         if self.batch_size > num_envs:
@@ -111,7 +112,8 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         self.autoreset_mode = autoreset(autoreset_mode)
         self.metadata = {"autoreset_mode": self.autoreset_mode}
         full = full_action_space or continuous
-        self.action_set = np.array(self.game.legal_actions if full else self.game.minimal_actions)
+        actions = self.game.legal_actions if full else self.game.minimal_actions
+        self.action_set = full_strength(np.array(actions))
         self.continuous = continuous
         self.continuous_action_threshold = continuous_action_threshold
 
@@ -120,7 +122,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         protocol[agent.MAXPOOL], protocol[agent.STACK] = maxpool, stack_num
         protocol[agent.CHANNELS_LAST] = check_layout(layout) == "channels_last"
         protocol[agent.NOOP_MAX] = noop_max
-        protocol[agent.FIRE_RESET] = use_fire_reset and FIRE in self.action_set
+        protocol[agent.FIRE_RESET] = use_fire_reset and FIRE in actions
         protocol[agent.EPISODIC_LIFE] = episodic_life
         protocol[agent.LIFE_LOSS_INFO] = life_loss_info
         protocol[agent.CLIP_REWARDS] = reward_clipping
@@ -131,10 +133,9 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
             self.game,
             games.check_mode(self.game, mode),
             games.check_difficulty(self.game, difficulty),
-            repeat_action_probability,
+            check_probability(repeat_action_probability),
         )
-        cpu.fill_start(self.layer, self.game)
-        self.machines = boot.machines_of(self.game, num_envs)
+        self.machines = cpu.machines_of(self.game, self.layer, num_envs)
 
         shape = observation_shape(stack_num, img_height, img_width, grayscale, layout)
         self.make_spaces(shape)
@@ -146,23 +147,11 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         # Agents whose answer has not been given yet, oldest first, and what still computes it
         self.ready: deque[tuple[int, Future[None] | None]] = deque()
         self.asked: Array | None = None  # agents of the last answer: `send` brings their actions
-        translate.install(self.machines, self.game.md5, self.warm_up)
-
-    def warm_up(self) -> None:
-        """Let agent 0 play a little, so that `translate` learns which code is hot."""
-        first, delta = np.zeros(1, np.int64), np.full(1, PADDLE_DELTA, np.int64)
-        self.run(first, np.full(1, cpu.RESET), first)
-        held = np.random.default_rng(0).choice(self.action_set, WARM_UP_STEPS // 4).repeat(4)
-        for action in held:
-            self.run(first, np.full(1, action), delta)
-            self.finish()
-        self.ready.clear()
 
     def make_spaces(self, shape: tuple[int, ...]) -> None:
         self.single_observation_space = Box(0, 255, shape, np.uint8)
         if self.continuous:
-            low, high = np.array([[0, -np.pi, 0], [1, np.pi, 1]], np.float32)
-            self.single_action_space = Box(low, high, dtype=np.float32)
+            self.single_action_space = continuous_space()
         else:
             self.single_action_space = Discrete(len(self.action_set))
         self.observation_space = batch_space(self.single_observation_space, self.batch_size)
@@ -170,7 +159,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
 
     # ---- Gymnasium's interface ----
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | Array | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """Start episodes. An integer seeds agent i with seed + i, an array gives each its own.
@@ -191,9 +180,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         observations, _, _, _, info = self.recv()
         return observations, info
 
-    def step(  # type: ignore[override]
-        self, actions: Array
-    ) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
         """One agent step: observations, rewards int32, terminations, truncations, info."""
         self.send(actions)
         return self.recv()
@@ -202,8 +189,8 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         """Start agent steps of the agents whose answers came last."""
         if self.asked is None or len(self.asked) == 0:
             raise error.ResetNeeded("call reset() before step(), and recv() before the next send()")
-        codes, deltas = self.decode(np.asarray(actions))
-        self.run(self.asked, codes, deltas)
+        codes = self.decode(np.asarray(actions))
+        self.run(self.asked, codes, codes)
         self.asked = self.asked[:0]
 
     def recv(self) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
@@ -223,10 +210,10 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
 
     # ---- what is behind it ----
 
-    def run(self, ids: Array, actions: Array, values: Array) -> None:
+    def run(self, ids: Array, actions: Array, seeds: Array) -> None:
         """Move these agents on, see `cpu.run`; `ready` gets them in order."""
         shared = self.machines, self.layer, self.agents, self.view
-        self.ready += self.workers.run(shared, ids, actions, values)
+        self.ready += self.workers.run(shared, ids, actions, seeds)
 
     def finish(self) -> None:
         """Wait until no worker is at work."""
@@ -252,27 +239,16 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
             info["final_obs"] = agents.final[rows].reshape(observations.shape).copy()
         return observations, agents.rewards[rows].copy(), terminated, truncated, info
 
-    def decode(self, actions: Array) -> tuple[Array, Array]:
-        """ALE's actions, and what a frame of them turns a paddle by. Raises ValueError."""
+    def decode(self, actions: Array) -> Array:
+        """Actions as ale.py has them. Raises ValueError."""
         if self.continuous:
-            return self.decode_continuous(actions)
-        expected = (self.batch_size,)
-        if actions.shape != expected or not np.issubdtype(actions.dtype, np.integer):
-            raise ValueError(
-                f"actions are {actions.dtype} {actions.shape}; expected integers {expected}"
-            )
+            check_array("actions", actions, np.float32, (self.batch_size, 3))
+            return actions_of(actions, self.continuous_action_threshold)
+        check_array("actions", actions, np.integer, (self.batch_size,))
         limit = len(self.action_set)
         if actions.min() < 0 or actions.max() >= limit:
             raise ValueError(f"actions are {actions}; {self.game.name} takes 0 to {limit - 1}")
-        return self.action_set[actions], np.full(len(actions), PADDLE_DELTA, np.int64)
-
-    def decode_continuous(self, actions: Array) -> tuple[Array, Array]:
-        expected = (self.batch_size, 3)
-        if actions.shape != expected or actions.dtype != np.float32:
-            raise ValueError(
-                f"actions are {actions.dtype} {actions.shape}; expected float32 {expected}"
-            )
-        return actions_of(actions, self.continuous_action_threshold)
+        return self.action_set[actions]
 
     # ---- exact saving ----
 
@@ -284,37 +260,19 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         self.finish()
         if self.asked is None:
             raise error.ResetNeeded("call reset() before save_state()")
-        header = self.state_header() | {
-            "ready": [int(i) for i, _ in self.ready],
-            "asked": self.asked.tolist(),
-        }
-        text = json.dumps(header).encode()
-        length = np.array([len(text)], np.int64)
-        parts = [length, np.frombuffer(text, np.uint8), *self.state_arrays()]
-        return np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
+        rest = {"ready": [int(i) for i, _ in self.ready], "asked": self.asked.tolist()}
+        return snapshot.save(self.state_header(), rest, self.state_arrays())
 
     def load_state(self, state: Array) -> None:
         """Go on from what `save_state` returned. Raises ValueError if it is of something else."""
-        header, content = read_header(np.asarray(state))
-        for key, expected in self.state_header().items():
-            if header.get(key) != expected:
-                raise ValueError(f"the state has {key} = {header.get(key)}; expected {expected}")
-        arrays = self.state_arrays()
-        size = sum(array.nbytes for array in arrays)
-        if content.size != size:
-            raise ValueError(f"the state has {content.size} bytes of content; expected {size}")
         self.finish()
-        for array in arrays:
-            flat = array.reshape(-1).view(np.uint8)
-            flat[:] = content[: flat.size]
-            content = content[flat.size :]
-        self.ready = deque((int(i), None) for i in header["ready"])
-        self.asked = np.array(header["asked"], np.int64)
+        rest = snapshot.load(state, self.state_header(), self.state_arrays())
+        self.ready = deque((int(i), None) for i in rest["ready"])
+        self.asked = np.array(rest["asked"], np.int64)
 
     def state_header(self) -> dict[str, Any]:
         """What must be equal in the environment that loads a state."""
         return {
-            "version": STATE_VERSION,
             "game": self.game.name,
             "num_envs": self.num_envs,
             "batch_size": self.batch_size,
@@ -350,23 +308,23 @@ class Workers:
             os.sched_setaffinity(0, {next(self.numbers)})
 
     def run(
-        self, shared: tuple[Any, ...], ids: Array, actions: Array, values: Array
+        self, shared: tuple[Any, ...], ids: Array, actions: Array, seeds: Array
     ) -> list[tuple[int, Future[None] | None]]:
         """Move the agents `ids` on; returns each with what computes it."""
         if self.threads is None:
-            self.work(shared, ids, actions, values)
+            self.work(shared, ids, actions, seeds)
             return [(i, None) for i in ids.tolist()]
         started: list[tuple[int, Future[None] | None]] = []
         for part in np.array_split(np.arange(len(ids)), self.workers):
-            rows = ids[part], actions[part], values[part]
+            rows = ids[part], actions[part], seeds[part]
             future = self.threads.submit(self.work, shared, *rows)
             started += [(i, future) for i in ids[part].tolist()]
         return started
 
-    def work(self, shared: tuple[Any, ...], ids: Array, actions: Array, values: Array) -> None:
+    def work(self, shared: tuple[Any, ...], ids: Array, actions: Array, seeds: Array) -> None:
         if not hasattr(self.own, "scratch"):  # another thread took the environment over
             self.own.scratch = self.new_scratch()
-        cpu.run(*shared, self.own.scratch, ids, actions, values)
+        cpu.run(*shared, self.own.scratch, ids, actions, seeds)
 
     def close(self) -> None:
         if self.threads is not None:
@@ -379,16 +337,6 @@ def observation_shape(
     if layout == "channels_last":
         return (height, width, stack if grayscale else stack * 3)
     return (stack, height, width) if grayscale else (stack, height, width, 3)
-
-
-def actions_of(actions: Array, threshold: float) -> tuple[Array, Array]:
-    """ALE's actions and paddle deltas of [N, 3] radius, angle, fire."""
-    radius, angle, fire = actions.T
-    x, y = radius * np.cos(angle), radius * np.sin(angle)
-    horizontal = 1 + (x > threshold) - (x < -threshold).astype(int)
-    vertical = 1 + (y > threshold) - (y < -threshold).astype(int)
-    codes = ACTION_OF[horizontal, vertical, (fire > threshold).astype(int)]
-    return codes, (PADDLE_DELTA * np.abs(radius)).astype(np.int64)
 
 
 def seeds_of(seed: int | Array | None, num_envs: int, first: bool) -> Array:
@@ -404,30 +352,11 @@ def seeds_of(seed: int | Array | None, num_envs: int, first: bool) -> Array:
     return int(seed) + np.arange(num_envs)
 
 
-def frames_of(frameskip: int | tuple[int, int]) -> tuple[int, int]:
-    """(low, high): frames per agent step are drawn from low to high - 1."""
-    low, high = (frameskip, frameskip + 1) if isinstance(frameskip, int) else frameskip
-    if not 0 < low < high:
-        raise ValueError(f"frameskip is {frameskip}; expected at least 1, or 1 <= low < high")
-    return low, high
-
-
 def autoreset(mode: AutoresetMode | str) -> AutoresetMode:
     mode = AutoresetMode(mode)
     if mode is AutoresetMode.DISABLED:
         raise ValueError("autoreset_mode is DISABLED; expected NEXT_STEP or SAME_STEP")
     return mode
-
-
-def check(least: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name} is {value}; expected at least {least}")
-
-
-def check_probability(value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"repeat_action_probability is {value}; expected 0 to 1")
 
 
 def check_layout(layout: str) -> str:
@@ -436,34 +365,24 @@ def check_layout(layout: str) -> str:
     return layout
 
 
+def check_array(name: str, array: Array, kind: type, shape: tuple[int, ...]) -> Array:
+    if array.shape != shape or not np.issubdtype(array.dtype, kind):
+        raise ValueError(
+            f"{name}: {array.dtype} {array.shape}; expected {kind.__name__} of shape {shape}"
+        )
+    return array
+
+
 def check_out(out: Array | None, shape: tuple[int, ...], batch_size: int) -> Array | None:
     """`out`, if observations can be written straight into it."""
     if out is None:
         return None
     if batch_size != shape[0]:
         raise ValueError("with `out` the batch_size must be num_envs")
-    if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-        raise ValueError(
-            f"out is {out.dtype} {out.shape}; expected a contiguous uint8 array {shape}"
-        )
-    return out
+    if not out.flags.c_contiguous:
+        raise ValueError("out is not contiguous")
+    return check_array("out", out, np.uint8, shape)
 
 
 def check_mask(mask: Array, num_envs: int) -> Array:
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (num_envs,):
-        raise ValueError(f"reset_mask is {mask!r}; expected a bool array of shape ({num_envs},)")
-    return mask
-
-
-def read_header(state: Array) -> tuple[dict[str, Any], Array]:
-    """(header, the arrays' bytes) of a saved state. Raises ValueError if it is none."""
-    if state.dtype == np.uint8 and state.ndim == 1 and state.size > 8:
-        length = int(state[:8].view(np.int64)[0])
-        if 0 < length <= state.size - 8:
-            try:
-                header = json.loads(state[8 : 8 + length].tobytes())
-            except ValueError:
-                header = None
-            if isinstance(header, dict):
-                return header, state[8 + length :]
-    raise ValueError("this is no saved state of atari2600; expected what save_state() returned")
+    return check_array("reset_mask", np.asarray(mask), np.bool_, (num_envs,))

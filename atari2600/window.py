@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ class Window:
 
     def __init__(self, title: str):
         try:
-            import pygame
+            pygame = importlib.import_module("pygame")
         except ImportError as missing:
             raise error.DependencyNotInstalled("pip install pygame") from missing
         self.pygame: Any = pygame
