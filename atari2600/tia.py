@@ -481,12 +481,13 @@ def catch_up(constants, registers, words, scratch, i, target, present, dirty, dr
                     draw(registers, scratch, words, i, buffer, row, first, last, present)
         if registers[i, HMOVE_BLANK]:
             shown = min(max(start, BLANK_CLOCKS), stop)
-            if shown < 76 and visible:
-                # 76 - shown pixels, even where the slice is shorter; later slices draw over them
-                x = max(shown - BLANK_CLOCKS, 0)
-                black(words, i, buffer, row, x, x + 76 - shown)
-            if stop >= 76:
-                registers[i, HMOVE_BLANK] = 0
+            if shown < 76:  # not so for the empty slice that only completes the line before
+                if visible:
+                    # 76 - shown pixels, even where the slice is shorter; later slices draw over them
+                    x = max(shown - BLANK_CLOCKS, 0)
+                    black(words, i, buffer, row, x, x + 76 - shown)
+                if stop >= 76:
+                    registers[i, HMOVE_BLANK] = 0
         position = stop
         if complete:
             position = 0

@@ -10,6 +10,7 @@ a round, because machines are noisy.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import platform
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
+from gymnasium.spaces import Discrete
 
 from atari2600.vector_env import AtariVectorEnv
 
@@ -43,12 +45,13 @@ def ours(game: str) -> tuple[Step, int]:
 def ale(game: str) -> tuple[Step, int]:
     env = AleVectorEnv(game, AGENTS, num_threads=1)
     env.reset(seed=0)
-    return env.step, int(env.single_action_space.n)
+    space = env.single_action_space
+    assert isinstance(space, Discrete)
+    return env.step, int(space.n)
 
 
 def envpool(game: str) -> tuple[Step, int]:
-    import envpool
-
+    envpool = importlib.import_module("envpool")
     name = "".join(word.capitalize() for word in game.split("_")) + "-v5"
     env = envpool.make_gymnasium(name, num_envs=AGENTS, num_threads=1, seed=0)
     env.reset()

@@ -1,0 +1,449 @@
+"""AtariVectorEnv and AtariEnv against ale-py, answer by answer; states, threads, bad input."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import ale_py
+import gymnasium
+import numpy as np
+import pytest
+from ale_py.env import AtariEnv as AleEnv
+from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from atari2600 import AtariEnv, AtariVectorEnv
+
+Array = NDArray[Any]
+Actions = list[Array]
+gymnasium.register_envs(ale_py)
+
+
+def held_actions(num_actions: int, num_envs: int, steps: int, seed: int = 0) -> Actions:
+    """Random actions, each held for three steps or so: games get somewhere."""
+    random = np.random.default_rng(seed)
+    action = random.integers(num_actions, size=num_envs)
+    actions = []
+    for _ in range(steps):
+        new = random.random(num_envs) < 0.3
+        action = np.where(new, random.integers(num_actions, size=num_envs), action)
+        actions.append(action)
+    return actions
+
+
+def assert_equal_info(info: dict[str, Array], expected: dict[str, Array], ended: Array) -> None:
+    assert set(info) == set(expected)
+    for key, value in expected.items():
+        rows = ended if key == "final_obs" else np.ones_like(ended)
+        np.testing.assert_array_equal(info[key][rows], value[rows], key)
+        assert info[key].dtype == value.dtype, key
+
+
+def assert_same(
+    game: str, steps: int = 120, seed: int = 7, num_envs: int = 2, **options: Any
+) -> int:
+    """Ours and ale-py's answer alike; returns how many episodes ended."""
+    num_envs = 2
+    ours = AtariVectorEnv(game, num_envs, num_threads=1, **options)
+    ale = AleVectorEnv(game, num_envs, num_threads=1, **options)
+    assert ours.single_action_space == ale.single_action_space
+    assert ours.observation_space == ale.observation_space
+    nobody = np.zeros(num_envs, bool)
+    observations, info = ours.reset(seed=7)
+    expected, expected_info = ale.reset(seed=7)
+    np.testing.assert_array_equal(observations, expected)
+    assert_equal_info(info, expected_info, nobody)
+    ends = 0
+    for action in held_actions(int(ours.single_action_space.n), num_envs, steps):  # type: ignore[attr-defined]
+        *answer, info = ours.step(action)
+        *expected_answer, expected_info = ale.step(action)
+        for part, expected in zip(answer, expected_answer, strict=True):
+            np.testing.assert_array_equal(part, expected)
+            assert part.dtype == expected.dtype
+        ended = answer[2] | answer[3]
+        # A lost life that is only reported leaves ale-py's final_obs unset
+        really_ended = nobody if options.get("life_loss_info") else ended
+        assert_equal_info(info, expected_info, really_ended)
+        ends += int(ended.sum())
+    ale.close()
+    return ends
+
+
+@pytest.mark.parametrize("game", ["breakout", "pong", "space_invaders", "video_chess"])
+def test_default_arguments(game: str) -> None:
+    assert_same(game, steps=400 if game == "space_invaders" else 200)
+
+
+@pytest.mark.parametrize("frameskip", [1, 2, 3, 5, 6])
+@pytest.mark.parametrize("maxpool", [True, False])
+def test_frame_skip_and_maximum(frameskip: int, maxpool: bool) -> None:
+    options = {"frameskip": frameskip, "maxpool": maxpool, "episodic_life": True}
+    assert_same("breakout", steps=60 + 240 // frameskip, **options)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, "SameStep"])
+@pytest.mark.parametrize("limit", [1, 2, 41, 42, 43, 44])
+def test_episodes_end_at_the_frame_limit(mode: AutoresetMode | str, limit: int) -> None:
+    options: dict[str, Any] = {"max_num_frames_per_episode": limit, "autoreset_mode": mode}
+    assert assert_same("breakout", steps=30, **options) >= 4
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+@pytest.mark.parametrize("lives", ["episodic_life", "life_loss_info"])
+def test_lost_lives(mode: str, lives: str) -> None:
+    assert assert_same("breakout", steps=250, autoreset_mode=mode, **{lives: True}) > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"repeat_action_probability": 0.25},
+        {"repeat_action_probability": 1.0},
+        {"stack_num": 1},
+        {"stack_num": 3, "grayscale": False},
+        {"full_action_space": True, "reward_clipping": False},
+        {"noop_max": 0},
+        {"noop_max": 1, "use_fire_reset": False},
+        {"noop_max": 7},
+    ],
+)
+def test_other_arguments(options: dict[str, Any]) -> None:
+    assert_same("breakout", steps=60, **options)
+
+
+def test_unclipped_rewards_of_a_joystick_game() -> None:
+    assert_same("space_invaders", reward_clipping=False, full_action_space=True)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(210, 160), (105, 80), (70, 40), (64, 64), (37, 91), (210, 84), (300, 200), (100, 200)],
+)
+def test_sizes(height: int, width: int) -> None:
+    for grayscale in (True, False):
+        options = {"img_height": height, "img_width": width, "grayscale": grayscale}
+        assert_same("breakout", steps=6, **options)
+
+
+def test_seeds() -> None:
+    ours, ale = AtariVectorEnv("breakout", 3), AleVectorEnv("breakout", 3)
+    for seed in (0, np.array([5, 5, 2**31 - 1]), None, np.array([-1, 9, -1]), None):
+        observations, info = ours.reset(seed=seed)
+        expected, expected_info = ale.reset(seed=seed)
+        np.testing.assert_array_equal(observations, expected)
+        assert_equal_info(info, expected_info, np.zeros(3, bool))
+    mask = np.array([False, True, False])
+    ours.step(np.array([1, 2, 3]))
+    ale.step(np.array([1, 2, 3]))
+    observations, info = ours.reset(seed=np.array([4]), options={"reset_mask": mask})
+    expected, expected_info = ale.reset(seed=np.array([4]), options={"reset_mask": mask})
+    np.testing.assert_array_equal(observations, expected)
+    assert_equal_info(info, expected_info, mask)
+    ale.close()
+
+
+def test_without_a_seed_runs_differ() -> None:
+    frames = {tuple(AtariVectorEnv("pong", 8).reset()[1]["frame_number"]) for _ in range(3)}
+    assert len(frames) > 1
+
+
+# ---- what ale-py's has not ----
+
+
+def play(env: AtariVectorEnv, actions: Actions) -> list[bytes]:
+    """All answers."""
+    answers = []
+    for action in actions:
+        *answer, info = env.step(action)
+        answers.append(b"".join(part.tobytes() for part in [*answer, *info.values()]))
+    return answers
+
+
+OPTIONS: dict[str, Any] = {"repeat_action_probability": 0.25, "episodic_life": True}
+
+
+def test_drawn_frame_skips() -> None:
+    env = AtariVectorEnv("pong", 4, frameskip=(2, 5))
+    env.reset(seed=1)
+    fixed = AtariVectorEnv("pong", 4, frameskip=(4, 5)), AtariVectorEnv("pong", 4)
+    for each in fixed:
+        each.reset(seed=1)
+    before = env.agents.frames.copy()
+    steps = []
+    for action in held_actions(6, 4, 50):
+        frames = env.step(action)[-1]["frame_number"]
+        steps.append(frames - before)
+        before = frames
+        np.testing.assert_array_equal(fixed[0].step(action)[0], fixed[1].step(action)[0])
+    assert set(np.concatenate(steps)) == {2, 3, 4}
+
+
+@pytest.mark.parametrize("grayscale", [True, False])
+@pytest.mark.parametrize("stack", [1, 3, 4])
+def test_channels_last(grayscale: bool, stack: int) -> None:
+    options: dict[str, Any] = {"grayscale": grayscale, "stack_num": stack}
+    first = AtariVectorEnv("breakout", 2, **options)
+    last = AtariVectorEnv("breakout", 2, layout="channels_last", **options)
+    first.reset(seed=3)
+    last.reset(seed=3)
+    for action in held_actions(4, 2, 8):
+        expected = first.step(action)[0]
+        if grayscale:
+            expected = expected[..., None]
+        expected = np.moveaxis(expected, 1, 3).reshape(last.observation_space.shape)
+        np.testing.assert_array_equal(last.step(action)[0], expected)
+
+
+def test_observations_are_written_into_out() -> None:
+    out = np.zeros((2, 84, 84, 4), np.uint8)
+    env = AtariVectorEnv("breakout", 2, layout="channels_last", out=out)
+    plain = AtariVectorEnv("breakout", 2, layout="channels_last")
+    assert env.reset(seed=3)[0] is out
+    kept = plain.reset(seed=3)[0]
+    for action in held_actions(4, 2, 5):
+        assert env.step(action)[0] is out
+        fresh = plain.step(action)[0]
+        np.testing.assert_array_equal(out, fresh)
+        assert not np.shares_memory(fresh, kept)
+        kept = fresh
+
+
+def test_a_state_goes_on_exactly() -> None:
+    actions = held_actions(4, 3, 120)
+    env = AtariVectorEnv("breakout", 3, frameskip=(2, 5), **OPTIONS)
+    env.reset(seed=5)
+    play(env, actions[:60])
+    state = env.save_state()
+    expected = play(env, actions[60:])
+    other = AtariVectorEnv("breakout", 3, frameskip=(2, 5), num_threads=2, **OPTIONS)
+    other.load_state(state)
+    assert play(other, actions[60:]) == expected
+    env.load_state(state)
+    assert play(env, actions[60:]) == expected
+    np.testing.assert_array_equal(state, state.copy())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AtariVectorEnv("pong", 2), "the state has game breakout; expected pong"),
+        (lambda: AtariVectorEnv("breakout", 3), "num_envs 2; expected 3"),
+        (lambda: AtariVectorEnv("breakout", 2, stack_num=1), "observation"),
+    ],
+)
+def test_states_of_something_else_are_refused(make: Any, message: str) -> None:
+    env = AtariVectorEnv("breakout", 2)
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match=message):
+        make().load_state(env.save_state())
+
+
+def test_broken_states_are_refused() -> None:
+    env = AtariVectorEnv("breakout", 1)
+    env.reset(seed=1)
+    state = env.save_state()
+    newer = np.frombuffer(state.tobytes().replace(b'"version": 1', b'"version": 9', 1), np.uint8)
+    with pytest.raises(ValueError, match="version 9; expected 1"):
+        env.load_state(newer)
+    for broken in (state[:-1], state[:100], state.astype(np.int64), np.zeros(50, np.uint8)):
+        with pytest.raises(ValueError, match="expected"):
+            env.load_state(broken)
+
+
+def test_agents_together_equal_agents_alone() -> None:
+    actions = held_actions(4, 3, 80)
+    together = AtariVectorEnv("breakout", 3, num_threads=1, **OPTIONS)
+    first = together.reset(seed=10)[0]
+    observed = [first, *[together.step(action)[0] for action in actions]]
+    for i in range(3):
+        alone = AtariVectorEnv("breakout", 1, **OPTIONS)
+        seen = [alone.reset(seed=10 + i)[0], *[alone.step(a[i : i + 1])[0] for a in actions]]
+        np.testing.assert_array_equal(np.stack(seen)[:, 0], np.stack(observed)[:, i])
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    actions = held_actions(6, 5, 60)
+    answers = []
+    for num_threads in (1, 2, 5):
+        env = AtariVectorEnv("pong", 5, num_threads=num_threads, **OPTIONS)
+        env.reset(seed=1)
+        answers.append(play(env, actions))
+        env.close()
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_environments_in_several_threads() -> None:
+    actions = held_actions(6, 2, 60)
+    envs = [AtariVectorEnv("pong", 2, num_threads=1, **OPTIONS) for _ in range(4)]
+    answers: dict[int, list[bytes]] = {}
+
+    def work(k: int) -> None:
+        envs[k].reset(seed=k % 2)
+        answers[k] = play(envs[k], actions)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers[0] == answers[2] != answers[1] == answers[3]
+
+
+def test_batches() -> None:
+    whole = AtariVectorEnv("pong", 4, **OPTIONS)
+    batched = AtariVectorEnv("pong", 4, batch_size=2, num_threads=3, **OPTIONS)
+    expected = whole.reset(seed=2)[0]
+    observations, info = batched.reset(seed=2)
+    for action in held_actions(6, 4, 20):
+        following = whole.step(action)[0]
+        for _ in range(2):
+            ids = info["env_id"]
+            np.testing.assert_array_equal(observations, expected[ids])
+            batched.send(action[ids])
+            observations, _, _, _, info = batched.recv()
+        expected = following
+    batched.close()
+
+
+# ---- one machine ----
+
+
+@pytest.mark.parametrize(
+    ("game", "options"),
+    [
+        ("breakout", {}),
+        ("breakout", {"continuous": True}),
+        ("breakout", {"max_num_frames_per_episode": 101, "mode": 12, "difficulty": 1}),
+        ("pong", {"obs_type": "ram", "full_action_space": True}),
+        ("space_invaders", {"obs_type": "grayscale", "frameskip": (2, 5), "mode": 9}),
+        ("adventure", {"mode": 2, "difficulty": 3}),
+        ("double_dunk", {"mode": 5}),
+        ("video_cube", {"mode": 302}),
+    ],
+)
+def test_single_environment(game: str, options: dict[str, Any]) -> None:
+    ours, ale = AtariEnv(game, **options), AleEnv(game, **options)
+    assert ours.action_space == ale.action_space
+    assert ours.observation_space == ale.observation_space
+    if not options.get("continuous"):
+        assert ours.get_action_meanings() == ale.get_action_meanings()
+        keys = {frozenset(keys): action for keys, action in ale.get_keys_to_action().items()}
+        assert {frozenset(k): action for k, action in ours.get_keys_to_action().items()} == keys
+    ours.action_space.seed(0)
+    for seed in (3, None):
+        observation, info = ours.reset(seed=seed)
+        expected, expected_info = ale.reset(seed=seed)
+        np.testing.assert_array_equal(observation, expected)
+        assert info == expected_info
+        for _ in range(40):
+            action = ours.action_space.sample()
+            for _ in range(3):
+                answer, expected_answer = ours.step(action), ale.step(action)
+                np.testing.assert_array_equal(answer[0], expected_answer[0])
+                assert answer[1:] == expected_answer[1:]
+
+
+def test_single_environment_goes_on_from_a_state() -> None:
+    env = AtariEnv("pong", frameskip=(2, 5))
+    env.reset(seed=1)
+    state = env.save_state()
+    expected = [env.step(k % 6)[0] for k in range(30)]
+    other = AtariEnv("pong", frameskip=(2, 5))
+    other.load_state(state)
+    np.testing.assert_array_equal([other.step(k % 6)[0] for k in range(30)], expected)
+    with pytest.raises(ValueError, match="expected breakout"):
+        AtariEnv("breakout").load_state(state)
+
+
+def test_gymnasium_makes_and_checks_them() -> None:
+    env = gymnasium.make("atari2600/Breakout-v5", render_mode="rgb_array")
+    check_env(env.unwrapped, skip_render_check=True)
+    env.reset(seed=1)
+    picture = env.render()
+    assert isinstance(picture, np.ndarray)
+    np.testing.assert_array_equal(picture, env.step(0)[0] * 0 + picture)
+    assert picture.shape == (210, 160, 3)
+    ids = [name for name in gymnasium.registry if name.startswith("atari2600/")]
+    assert len(ids) == 104
+    assert {name.replace("atari2600/", "ALE/") for name in ids} <= set(gymnasium.registry)
+    for mode in (None, "sync"):
+        vector = gymnasium.make_vec("atari2600/Breakout-v5", num_envs=8, vectorization_mode=mode)
+        observations, _ = vector.reset(seed=0)
+        assert vector.observation_space.contains(observations)
+        vector.action_space.seed(0)
+        answer = vector.step(vector.action_space.sample())
+        assert vector.observation_space.contains(answer[0])
+        assert answer[1].shape == answer[2].shape == answer[3].shape == (8,)
+        vector.close()
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"game": "brekout"}, "did you mean breakout"),
+        ({"game": "Breakout"}, "did you mean breakout"),
+        ({"mode": 3}, "breakout has no mode 3; expected one of .0, 4, 8"),
+        ({"difficulty": 2}, "no difficulty 2; expected one of .0, 1"),
+        ({"num_envs": 0}, "num_envs is 0; expected at least 1"),
+        ({"frameskip": 0}, "frameskip is 0"),
+        ({"frameskip": (3, 3)}, "frameskip is .3, 3."),
+        ({"batch_size": 3}, "batch_size is 3; expected at most num_envs, 2"),
+        ({"stack_num": 0}, "stack_num is 0"),
+        ({"max_num_frames_per_episode": 0}, "max_num_frames_per_episode is 0"),
+        ({"repeat_action_probability": 1.5}, "expected 0 to 1"),
+        ({"autoreset_mode": "Disabled"}, "expected NEXT_STEP or SAME_STEP"),
+        ({"layout": "flat"}, "layout is 'flat'; expected one of"),
+        ({"out": np.zeros((2, 84, 84), np.uint8)}, r"expected uint8 of shape .2, 4, 84, 84."),
+        ({"out": np.zeros((2, 4, 84, 84), np.float32)}, "expected uint8"),
+        ({"out": np.zeros((2, 4, 84, 168), np.uint8)[..., ::2]}, "contiguous"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"game": "breakout", "num_envs": 2, **options}
+    with pytest.raises(ValueError, match=message):
+        AtariVectorEnv(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.array([0, 4]), "breakout takes 0 to 3"),
+        (np.array([-1, 0]), "breakout takes 0 to 3"),
+        (np.array([0]), r"expected integer of shape \(2,\)"),
+        (np.array([0.0, 1.0]), "expected integer"),
+    ],
+)
+def test_bad_actions(actions: Array, message: str) -> None:
+    env = AtariVectorEnv("breakout", 2)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step(actions)
+    env.step(np.zeros(2, int))  # nothing happened
+
+
+def test_bad_order() -> None:
+    env = AtariVectorEnv("breakout", 2)
+    for call in (lambda: env.step(np.zeros(2, int)), env.recv, env.save_state):
+        with pytest.raises(ResetNeeded):
+            call()
+    env.reset(seed=0)
+    env.send(np.zeros(2, int))
+    with pytest.raises(ResetNeeded):
+        env.send(np.zeros(2, int))
+    with pytest.raises(ValueError, match="expected bool of shape"):
+        env.reset(options={"reset_mask": np.ones(3, bool)})
+    with pytest.raises(ValueError, match="expected one per agent"):
+        env.reset(seed=np.zeros(3, int))
+    with pytest.raises(ResetNeeded):
+        AtariEnv("breakout").step(0)
+    single = AtariEnv("breakout")
+    single.reset(seed=0)
+    with pytest.raises(ValueError, match="action is 4"):
+        single.step(4)
