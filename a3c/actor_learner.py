@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from a3c.config import Config
-from a3c.envs import Envs
+from a3c.envs import STACKED_FRAMES, Envs
 from a3c.loss import actor_critic_loss, gae
 from a3c.metrics import Metrics, Stopwatch
 from a3c.network import ActorCritic, flatten
@@ -64,12 +64,13 @@ class ActorLearner:
         self.start()
         self.network.prepare()
         total = torch.zeros_like(background)  # [H, W, C]
-        for _ in range(BACKGROUND_STEPS):
+        for t in range(-STACKED_FRAMES, BACKGROUND_STEPS):  # stacks start with black frames
             policy, _, state = self.network(self.agents.observations, self.agents.state)
             actions = self.network.policy.sample(policy, self.generator)
             step = self.envs.step(actions.cpu().numpy())
             advance(self.agents, self.upload, step, state)
-            total += self.agents.observations.float().mean(0)
+            if t >= 0:
+                total += self.agents.observations.float().mean(0)
         background.copy_((total / BACKGROUND_STEPS).round())  # whole numbers: exact in bfloat16
         self.shared.parameters.copy_(self.parameters)
 

@@ -166,7 +166,7 @@ class Upload:
         """First observations of N episodes as the network reads them."""
         if self._complete(array):
             return self.small(array)
-        return _unpacked(self._newest(array) * EVERY_BYTE)
+        return _unpacked(self._newest(array) << NEWEST_BYTE)
 
     def next_observations(
         self,
@@ -178,9 +178,9 @@ class Upload:
         if self._complete(array):
             return self.small(array)
         newest = self._newest(array)
-        packed = ((_packed(before) >> 8) & OLDER_BYTES) | (newest << 24)  # [N, H, W]
+        packed = ((_packed(before) >> 8) & OLDER_BYTES) | (newest << NEWEST_BYTE)  # [N, H, W]
         for i in [] if started is None else np.flatnonzero(started):
-            packed[i] = newest[i] * EVERY_BYTE
+            packed[i] = newest[i] << NEWEST_BYTE
         return _unpacked(packed)
 
     def small(self, array: NDArray[np.generic]) -> Tensor:
@@ -204,7 +204,8 @@ class Upload:
 
 # A pixel's four frames are the four bytes of one int32, the newest in the highest: pushing a frame
 # is a shift, five times faster than concatenation; in memory the stack is [N, H, W, 4] uint8.
-EVERY_BYTE = 0x01010101
+# An episode starts with three black frames, as in both emulators' own stacks.
+NEWEST_BYTE = 24
 OLDER_BYTES = 0x00FFFFFF
 if sys.byteorder != "little":
     raise ImportError("a3c stacks frames as the bytes of a word and needs a little-endian machine")

@@ -483,7 +483,7 @@ def catch_up(constants, registers, words, scratch, i, target, present, dirty, dr
             shown = min(max(start, BLANK_CLOCKS), stop)
             if shown < 76:  # not so for the empty slice that only completes the line before
                 if visible:
-                    # 76 - shown pixels, even where the slice is shorter; later slices draw over them
+                    # 76 - shown pixels, even where the slice is shorter and the next draws over it
                     x = max(shown - BLANK_CLOCKS, 0)
                     black(words, i, buffer, row, x, x + 76 - shown)
                 if stop >= 76:

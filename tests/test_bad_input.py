@@ -161,7 +161,7 @@ def test_a_model_of_another_version(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("--lr 0.5", "--lr 0.5 contradicts the run to resume, which has 0.001"),
+        ("--lr 0.5", "--lr 0.5 contradicts the run to resume, which has 0.002"),
         ("pong", "the environment pong contradicts the run to resume, which has CartPole-v1"),
         ("--preset fast", "--preset contradicts --resume"),
         ("--num-threads 9", "--num-threads 9 contradicts"),

@@ -28,11 +28,14 @@ def test_names_of_games(env: str, game: str | None) -> None:
     assert atari_game(env) == game
 
 
-def test_breakout_reports_lost_lives_and_goes_on() -> None:
-    envs = make_envs(preset("fast", noop_max=0), 2)
+@pytest.mark.parametrize(
+    ("emulator", "shape"), [("atari2600", (2, 84, 84, 4)), ("ale", (2, 84, 84))]
+)
+def test_breakout_reports_lost_lives_and_goes_on(emulator: str, shape: tuple[int, ...]) -> None:
+    envs = make_envs(preset("fast", noop_max=0, emulator=emulator, device="cpu"), 2)
     assert envs.spec == Spec((84, 84, 4), True, True, True, 4)
     frames = envs.reset(seed=3)
-    assert frames.shape == (2, 84, 84)
+    assert frames.shape == shape
     assert frames.dtype == np.uint8
     lost = np.zeros(2, int)
     lives_at_end = []
@@ -50,9 +53,10 @@ def test_breakout_reports_lost_lives_and_goes_on() -> None:
     envs.close()
 
 
-def test_ale_games_follow_from_the_seed() -> None:
-    def play(seed: int) -> list[bytes]:
-        envs = AtariEnvs("breakout", preset("fast", sticky_actions=0.25), 2)
+def test_games_follow_from_the_seed_alike_on_both_emulators() -> None:
+    def play(seed: int, emulator: str = "ale") -> list[bytes]:
+        config = preset("fast", sticky_actions=0.25, emulator=emulator)
+        envs = AtariEnvs("breakout", config, 2)
         first = envs.reset(seed).tobytes()
         actions = np.random.default_rng(0).integers(0, 4, (60, 2))
         seen = [envs.step(action).observations.tobytes() for action in actions]
@@ -60,6 +64,7 @@ def test_ale_games_follow_from_the_seed() -> None:
         return [first, *seen]
 
     assert play(7) == play(7)
+    assert play(7) == play(7, "atari2600")
     assert play(7) != play(8)
 
 

@@ -102,14 +102,23 @@ def test_stacking_pushes_the_newest_frame_and_starts_afresh() -> None:
     stack = upload.observations(frames[0])
     assert stack.shape == (2, 5, 3, 4)
     assert stack.dtype == torch.uint8
-    expect(stack, 0, frames[[0, 0, 0, 0], 0])
+    black = np.zeros((3, 5, 3), np.uint8)
+    expect(stack, 0, np.stack([*black, frames[0, 0]]))
     for t in range(1, 5):
         stack = upload.next_observations(stack, frames[t], np.array([False, False]))
     expect(stack, 0, frames[1:5, 0])
     expect(stack, 1, frames[1:5, 1])
     stack = upload.next_observations(stack, frames[5], np.array([False, True]))
     expect(stack, 0, frames[2:6, 0])
-    expect(stack, 1, frames[[5, 5, 5, 5], 1])
+    expect(stack, 1, np.stack([*black, frames[5, 1]]))
+
+
+def test_whole_stacks_are_taken_as_they_are() -> None:
+    upload = Upload(CPU, stacked=True)
+    stacks = np.random.default_rng(0).integers(0, 256, (2, 5, 3, 4), np.uint8)
+    assert np.array_equal(upload.observations(stacks).numpy(), stacks)
+    before = torch.zeros(2, 5, 3, 4, dtype=torch.uint8)
+    assert np.shares_memory(upload.next_observations(before, stacks).numpy(), stacks)
 
 
 def expect(stack: Tensor, agent: int, frames: Array) -> None:

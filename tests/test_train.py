@@ -79,6 +79,22 @@ def test_the_background_is_measured_once_and_saved(tmp_path: Path) -> None:
     assert measured[40, 40].tolist() == [87] * 4  # the field's grey; the ball hardly shows
 
 
+def test_a_resumed_run_on_atari_equals_the_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = preset(
+        "fast", num_threads=1, num_envs=4, total_agent_steps=2000, runs_dir=str(tmp_path)
+    )
+    whole = train(config, quiet=True)
+    with monkeypatch.context() as patch:
+        stop_after(patch, updates=41)
+        part = train(config, quiet=True)
+    assert not part.finished
+    resumed = train(config, resume=part.folder, quiet=True)
+    assert equal(final(whole), final(resumed))
+    assert games(whole.folder) == games(resumed.folder)
+
+
 def test_sync_with_two_threads_is_reproducible(tmp_path: Path) -> None:
     config = small(tmp_path, mode="sync", num_threads=2)
     assert equal(*(final(train(config, quiet=True)) for _ in range(2)))
