@@ -39,7 +39,7 @@ Step = Callable[[np.ndarray[Any, Any]], Any]
 def ours(game: str) -> tuple[Step, int]:
     env = AtariVectorEnv(game, AGENTS, num_threads=1)
     env.reset(seed=0)
-    return env.step, len(env.action_set)
+    return env.step, len(env.game.minimal_actions)
 
 
 def ale(game: str) -> tuple[Step, int]:

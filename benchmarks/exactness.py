@@ -66,7 +66,7 @@ class Lockstep:
             self.ale.reset_game()
             self.ale_reward = 0
         else:
-            self.ale_reward = int(self.ale.act(Action(self.env.action_set[action])))
+            self.ale_reward = int(self.ale.act(Action(self.env.game.minimal_actions[action])))
         _, rewards, terminated, _, info = self.env.step(np.array([action]))
         self.reward, self.over = int(rewards[0]), bool(terminated[0])
         self.lives = int(info["lives"][0])
@@ -93,7 +93,7 @@ def play(game: str, seed: int, frames: int, sticky: float = 0.0) -> Outcome:
     """Compare at the start and at every frame, up to the first difference."""
     lockstep = Lockstep(game, seed, sticky)
     random = np.random.default_rng(seed)
-    actions = len(lockstep.env.action_set)
+    actions = len(lockstep.env.game.minimal_actions)
     action, held, resets, rewards = 0, 0, 0, 0
     for frame in range(frames + 1):
         difference = lockstep.difference()
