@@ -97,7 +97,7 @@ class Config:
     sticky_actions: float = 0.0
     """Probability that the emulator repeats the previous action (Atari)."""
     noop_max: int = 30
-    """A game starts with 1 to this many no-ops, drawn at random (Atari); 0 for none."""
+    """A game starts with fewer no-ops than this, drawn at random (Atari); 0 for none."""
     full_action_set: bool = False
     """Use all 18 actions instead of those that the game needs (Atari)."""
     max_episode_frames: int = 108_000

@@ -654,10 +654,19 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
                 a >>= 1
                 n_of = z_of = a
             elif operation == ARR:
-                a = (a & value) >> 1 | carry << 7
+                both = a & value
+                a = both >> 1 | carry << 7
                 n_of = z_of = a
-                carry = (a >> 6) & 1
-                overflow = ((a >> 6) ^ (a >> 5)) & 1
+                if decimal:  # each digit is adjusted by what it was before the rotation
+                    overflow = ((both ^ a) >> 6) & 1
+                    if (both & 0x0F) + (both & 0x01) > 0x05:
+                        a = (a & 0xF0) | ((a + 6) & 0x0F)
+                    carry = np.int64((both & 0xF0) + (both & 0x10) > 0x50)
+                    if carry:
+                        a = (a + 0x60) & 0xFF
+                else:
+                    carry = (a >> 6) & 1
+                    overflow = ((a >> 6) ^ (a >> 5)) & 1
             elif operation == SBX:
                 x &= a
                 carry = np.int64(x >= value)

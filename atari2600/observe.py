@@ -73,30 +73,47 @@ def push(stacks, quads, i, image, depth, channels_last):  # type: ignore[no-unty
 
     A stack is [depth, pixels, channels] or, with channels last, [pixels, depth x channels].
     """
-    channels, height, width = image.shape
+    channels = image.shape[0]
     if channels_last and depth * channels == 4 and channels == 1:
         push_quads(quads, i, image[0])
-        return
-    plane = height * width * channels
-    if channels_last:
-        drop_oldest_channels(stacks, i, depth * channels, channels)
-        step, newest = depth * channels, (depth - 1) * channels
+    elif channels_last:
+        push_last(stacks, i, image, depth)
     else:
-        for k in range((depth - 1) * plane):
-            stacks[i, k] = stacks[i, k + plane]
-        step, newest = channels, (depth - 1) * plane
-    for channel in range(channels):
-        for y in range(height):
-            at = newest + channel + y * width * step
-            for x in range(width):
-                stacks[i, at + x * step] = image[channel, y, x]
+        push_first(stacks, i, image, depth)
 
 
 @numba.njit(_nrt=False)
-def drop_oldest_channels(stacks, i, size, channels):  # type: ignore[no-untyped-def]
-    """Each pixel's `size` bytes move down by `channels`; the last ones stay, to be overwritten."""
+def push_first(stacks, i, image, depth):  # type: ignore[no-untyped-def]
+    """[depth, pixels, channels]. Plane by plane: such copies do not overlap, and so are fast."""
+    channels, height, width = image.shape
+    plane = height * width * channels
+    for old in range(depth - 1):
+        for k in range(plane):
+            stacks[i, old * plane + k] = stacks[i, (old + 1) * plane + k]
+    newest = (depth - 1) * plane
+    for y in range(height):
+        for channel in range(channels):
+            at = newest + y * width * channels + channel
+            if channels == 1:
+                for x in range(width):
+                    stacks[i, at + x] = image[0, y, x]
+            else:
+                for x in range(width):
+                    stacks[i, at + x * channels] = image[channel, y, x]
+
+
+@numba.njit(_nrt=False)
+def push_last(stacks, i, image, depth):  # type: ignore[no-untyped-def]
+    """[pixels, depth x channels]: each pixel's bytes move down, and the newest come behind."""
+    channels, height, width = image.shape
+    size = depth * channels
     for k in range(stacks.shape[1] - channels):
         stacks[i, k] = stacks[i, k + channels]
+    for y in range(height):
+        for channel in range(channels):
+            at = (y * width + 1) * size - channels + channel
+            for x in range(width):
+                stacks[i, at + x * size] = image[channel, y, x]
 
 
 @numba.njit(_nrt=False)

@@ -42,12 +42,12 @@ class Outcome(NamedTuple):
 class Lockstep:
     """A game on ale-py and on atari2600, with the same seed and the same actions."""
 
-    def __init__(self, game: str, seed: int, sticky: float = 0.0):
+    def __init__(self, game: str, seed: int, sticky: float = 0.0, rom: Path | None = None):
         ALEInterface.setLoggerMode(LoggerMode.Error)
         self.ale = ALEInterface()
         self.ale.setFloat("repeat_action_probability", sticky)
         self.ale.setInt("random_seed", seed)
-        rom = roms.get_rom_path(game)
+        rom = rom or roms.get_rom_path(game)
         assert rom is not None
         self.ale.loadROM(rom)
         self.ale.reset_game()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from typing import Any
 
@@ -17,6 +18,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from atari2600 import AtariEnv, AtariVectorEnv
+from atari2600.backends import cpu
 
 Array = NDArray[Any]
 Actions = list[Array]
@@ -447,3 +449,12 @@ def test_bad_order() -> None:
     single.reset(seed=0)
     with pytest.raises(ValueError, match="action is 4"):
         single.step(4)
+
+
+def test_compiled_code_is_kept_for_the_whole_packages_sources() -> None:
+    """Not for one file's, as Numba does it: it would run old code after a change elsewhere."""
+    assert cpu.run._cache._cache_file._source_stamp == cpu.sources()
+    stale = copy.copy(cpu.run._cache._cache_file)
+    assert stale._load_index()
+    stale._source_stamp = "of other sources"
+    assert not stale._load_index()

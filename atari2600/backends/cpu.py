@@ -6,6 +6,10 @@ its worker's scratch, so any number of threads can be in it at once without a lo
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -37,8 +41,27 @@ def run(machines, layer, agents, view, scratch, ids, actions, seeds):  # type: i
             agent.step(machines, layer, agents, view, scratch, i, action)
 
 
+def sources() -> str:
+    """A checksum of this package's code."""
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+# Numba keeps `run` on the disk as long as this very file is unchanged; the code that it calls
+# counts, too. (Numba has no public way to say so; the tests notice if this one ends.)
+run._cache._cache_file._source_stamp = sources()
+
+
+@functools.cache
+def announce() -> None:
+    """Say that a wait begins, if Numba is going to compile."""
+    if not run.signatures and not run._cache._cache_file._load_index():
+        print("atari2600: compiling the emulator, once; about a minute", file=sys.stderr)
+
+
 def machines_of(game: Game, layer: Layer, num_machines: int) -> Machines:
     """N machines ready for their first reset. Computes the layer's start state, too."""
+    announce()
     fill_start(layer, game)
     machines = boot.machines_of(game, num_machines)
     translate.install(machines, game.md5, lambda: warm_up(machines, layer, game))
