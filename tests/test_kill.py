@@ -47,7 +47,11 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path: Pat
     changed = {k: v for k, v in to_dict(config).items() if v != to_dict(small(tmp_path))[k]}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in changed.items()]
     once = ["CartPole-v1", "--preset=control", "--num-threads=1", "--log-every-seconds=0.2"]
-    kill_after(start(*once, *words), moments.uniform(0.6, 1.2), "starting")
+    process = start(*once, *words)
+    while not list((tmp_path / "killed").glob("*/checkpoints/*.safetensors")):
+        assert process.poll() is None  # before the first checkpoint there is nothing to resume
+        time.sleep(0.05)
+    kill_after(process, moments.uniform(0, 0.6), "starting")
     folder = (tmp_path / "killed" / "latest").resolve()
     for _ in range(KILLS - 1):
         last = checkpoint.newest(folder)
