@@ -17,7 +17,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from atari2600 import AtariEnv, AtariVectorEnv
+from atari2600 import AtariEnv, AtariVectorEnv, translate
 from atari2600.backends import cpu
 
 Array = NDArray[Any]
@@ -75,9 +75,22 @@ def assert_same(
     return ends
 
 
-@pytest.mark.parametrize("game", ["breakout", "pong", "space_invaders", "video_chess"])
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No translation to machine code: it takes seconds a game."""
+    monkeypatch.setattr(translate, "install", lambda *_: None)
+
+
+@pytest.mark.parametrize("game", ["breakout", "pong", "space_invaders"])
 def test_default_arguments(game: str) -> None:
     assert_same(game, steps=400 if game == "space_invaders" else 200)
+
+
+@pytest.mark.parametrize("frameskip", [3, 4, 5])
+@pytest.mark.usefixtures("interpreted")
+def test_short_frames(frameskip: int) -> None:
+    """While this game thinks, frames do not end: rows of older frames show through."""
+    assert_same("tic_tac_toe_3d", steps=120, frameskip=frameskip)
 
 
 @pytest.mark.parametrize("frameskip", [1, 2, 3, 5, 6])
@@ -327,6 +340,7 @@ def test_batches() -> None:
         ("video_cube", {"mode": 302}),
     ],
 )
+@pytest.mark.usefixtures("interpreted")
 def test_single_environment(game: str, options: dict[str, Any]) -> None:
     ours, ale = AtariEnv(game, **options), AleEnv(game, **options)
     assert ours.action_space == ale.action_space
