@@ -94,6 +94,9 @@ class Config:
     """This project's own emulator, or ale-py's: they play alike, the first is faster (Atari)."""
     frame_skip: int = 4
     """Emulator frames per agent step (Atari)."""
+    frame_skip_max: int = 0
+    """If not 0, each agent step draws its emulator frames from frame_skip to this many (Atari on
+    atari2600)."""
     sticky_actions: float = 0.0
     """Probability that the emulator repeats the previous action (Atari)."""
     noop_max: int = 30
@@ -119,6 +122,12 @@ class Config:
         """Raise InputError if a value is outside its choices or range."""
         for name, kind in _TYPES.items():
             _check_field(name, kind, getattr(self, name))
+        _check_frame_skip(self)
+
+    @property
+    def mean_frame_skip(self) -> float:
+        """Emulator frames per agent step on average, for figures of the whole run."""
+        return (self.frame_skip + (self.frame_skip_max or self.frame_skip)) / 2
 
 
 _TYPES = get_type_hints(Config)
@@ -143,6 +152,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "rmsprop_initial": (0, math.inf),
     "max_grad_norm": (TINY, math.inf),
     "frame_skip": (1, 1_000),
+    "frame_skip_max": (0, 1_000),
     "sticky_actions": (0, 1),
     "noop_max": (0, 1_000),
     "max_episode_frames": (1, 2**31 - 1),
@@ -187,6 +197,14 @@ def _check_number(name: str, kind: type, value: Any) -> None:
         raise InputError(f"{option(name)} is {value}; expected {_words(kind)} {bound}")
 
 
+def _check_frame_skip(config: Config) -> None:
+    low, high = config.frame_skip, config.frame_skip_max
+    if high and high < low:
+        raise InputError(f"--frame-skip-max is {high}; expected 0 or at least --frame-skip {low}")
+    if high and config.emulator == "ale":
+        raise InputError(f"--frame-skip-max is {high}; expected 0, as ale-py draws no frame skips")
+
+
 def _words(kind: type) -> str:
     return "a whole number" if kind is int else "a number"
 
@@ -221,8 +239,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "life_loss_terminal": True,
     },
     # This project's ancestor (2017): a TensorFlow 1.2 script, 28 hours on a Titan X, Breakout-v0.
-    # A million updates of 320 samples. Its Breakout-v0 drew the frame skip from 2, 3 and 4;
-    # ale-py's vector environment has one frame skip for all, so this preset stays at 4.
+    # A million updates of 320 samples. Its Breakout-v0 drew the frame skip from 2, 3 and 4.
     "seed": {
         "total_agent_steps": 320_000_000,
         "num_threads": 4,
@@ -244,6 +261,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "seed",
         "subtract_background": False,
         "scale_pixels": False,
+        "frame_skip": 2,
+        "frame_skip_max": 4,
         "sticky_actions": 0.25,
         "life_loss_terminal": False,
     },

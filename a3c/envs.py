@@ -145,8 +145,9 @@ def own_emulator(game: str, num_envs: int, options: dict[str, Any]) -> AtariVect
 
 def atari_options(config: Config) -> dict[str, Any]:
     """The protocol of a Config in the words of the vector environments."""
+    drawn = (config.frame_skip, config.frame_skip_max + 1)  # Gymnasium's: the second is exclusive
     return {
-        "frameskip": config.frame_skip,
+        "frameskip": drawn if config.frame_skip_max else config.frame_skip,
         "repeat_action_probability": config.sticky_actions,
         "noop_max": config.noop_max,
         "full_action_space": config.full_action_set,

@@ -43,7 +43,7 @@ class Stopwatch:
 class Metrics:
     """Sums since the last record, and the recent games. Safe to use from several threads."""
 
-    def __init__(self, emulator_frames_per_step: int, seconds_before: float = 0.0):
+    def __init__(self, emulator_frames_per_step: float, seconds_before: float = 0.0):
         self.frames_per_step = emulator_frames_per_step
         self.seconds_before = seconds_before  # of the parts of this run that were interrupted
         self.start = time.monotonic()
@@ -113,7 +113,7 @@ class Metrics:
         self._last = (now, agent_steps)
         record: dict[str, Any] = {
             "agent_steps": agent_steps,
-            "emulator_frames": agent_steps * self.frames_per_step,
+            "emulator_frames": round(agent_steps * self.frames_per_step),
             "updates": updates,
             "episodes": self.episodes,
             "seconds": round(now, 3),

@@ -246,6 +246,7 @@ def atari_protocol(config: Config) -> dict[str, Any]:
     names = (
         "noop_max",
         "frame_skip",
+        "frame_skip_max",
         "sticky_actions",
         "full_action_set",
         "max_episode_frames",
@@ -328,7 +329,7 @@ def replay_atari(
     for action in episode.actions:
         step = colours.step(np.array([action]))
         shown = step.observations if step.final_observations is None else step.final_observations
-        yield shown[0], float(step.rewards[0]), 60 / config.frame_skip
+        yield shown[0], float(step.rewards[0]), 60 / config.mean_frame_skip
     colours.close()
 
 

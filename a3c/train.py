@@ -60,7 +60,7 @@ def train(config: Config, resume: Path | None = None, quiet: bool = False) -> Ru
     folder = create_run_folder(config) if resume is None else resume.resolve()
 
     shared = SharedParameters(flatten(networks[0])[0], sizes(networks[0]), config)
-    metrics = Metrics(config.frame_skip if atari_game(config.env) else 1)
+    metrics = Metrics(config.mean_frame_skip if atari_game(config.env) else 1)
     learners = [
         ActorLearner(index, config, envs[index], networks[index], shared, metrics, device)
         for index in range(config.num_threads)

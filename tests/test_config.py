@@ -49,6 +49,7 @@ def test_seed() -> None:
     assert values(seed, "grad_clip max_grad_norm") == ["average-norm", 0.1]
     assert values(seed, "ent_coef vf_coef loss_reduction") == [0.01, 1.0, "mean"]
     assert not seed.subtract_background
+    assert values(seed, "frame_skip frame_skip_max mean_frame_skip") == [2, 4, 3.0]
     assert values(seed, "scale_pixels sticky_actions life_loss_terminal network") == [
         False,
         0.25,
@@ -74,6 +75,7 @@ def test_presets_can_be_changed(name: str) -> None:
         ("sticky_actions", -0.1, "at least 0"),
         ("mode", "asinc", "did you mean 'async'"),
         ("recurrent", "yes", "True or False"),
+        ("frame_skip_max", 3, "0 or at least --frame-skip 4"),
     ],
 )
 def test_values_out_of_range(field: str, value: object, expected: str) -> None:
@@ -81,6 +83,12 @@ def test_values_out_of_range(field: str, value: object, expected: str) -> None:
         Config(**{field: value})  # type: ignore[arg-type]  # wrong on purpose
     assert field.replace("_", "-") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_only_our_emulator_draws_frame_skips() -> None:
+    with pytest.raises(InputError, match="ale-py draws no frame skips"):
+        preset("seed", emulator="ale")
+    assert preset("seed", emulator="ale", frame_skip=4, frame_skip_max=0).frame_skip == 4
 
 
 def test_every_number_has_a_range() -> None:

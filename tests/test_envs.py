@@ -6,7 +6,15 @@ import pytest
 from gymnasium import spaces
 
 from a3c.config import InputError, preset
-from a3c.envs import AtariEnvs, GymnasiumEnvs, Spec, atari_game, gymnasium_spec, make_envs
+from a3c.envs import (
+    AtariEnvs,
+    GymnasiumEnvs,
+    Spec,
+    atari_game,
+    atari_options,
+    gymnasium_spec,
+    make_envs,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +59,11 @@ def test_breakout_reports_lost_lives_and_goes_on(emulator: str, shape: tuple[int
     assert set(lives_at_end) == {4}  # five lives: four are lost in the game, the fifth ends it
     assert lost[1] == 1  # reset fires once; this one never fires again
     envs.close()
+
+
+def test_frame_skips_reach_the_emulator() -> None:
+    assert atari_options(preset("fast"))["frameskip"] == 4
+    assert atari_options(preset("seed"))["frameskip"] == (2, 5)  # 2, 3 or 4, as Gymnasium says it
 
 
 def test_games_follow_from_the_seed_alike_on_both_emulators() -> None:
