@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from a3c import checkpoint
+from a3c import checkpoint, provenance
 from a3c.actor_learner import ActorLearner
 from a3c.checkpoint import Checkpoint
 from a3c.config import Config, InputError, to_dict
@@ -78,6 +78,7 @@ def train(config: Config, resume: Path | None = None, quiet: bool = False) -> Ru
             terminal.say(f"resuming from {found.path}")
             checkpoint.set_aside(folder)
             run.load(found.checkpoint)
+        provenance.note(folder, device=str(device), torso_dtype=str(dtype).removeprefix("torch."))
         run.log = Log(folder, shared.agent_steps)
         run.supervise(terminal)
         return run.end(terminal)

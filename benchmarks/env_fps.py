@@ -27,6 +27,7 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
 from gymnasium.spaces import Discrete
 
+from a3c.provenance import processor
 from atari2600.vector_env import AtariVectorEnv
 
 RESULTS = Path(__file__).parent / "results" / "env_fps.md"
@@ -129,7 +130,7 @@ def report(rows: list[str], ratios: list[float], starts: list[str]) -> str:
         "",
         f"`{command}`",
         "",
-        f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()};",
+        f"{os.cpu_count()} cores, {processor()}, Python {platform.python_version()};",
         f"{AGENTS} agents, random actions, frame skip 4, 84x84 grey, stack of 4, one worker each.",
         "",
         f"**Median of the ratio to ale-py: {statistics.median(ratios):.2f};"

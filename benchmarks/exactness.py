@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from ale_py import Action, ALEInterface, LoggerMode, roms
 
+from a3c.provenance import processor
 from atari2600 import games
 from atari2600.state import BUFFER, EXTRA_RAM
 from atari2600.vector_env import AtariVectorEnv
@@ -124,7 +125,7 @@ def report(outcomes: dict[str, list[Outcome]], seconds: float) -> str:
         "",
         f"`python benchmarks/exactness.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
         "",
-        f"{platform.machine()}, Python {platform.python_version()}; {seconds:,.0f} s on two cores.",
+        f"{processor()}, Python {platform.python_version()}; {seconds:,.0f} s on two cores.",
         "RAM (128 bytes), screen (all pixels), reward, lives and end of game against ale-py, at",
         "every frame, through ends of games and resets. Random actions held 1 to 16 frames.",
         "",

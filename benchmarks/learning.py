@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from a3c import metrics
+from a3c.provenance import processor
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "results" / "learning.md"
@@ -76,13 +77,6 @@ def run(task: Task) -> list[dict[str, Any]]:
         subprocess.run([sys.executable, "-m", "a3c.cli", *words], check=True, cwd=ROOT)
         records = metrics.read(Path(runs) / "latest" / "metrics.jsonl")
     return [record for record in records if record["episodes"] >= metrics.RECENT_GAMES]
-
-
-def processor() -> str:
-    """The processor's name, as the system gives it."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.split(": ")[1] for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

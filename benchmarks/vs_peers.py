@@ -415,6 +415,7 @@ def shown(ratio: float) -> str:
 def report(readings: Readings, options: argparse.Namespace, cores: list[int]) -> str:
     command = shlex.join(["python", "benchmarks/vs_peers.py", *sys.argv[1:]])
     lasting = f"{options.seconds:g} s each after {options.warmup:g} s of warm-up"
+    provenance = importlib.import_module("a3c.provenance")  # absent from the peers' environment
     disturbance = max(one.others for found in readings.values() for one in found)
     lines = [
         "# Training speed beside two peers",
@@ -422,24 +423,12 @@ def report(readings: Readings, options: argparse.Namespace, cores: list[int]) ->
         table(readings),
         f"- Command: `{command}` ({options.rounds} rounds in alternation, {lasting})",
         f"- Date: {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC",
-        f"- Machine: {cpu_model()}, {len(cores)} cores used; {platform.system()}",
+        f"- Machine: {provenance.processor()}, {len(cores)} cores used; {platform.system()}",
         f"- Other programs took at most {disturbance:.0%} of these cores during a measurement",
-        f"- Ours: commit {commit()}, {our_versions()}",
+        f"- Ours: commit {provenance.commit()}, {our_versions()}",
         f"- Peers: {peers_python(options)}, {', '.join((*PINS, CLEANRL))}",
     ]
     return "\n\n".join(lines[:3]) + "\n\n" + "\n".join(lines[3:]) + "\n"
-
-
-def cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown CPU"
-
-
-def commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def peers_python(options: argparse.Namespace) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from a3c import checkpoint, metrics
+from a3c import checkpoint, metrics, provenance
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
+from a3c.devices import pick_device
 from a3c.network import ActorCritic
 from a3c.play import load
 from a3c.train import Run, RunFailed, train
@@ -93,6 +94,10 @@ def test_a_resumed_run_on_atari_equals_the_uninterrupted_one(
     resumed = train(config, resume=part.folder, quiet=True)
     assert equal(final(whole), final(resumed))
     assert games(whole.folder) == games(resumed.folder)
+    assert len(provenance.read(whole.folder)) == 1
+    parts = provenance.read(resumed.folder)
+    assert [part["device"] for part in parts] == [str(pick_device("auto"))] * 2
+    assert all(torch.__version__.startswith(part["torch"]) for part in parts)
 
 
 def test_sync_with_two_threads_is_reproducible(tmp_path: Path) -> None:
