@@ -40,6 +40,7 @@ class ActorLearner:
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.agents: Agents
+        self.updates = self.synced_at = 0
 
     def start(self, updates: int = 0) -> None:
         """New episodes for all agents; another game than at any other number of updates."""
@@ -84,7 +85,7 @@ class ActorLearner:
         """Sync, rollout, returns, loss, gradients, apply."""
         config, stopwatch = self.config, Stopwatch()
         with stopwatch("forward"):
-            synced_at = self.shared.copy_to(self.parameters)
+            self.sync()
             self.network.prepare()
         rollout, games = collect(
             self.envs, self.network, self.agents, self.upload, self.generator, config, stopwatch
@@ -113,12 +114,21 @@ class ActorLearner:
             losses.total.backward()
         with stopwatch("apply"):
             agent_steps = rollout.rewards.numel()
-            applied = self.shared.apply(self.gradients, agent_steps, synced_at, self.index)
+            applied = self.shared.apply(self.gradients, agent_steps, self.synced_at, self.index)
+            self.updates += 1
         self.metrics.add(games, losses, applied, stopwatch)
+
+    def sync(self) -> None:
+        """Copy the shared parameters, or stay with the older ones if the run wants such a lag."""
+        if self.updates % self.config.sync_every == 0:
+            self.synced_at = self.shared.copy_to(self.parameters)
 
     def save(self) -> dict[str, NDArray[Any] | Tensor]:
         """This thread's part of a checkpoint: random state and, where possible, its agents."""
         saved: dict[str, NDArray[Any] | Tensor] = {"generator": self.generator.get_state()}
+        if self.config.sync_every > 1:
+            saved["parameters"] = self.parameters
+            saved["sync"] = np.array([self.updates, self.synced_at])
         environments = self.envs.save_state()
         if environments is None:
             return saved
@@ -132,6 +142,9 @@ class ActorLearner:
     def load(self, saved: dict[str, Tensor], updates: int) -> None:
         """Go on from a checkpoint; agents whose games could not be saved start new ones."""
         self.generator.set_state(saved["generator"])
+        if "sync" in saved:
+            self.parameters.copy_(saved["parameters"])
+            self.updates, self.synced_at = saved["sync"].tolist()
         if "observations" not in saved:
             return self.start(updates)
         self.envs.reset(seed_of(self.config, self.index, updates))

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
+from rich.console import Console
 
-from a3c import checkpoint
+from a3c import checkpoint, models
 from a3c.config import (
     FREE_ON_RESUME,
     PRESETS,
@@ -30,13 +31,18 @@ from a3c.config import (
 from a3c.envs import atari_game
 from a3c.play import PlayOptions, play
 from a3c.plot import PlotOptions, plot
+from a3c.report import ReportOptions, report
+from a3c.study import StudyOptions, study
 from a3c.train import RunFailed, train
 
 USAGE = """\
 usage: a3c train [ENV] [--preset NAME] [options]     train from scratch: a3c train breakout
        a3c train --resume RUN                        go on with an interrupted run
-       a3c play MODEL_OR_RUN [options]               evaluate and film a trained model
+       a3c play GAME_MODEL_OR_RUN [options]          evaluate and film a trained model
+       a3c models                                    list the models that ship
        a3c plot RUN [RUN ...] [--out FILE.png]       draw the curves of runs
+       a3c report RUN [RUN ...] [--out FILE.html]    one page about runs: curves, scores, film
+       a3c study SPEC [--out DIR]                    run a grid of settings, compare them
        a3c COMMAND --help                            all options of a command"""
 
 TRAIN_DESCRIPTION = f"""\
@@ -71,10 +77,17 @@ def run(words: list[str]) -> int:
         play(parse(PlayOptions, rest))
     elif command == "plot":
         print(plot(parse(PlotOptions, rest)))
+    elif command == "report":
+        print(report(parse(ReportOptions, rest)))
+    elif command == "study":
+        for path in study(parse(StudyOptions, rest)):
+            print(path)
+    elif command == "models":
+        models_command(rest)
     elif command in ("--help", "-h", "help"):
         print(USAGE)
     else:
-        commands = ["train", "play", "plot"]
+        commands = ["train", "play", "plot", "report", "study", "models"]
         hint = nearest(command, commands)
         raise InputError(f"no command {command!r}; expected {', '.join(commands)}{hint}")
     return 0
@@ -90,6 +103,13 @@ def train_command(words: list[str]) -> None:
         train(resumed(Path(resume), words), Path(resume))
         return
     train(parse(Config, words, preset(name or default_preset(words))))
+
+
+def models_command(words: list[str]) -> None:
+    """`a3c models`: the table of what ships."""
+    if words not in ([], ["--help"], ["-h"]):
+        raise InputError(f"models takes no options; found {words[0]!r}")
+    Console(highlight=False).print(models.table())
 
 
 def default_preset(words: list[str]) -> str:

@@ -37,6 +37,9 @@ class Config:
     """Agents (environments) of each thread."""
     rollout_length: int = 5
     """Agent steps of each agent between two updates; the paper's t_max."""
+    sync_every: int = 1
+    """Updates of a thread between two copies of the shared parameters (async). More than 1 raises
+    the policy lag on purpose, for studies of it."""
 
     # Objective
     gamma: float = 0.99
@@ -122,7 +125,7 @@ class Config:
         """Raise InputError if a value is outside its choices or range."""
         for name, kind in _TYPES.items():
             _check_field(name, kind, getattr(self, name))
-        _check_frame_skip(self)
+        _check_together(self)
 
     @property
     def mean_frame_skip(self) -> float:
@@ -140,6 +143,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "num_threads": (1, 256),
     "num_envs": (1, 65_536),
     "rollout_length": (1, 10_000),
+    "sync_every": (1, 1_000_000),
     "gamma": (0, 1),
     "gae_lambda": (0, 1),
     "ent_coef": (0, math.inf),
@@ -197,12 +201,14 @@ def _check_number(name: str, kind: type, value: Any) -> None:
         raise InputError(f"{option(name)} is {value}; expected {_words(kind)} {bound}")
 
 
-def _check_frame_skip(config: Config) -> None:
+def _check_together(config: Config) -> None:
     low, high = config.frame_skip, config.frame_skip_max
     if high and high < low:
         raise InputError(f"--frame-skip-max is {high}; expected 0 or at least --frame-skip {low}")
     if high and config.emulator == "ale":
         raise InputError(f"--frame-skip-max is {high}; expected 0, as ale-py draws no frame skips")
+    if config.sync_every > 1 and config.mode == "sync":
+        raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
 
 
 def _words(kind: type) -> str:

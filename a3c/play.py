@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from a3c import checkpoint
+from a3c import models
 from a3c.checkpoint import Checkpoint
 from a3c.config import Config, InputError
 from a3c.devices import pick_device, pick_precision
@@ -34,7 +34,7 @@ class PlayOptions:
     """Play whole games with a trained model; write scores.json and two films."""
 
     model: tyro.conf.Positional[str]
-    """A model file, or a run folder (its newest checkpoint)."""
+    """A game whose model ships, a model file, or a run folder (its newest checkpoint)."""
     episodes: int = 10
     """Games to play, all at the same time, each from its own seed."""
     out: str = "play"
@@ -123,11 +123,11 @@ class Policy:
 
 
 def load(model_or_run: str | Path, device: str = "auto", seed: int = 0) -> Policy:
-    """The policy in a model file, or in the newest checkpoint of a run folder.
+    """The policy of a game whose model ships, in a model file, or in a run's newest checkpoint.
 
     Raises InputError if there is none, or it is damaged.
     """
-    return Policy(checkpoint.find(Path(model_or_run)), device, seed)
+    return Policy(models.find(str(model_or_run)), device, seed)
 
 
 class CannotRender(RuntimeError):
@@ -150,7 +150,7 @@ class Episode(NamedTuple):
 def play(options: PlayOptions) -> dict[str, Any]:
     """Play, print the table, write scores.json and the films; returns what scores.json holds."""
     torch.set_num_threads(1)  # a second thread would wait longer than it works on so few agents
-    saved = checkpoint.find(Path(options.model))
+    saved = models.find(options.model)
     config = replace(saved.config, noop_max=options.noop_max, num_threads=1)
     policy = Policy(saved, options.device, options.seed)
     out = make_folder(options.out)

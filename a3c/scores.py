@@ -1,10 +1,36 @@
-"""Published scores of random play and of a human tester, for the human-normalised score.
+"""Published scores: random play and a human tester, for the human-normalised score; trained peers.
 
-Source: Mnih et al. 2015 (Nature), extended data table 2, completed to 57 games by Wang et al. 2016
-(Dueling Network Architectures), both with up to 30 no-op starts.
+PUBLISHED: Mnih et al. 2015 (Nature), extended data table 2, completed to 57 games by Wang et al.
+2016 (Dueling Network Architectures), both with up to 30 no-op starts.
+REPORTED: the score tables of PFRL (its A3C, 200 million emulator frames, no-op starts) and of RL
+Baselines3 Zoo (stable-baselines3's A2C, 10 million agent steps). Budgets and protocols differ from
+ours and from one another: whoever shows them shows `terms` beside them.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Reported(NamedTuple):
+    """A score that someone else published."""
+
+    who: str
+    terms: str  # what it was trained with
+    score: float
+
+
+PFRL = "PFRL, A3C", "200 million emulator frames (50 million agent steps), no-op starts"
+SB3 = "stable-baselines3, A2C", "10 million agent steps"
+
+REPORTED: dict[str, list[Reported]] = {
+    "beam_rider": [Reported(*PFRL, 8882.6), Reported(*SB3, 2890.0)],
+    "breakout": [Reported(*PFRL, 581.0), Reported(*SB3, 279.8)],
+    "pong": [Reported(*PFRL, 20.9), Reported(*SB3, 17.3)],
+    "qbert": [Reported(*PFRL, 20721.9), Reported(*SB3, 3882.0)],
+    "seaquest": [Reported(*PFRL, 1781.9)],
+    "space_invaders": [Reported(*PFRL, 1043.5)],
+}
 
 # game: (random, human)
 PUBLISHED: dict[str, tuple[float, float]] = {

@@ -38,6 +38,15 @@ TRAIN = [
     ("play", "play"),
     ("plot", "run folder"),
     ("plot nowhere", "no finished games"),
+    ("play brekout", "no model 'brekout'"),
+    (
+        "play zaxxon",
+        "no model 'zaxxon': expected a model file, a run folder, or a game whose model",
+    ),
+    ("report", "run folder"),
+    ("report nowhere", "nowhere has no readable config.json; expected a run folder"),
+    ("study nowhere.toml", "cannot read nowhere.toml"),
+    ("models pong", "models takes no options; found 'pong'"),
 ]
 
 

@@ -91,6 +91,11 @@ def test_only_our_emulator_draws_frame_skips() -> None:
     assert preset("seed", emulator="ale", frame_skip=4, frame_skip_max=0).frame_skip == 4
 
 
+def test_policy_lag_cannot_be_raised_in_sync_mode() -> None:
+    with pytest.raises(InputError, match="--sync-every is 2; expected 1 with --mode sync"):
+        Config(sync_every=2, mode="sync")
+
+
 def test_every_number_has_a_range() -> None:
     from a3c.config import RANGES
 

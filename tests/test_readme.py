@@ -24,7 +24,14 @@ COMMANDS = [
 
 
 def test_the_readme_has_commands_of_each_kind() -> None:
-    assert {shlex.split(line)[1] for line in COMMANDS} == {"train", "play", "plot"}
+    assert {shlex.split(line)[1] for line in COMMANDS} == {
+        "train",
+        "play",
+        "plot",
+        "report",
+        "study",
+        "models",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +42,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         words = ["--total-agent-steps=2000", "--num-threads=1"]
         assert cli.main(["train", "CartPole-v1", *words]) == 0
+        (spec,) = blocks("toml")
+        assert "2_000_000" in spec
+        assert 'env = "pong"' in spec
+        spec = spec.replace("2_000_000", "2000").replace('"pong"', '"CartPole-v1"')
+        (folder / "study.toml").write_text(spec.replace("128", "8").replace("64", "4"))
     return folder
 
 

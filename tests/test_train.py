@@ -124,6 +124,23 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert games(whole.folder) == games(resumed.folder)
 
 
+def test_a_raised_policy_lag_is_what_it_says_and_survives_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(tmp_path, sync_every=5)
+    whole = train(config, quiet=True)
+    records = metrics.read(whole.folder / "metrics.jsonl")
+    assert (
+        max(record.get("policy_lag", 0) for record in records) > 1
+    )  # 0 to 4 in turn, 2 on average
+    with monkeypatch.context() as patch:
+        stop_after(
+            patch, updates=38
+        )  # 38 is not a multiple of 5: the thread's copy is an older one
+        part = train(config, quiet=True)
+    assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
+
+
 def stop_after(patch: pytest.MonkeyPatch, updates: int) -> None:
     """As if Ctrl-C came during that update."""
     original = ActorLearner.update

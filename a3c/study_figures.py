@@ -1,0 +1,184 @@
+"""The figures of a study, drawn from its study.csv alone.
+
+Lines are means over seeds; bands and bars are 95 % intervals of that mean, by SciPy's bootstrap.
+A figure appears where the study varies what it is about.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a3c.config import InputError
+from a3c.study import MEASURED
+
+try:
+    from scipy.stats import bootstrap
+except ImportError:
+    raise InputError("a study needs SciPy; pip install 'a3c-gpu[study]'") from None
+
+Floats = NDArray[np.float64]
+Run = list[dict[str, str]]  # the rows of one run, in order
+Runs = dict[str, list[Run]]  # by setting
+
+POINTS = 60  # at which the seeds of a setting are averaged
+
+
+def draw(path: Path, goal: float | None) -> list[Path]:
+    """Write the figures that `path`, a study.csv, has the data for, beside it."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    runs = read(path)
+    figures = [curves(runs, path.parent / "return.png")]
+    if len(values_of(runs, "num_threads")) > 1:
+        figures.append(threads(runs, path.parent / "threads.png"))
+        if goal is not None and 1.0 in values_of(runs, "num_threads"):
+            figures.append(speed_up(runs, goal, path.parent / "speed-up.png"))
+    if len(values_of(runs, "lr")) > 1:
+        figures.append(learning_rates(runs, path.parent / "learning-rate.png"))
+    return figures
+
+
+def read(path: Path) -> Runs:
+    """The runs of a CSV by setting, each a list of its rows."""
+    found: dict[str, dict[str, Run]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            names = [name for name in row if name not in ("seed", *MEASURED) and row[name]]
+            label = ", ".join(f"{name} {row[name]}" for name in names) or "defaults"
+            found.setdefault(label, {}).setdefault(row["seed"], []).append(row)
+    return {label: list(seeds.values()) for label, seeds in found.items()}
+
+
+def values_of(runs: Runs, name: str) -> list[float]:
+    """The values that an option takes in a study, in order; none if it is not varied."""
+    return sorted(
+        {float(run[0][name]) for seeds in runs.values() for run in seeds if run[0].get(name)}
+    )
+
+
+def column(run: Run, name: str) -> Floats:
+    """One column of a run; nan where a cell is empty."""
+    return np.array([float(row[name]) if row[name] else np.nan for row in run])
+
+
+def interval(values: Floats) -> tuple[float, float, float]:
+    """Mean over seeds, and the 95 % interval of that mean; of one seed, the mean alone."""
+    mean = float(np.mean(values))
+    if len(values) < 2 or np.ptp(values) == 0:
+        return mean, mean, mean
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few seeds: the bootstrap's distribution is coarse
+        found = bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0))
+    return mean, float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def curves(runs: Runs, path: Path) -> Path:
+    """Return against agent steps and against wall-clock, one line a setting."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 5), sharey=True, layout="constrained")
+    for label, seeds in runs.items():
+        for axis, name, unit in zip(axes, ("agent_steps", "seconds"), (1e6, 60), strict=True):
+            place, mean, low, high = averaged(seeds, name)
+            axis.plot(place / unit, mean, label=f"{label} ({len(seeds)} seeds)")
+            axis.fill_between(place / unit, low, high, alpha=0.2, linewidth=0)
+    for axis, text in zip(axes, ("million agent steps", "minutes"), strict=True):
+        axis.set_xlabel(text)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("mean return of the last 100 games")
+    axes[0].legend(fontsize="small")
+    return save(figure, path)
+
+
+def averaged(seeds: list[Run], name: str) -> tuple[Floats, Floats, Floats, Floats]:
+    """Places as far as all seeds reach, and there mean, low and high of the return."""
+    end = min(column(run, name)[-1] for run in seeds)
+    place = np.linspace(end / POINTS, end, POINTS)
+    returns = [np.interp(place, column(run, name), column(run, "mean_return_100")) for run in seeds]
+    points = [interval(at) for at in np.array(returns).T]
+    mean, low, high = np.array(points).T
+    return place, mean, low, high
+
+
+def threads(runs: Runs, path: Path) -> Path:
+    """Agent steps per second and policy lag against the number of threads."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    points(axes[0], runs, "num_threads", speed)
+    points(axes[1], runs, "num_threads", lambda run: float(np.nanmean(column(run, "policy_lag"))))
+    for axis, text in zip(axes, ("agent steps per second", "policy lag, updates"), strict=True):
+        axis.set_xlabel("threads")
+        axis.set_ylabel(text)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize="small")
+    return save(figure, path)
+
+
+def speed(run: Run) -> float:
+    """Agent steps per second over a whole run."""
+    return float(column(run, "agent_steps")[-1] / column(run, "seconds")[-1])
+
+
+def speed_up(runs: Runs, goal: float, path: Path) -> Path:
+    """How many times faster than one thread the goal is reached: the paper's Table 2."""
+    from matplotlib import pyplot
+
+    alone = [run for seeds in runs.values() for run in seeds if float(run[0]["num_threads"]) == 1]
+    reached = np.array([seconds_to(run, goal) for run in alone])
+    base = float(np.mean(reached[np.isfinite(reached)])) if np.isfinite(reached).any() else np.nan
+    figure, axis = pyplot.subplots(figsize=(6, 4.2), layout="constrained")
+    points(axis, runs, "num_threads", lambda run: base / seconds_to(run, goal))
+    axis.set_xlabel("threads")
+    axis.set_ylabel(f"speed-up to a mean return of {goal:g}; 0: not reached")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    return save(figure, path)
+
+
+def seconds_to(run: Run, goal: float) -> float:
+    """When the mean return first passes the goal; infinity if it does not."""
+    passed = np.flatnonzero(column(run, "mean_return_100") >= goal)
+    return float(column(run, "seconds")[passed[0]]) if len(passed) else np.inf
+
+
+def learning_rates(runs: Runs, path: Path) -> Path:
+    """Final return against the learning rate: the paper's Figure 2."""
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(6, 4.2), layout="constrained")
+    points(axis, runs, "lr", lambda run: float(column(run, "mean_return_100")[-1]))
+    axis.set_xscale("log")
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("mean return of the last 100 games, at the end")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    return save(figure, path)
+
+
+def points(axis: Any, runs: Runs, name: str, measure: Callable[[Run], float]) -> None:
+    """A point with its interval for each setting, at the setting's value of an option."""
+    for label, seeds in runs.items():
+        if not seeds[0][0].get(name):
+            continue  # a setting that leaves the option alone
+        mean, low, high = interval(np.array([measure(run) for run in seeds]))
+        place = float(seeds[0][0][name])
+        axis.errorbar(place, mean, [[mean - low], [high - mean]], marker="o", label=label)
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure and forget it."""
+    from matplotlib import pyplot
+
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path

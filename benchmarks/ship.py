@@ -1,0 +1,128 @@
+"""Make of a finished run a model that ships: models/<game>/ with weights, scores, curve and card.
+
+    python benchmarks/ship.py runs/breakout-20261124-120000
+
+Plays 100 whole games with each of three policies: sampled, greedy (1 % random actions), uniformly
+random, with up to 30 no-ops at the start. Takes some minutes a game.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from a3c import checkpoint, metrics, provenance
+from a3c.checkpoint import Checkpoint
+from a3c.envs import atari_game
+from a3c.models import MODEL
+from a3c.play import PlayOptions, play
+from a3c.plot import PlotOptions, plot
+from a3c.report import command
+from a3c.scores import PUBLISHED, REPORTED
+
+ROOT = Path(__file__).resolve().parent.parent
+GAMES = 100
+POLICIES: dict[str, dict[str, Any]] = {
+    "sample": {"policy": "sample"},
+    "greedy": {"policy": "greedy"},
+    "random": {"policy": "sample", "epsilon": 1.0},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    run = parser.parse_args().run
+    saved = checkpoint.newest(run).checkpoint
+    if saved.progress["agent_steps"] < saved.config.total_agent_steps:
+        raise SystemExit(f"ship: {run} has not reached its {saved.config.total_agent_steps} steps")
+    game = atari_game(saved.config.env)
+    assert game is not None
+    folder = ROOT / "models" / game
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = {"parameters": saved.tensors["parameters"]}
+    checkpoint.save(folder / MODEL, saved._replace(tensors=parameters))
+    scores = evaluate(folder)
+    (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    plot(PlotOptions((str(run),), str(folder / "curve.png")))
+    (folder / "README.md").write_text(card(game, run, saved, scores))
+    print(f"written to {folder}")
+
+
+def evaluate(folder: Path) -> dict[str, Any]:
+    """The scores of each policy; the film of the sampled one's median game goes to the folder."""
+    scores = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, options in POLICIES.items():
+            out = Path(scratch) / name
+            model = str(folder / MODEL)
+            scores[name] = play(PlayOptions(model, GAMES, str(out), **options))
+            scores[name]["model"] = f"models/{folder.name}/{MODEL}"
+        shutil.copy(Path(scratch) / "sample" / "median.mp4", folder / "median.mp4")
+    return scores
+
+
+def card(game: str, run: Path, saved: Checkpoint, scores: dict[str, Any]) -> str:
+    """The page about the model."""
+    last = metrics.read(run / "metrics.jsonl")[-1]
+    lines = [
+        f"# {game}",
+        "",
+        f"`{command(saved.config)}`",
+        "",
+        f"{last['agent_steps']:,} agent steps, {last['episodes']:,} games, "
+        f"{last['seconds'] / 60:,.0f} minutes of wall-clock.",
+        *[
+            f"Commit {part['commit']}; {part['cores']} cores, {part['processor']}, "
+            f"{part['device']}, {part['torso_dtype']}; Python {part['python']}, "
+            f"torch {part['torch']}; started {part['started']}."
+            for part in provenance.read(run)
+        ],
+        "",
+        f"`a3c play {game}` plays it. [A film of the median of {GAMES} games](median.mp4).",
+        "",
+        "![return](curve.png)",
+        "",
+        f"## {GAMES} whole games",
+        "",
+        *score_rows(game, scores),
+        "",
+        "Greedy: the most likely action, but a random one in 1 % of the steps.",
+        f"`a3c play {game} --episodes {GAMES}` repeats the first row exactly on such a machine;",
+        "with `--policy greedy` the second, with `--epsilon 1` the third. Rounding differs between",
+        "processors, and with it the course of single games.",
+        "The others' figures were obtained with other budgets and protocols than ours.",
+        "",
+        "## Protocol",
+        "",
+        *[f"- {name}: {value}" for name, value in scores["sample"]["protocol"].items()],
+        f"- in training: lost lives end episodes for the optimiser: "
+        f"{saved.config.life_loss_terminal}; rewards clipped for it: {saved.config.clip_rewards}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def score_rows(game: str, scores: dict[str, Any]) -> list[str]:
+    """Ours, measured here, and below them what others published."""
+    rows = [
+        "| | mean | standard deviation | median | best |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, found in scores.items():
+        figures = (f"{found[key]:,.1f}" for key in ("mean", "std", "median", "max"))
+        rows.append(f"| {name} | {' | '.join(figures)} |")
+    random, human = PUBLISHED[game]
+    rows.append(f"| random play, Mnih et al. 2015 | {random:,.1f} | | | |")
+    rows.append(f"| human, Mnih et al. 2015 | {human:,.1f} | | | |")
+    for who, terms, score in REPORTED.get(game, []):
+        rows.append(f"| {who}: {terms} | {score:,.1f} | | | |")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

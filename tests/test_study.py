@@ -1,0 +1,110 @@
+"""A study: the runs it plans, its CSV, its figures, going on where it stood."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from a3c import cli, study, study_figures
+from a3c.config import InputError
+
+SPEC = """
+goal = 20
+
+[base]
+preset = "control"
+env = "CartPole-v1"
+total_agent_steps = 3000
+log_every_seconds = 0.2
+
+[[settings]]
+num_threads = 1
+num_envs = 8
+
+[[settings]]
+num_threads = 2
+num_envs = 4
+
+[grid]
+seed = [1, 2]
+"""
+
+
+def test_plans_every_setting_with_every_point_of_the_grid(tmp_path: Path) -> None:
+    spec = {
+        "base": {"preset": "paper", "env": "pong"},
+        "settings": [{"num_threads": 1}, {"num_threads": 4, "num_envs": 2}],
+        "grid": {"lr": [1e-3, 1e-4], "seed": [1, 2, 3]},
+    }
+    plans = study.plan(spec, tmp_path)
+    assert len(plans) == 2 * 2 * 3
+    assert len({planned.runs_dir for planned in plans}) == len(plans)
+    last = plans[-1]
+    assert last.label == "num_threads 4, num_envs 2, lr 0.0001"
+    assert (last.config.num_envs, last.config.lr, last.config.seed) == (2, 1e-4, 3)
+    assert (last.config.rmsprop_eps, last.config.env) == (0.1, "pong")  # preset and base
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[grid", "is not TOML"),
+        ("[gird]\nseed = [1]", "did you mean 'grid'?"),
+        ("[base]\nnum_thread = 1", "no option; did you mean 'num_threads'?"),
+        ("[base]\nnum_threads = 0", "--num-threads is 0"),
+        ('[base]\npreset = "fst"', "--preset is 'fst'"),
+    ],
+)
+def test_bad_specs(text: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        study.plan(study.read_spec(path), tmp_path / "out")
+    assert expected in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_from_its_spec_to_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.toml").write_text(SPEC)
+    original, started = study.train, []
+
+    def counted(*words: object, **options: object) -> object:
+        started.append(words)
+        return original(*words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(study, "train", counted)
+    assert cli.main(["study", "spec.toml", "--out", "results"]) == 0
+    assert len(started) == 4
+    names = ["study.csv", "return.png", "threads.png", "speed-up.png"]
+    assert [line for line in capsys.readouterr().out.split() if line.startswith("results")] == [
+        f"results/{name}" for name in names
+    ]
+    with Path("results/study.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert {(row["num_threads"], row["num_envs"], row["seed"]) for row in found} == {
+        ("1", "8", "1"), ("1", "8", "2"), ("2", "4", "1"), ("2", "4", "2")
+    }  # fmt: skip
+    assert int(found[-1]["agent_steps"]) >= 3000
+    assert cli.main(["study", "spec.toml", "--out", "results"]) == 0
+    assert len(started) == 4  # all were there
+
+
+def test_intervals_cover_the_seeds() -> None:
+    mean, low, high = study_figures.interval(np.array([1.0, 2.0, 3.0, 6.0]))
+    assert mean == 3.0
+    assert 1.0 <= low < mean < high <= 6.0
+    assert study_figures.interval(np.array([2.0])) == (2.0, 2.0, 2.0)
+
+
+def test_the_time_to_a_goal() -> None:
+    run = [
+        {"seconds": "1.0", "mean_return_100": "5"},
+        {"seconds": "2.0", "mean_return_100": "12"},
+        {"seconds": "3.0", "mean_return_100": "9"},
+    ]
+    assert study_figures.seconds_to(run, 10) == 2.0
+    assert study_figures.seconds_to(run, 13) == np.inf
