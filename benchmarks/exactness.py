@@ -80,13 +80,16 @@ class Lockstep:
         for name, theirs, ours in (
             ("RAM", self.ale.getRAM()[:EXTRA_RAM], machines.ram[0, :EXTRA_RAM]),
             ("screen", self.ale.getScreen().reshape(-1), screen),
+        ):
+            if theirs.tobytes() != ours.tobytes():
+                return f"{name} differs at {np.flatnonzero(theirs != ours)[:5].tolist()}"
+        for name, expected, found in (
             ("reward", self.ale_reward, self.reward),
             ("lives", self.ale.lives(), self.lives),
             ("end", self.ale.game_over(with_truncation=False), self.over),
         ):
-            if not np.array_equal(theirs, ours):
-                where = np.flatnonzero(np.ravel(theirs) != np.ravel(ours))
-                return f"{name} differs at {where[:5].tolist()}"
+            if expected != found:
+                return f"{name} is {found}, not {expected}"
         return None
 
 

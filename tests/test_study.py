@@ -8,6 +8,7 @@ import pytest
 
 from a3c import cli, study, study_figures
 from a3c.config import InputError
+from a3c.train import train
 
 SPEC = """
 goal = 20
@@ -70,11 +71,11 @@ def test_a_study_from_its_spec_to_its_figures(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("spec.toml").write_text(SPEC)
-    original, started = study.train, []
+    started: list[object] = []
 
     def counted(*words: object, **options: object) -> object:
         started.append(words)
-        return original(*words, **options)  # type: ignore[arg-type]
+        return train(*words, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(study, "train", counted)
     assert cli.main(["study", "spec.toml", "--out", "results"]) == 0
