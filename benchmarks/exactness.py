@@ -2,18 +2,21 @@
 
     python benchmarks/exactness.py                     # all games x 5 seeds x 20,000 frames
     python benchmarks/exactness.py --games pong qbert --frames 2000
+    python benchmarks/exactness.py --resume            # leave out games that the table has already
 
 Random actions of the game's minimal set, each held for 1 to 16 frames; ended games are reset. The
-emulator runs as users run it, hot code translated. Writes benchmarks/results/exactness.md.
+emulator runs as users run it, hot code translated. Writes benchmarks/results/exactness.md, game by
+game; `--resume` takes over the rows of a table that was made of the same emulator (a digest of its
+source stands in it), the same number of seeds and of frames.
 tests/test_oracle.py runs the same comparison for a shorter time.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import platform
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +29,7 @@ from atari2600 import games
 from atari2600.state import BUFFER, EXTRA_RAM
 from atari2600.vector_env import AtariVectorEnv
 
+PACKAGE = Path(games.__file__).parent
 RESULTS = Path(__file__).parent / "results" / "exactness.md"
 
 
@@ -120,24 +124,40 @@ def row(game: str, outcomes: list[Outcome]) -> str:
     return f"| {game} | {frames:,} | {resets} | {rewards} | {verdict} |"
 
 
-def report(outcomes: dict[str, list[Outcome]], seconds: float) -> str:
+def source() -> str:
+    """A digest of the emulator's source and of its table of games."""
+    files = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.glob("*.json")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+def rows_before(frames: int) -> dict[str, str]:
+    """The rows of the table so far, if they are of this emulator and of as many frames a game."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    if f"Emulator: source {source()}." not in lines:
+        return {}
+    cells = {line: [cell.strip() for cell in line.split("|")] for line in lines}
+    return {found[1]: line for line, found in cells.items() if found[2:3] == [f"{frames:,}"]}
+
+
+def report(rows: dict[str, str]) -> str:
     """The page."""
-    exact = sum(not any(o.difference for o in found) for found in outcomes.values())
+    exact = sum(line.endswith("| exact |") for line in rows.values())
     lines = [
         "# Exactness",
         "",
         f"`python benchmarks/exactness.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
         "",
-        f"{processor()}, Python {platform.python_version()}; {seconds:,.0f} s on two cores.",
+        f"{processor()}, Python {platform.python_version()}.",
+        f"Emulator: source {source()}.",
         "RAM (128 bytes), screen (all pixels), reward, lives and end of game against ale-py, at",
         "every frame, through ends of games and resets. Random actions held 1 to 16 frames.",
         "",
-        f"**{exact} of {len(outcomes)} games exact.**",
+        f"**{exact} of {len(rows)} games exact.**",
         "",
         "| game | frames | resets | frames with a reward | |",
         "| --- | --- | --- | --- | --- |",
     ]
-    return "\n".join([*lines, *[row(game, found) for game, found in outcomes.items()], ""])
+    return "\n".join([*lines, *(rows[game] for game in sorted(rows)), ""])
 
 
 def main() -> None:
@@ -146,18 +166,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
-    start = time.perf_counter()
-    outcomes: dict[str, list[Outcome]] = {}
+    rows = rows_before(options.seeds * options.frames) if options.resume else {}
     with ProcessPoolExecutor(options.workers) as pool:
         futures = {
             game: [pool.submit(play, game, seed, options.frames) for seed in range(options.seeds)]
             for game in options.games
+            if game not in rows
         }
         for game, started in futures.items():
-            outcomes[game] = [future.result() for future in started]
-            print(row(game, outcomes[game]), flush=True)
-            RESULTS.write_text(report(outcomes, time.perf_counter() - start))
+            rows[game] = row(game, [future.result() for future in started])
+            print(rows[game], flush=True)
+            RESULTS.write_text(report(rows))
     print(f"written to {RESULTS}")
 
 
