@@ -86,11 +86,13 @@ def read_config(run: Path) -> Config:
 
 
 def settings(config: Config) -> list[tuple[str, Any, bool]]:
-    """Every option: its name, its value, whether the default is another one."""
-    default = to_dict(Config())
-    return [
-        (option(name), value, value != default[name]) for name, value in to_dict(config).items()
-    ]
+    """Every option: its name, its value, whether the default is another one.
+
+    Without the folder of the runs, which says nothing about the run.
+    """
+    default, values = to_dict(Config()), to_dict(config)
+    del values["runs_dir"]
+    return [(option(name), value, value != default[name]) for name, value in values.items()]
 
 
 def command(config: Config) -> str:

@@ -12,11 +12,13 @@ import argparse
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from a3c import checkpoint, metrics, provenance
 from a3c.checkpoint import Checkpoint
+from a3c.config import Config
 from a3c.envs import atari_game
 from a3c.models import MODEL
 from a3c.play import PlayOptions, play
@@ -44,13 +46,19 @@ def main() -> None:
     assert game is not None
     folder = ROOT / "models" / game
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = {"parameters": saved.tensors["parameters"]}
-    checkpoint.save(folder / MODEL, saved._replace(tensors=parameters))
+    checkpoint.save(folder / MODEL, stripped(saved))
     scores = evaluate(folder)
     (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
     plot(PlotOptions((str(run),), str(folder / "curve.png")))
     (folder / "README.md").write_text(card(game, run, saved, scores))
     print(f"written to {folder}")
+
+
+def stripped(saved: Checkpoint) -> Checkpoint:
+    """The parameters alone, and no path of the machine that trained them."""
+    parameters = {"parameters": saved.tensors["parameters"]}
+    config = replace(saved.config, runs_dir=Config.runs_dir)
+    return saved._replace(config=config, tensors=parameters)
 
 
 def evaluate(folder: Path) -> dict[str, Any]:

@@ -39,6 +39,7 @@ TRAIN = [
     ("plot", "run folder"),
     ("plot nowhere", "no finished games"),
     ("play brekout", "no model 'brekout'"),
+    ("play brekout", "did you mean 'breakout'?"),
     (
         "play zaxxon",
         "no model 'zaxxon': expected a model file, a run folder, or a game whose model",

@@ -1,0 +1,65 @@
+"""The models that ship: found by name, listed with their scores, as good as their cards say."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import a3c
+from a3c import cli, models, play
+from a3c.envs import atari_games
+
+GAMES = list(models.shipped())
+
+
+def test_there_are_some() -> None:
+    assert "breakout" in GAMES
+    assert set(GAMES) <= set(atari_games())
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_a_model_has_its_card_and_its_protocol(game: str) -> None:
+    folder = models.shipped()[game]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
+    assert (folder / models.MODEL).stat().st_size < 4e6
+    card = (folder / "README.md").read_text()
+    config = models.find(game).config
+    assert config.env == game
+    for policy, found in models.scores(folder).items():
+        assert found["episodes"] == len(found["returns"]) == 100
+        assert f"| {policy} | {found['mean']:,.1f} |" in card
+        assert found["protocol"]["frame_skip"] == config.frame_skip
+
+
+def test_its_id_and_its_name_are_one_model() -> None:
+    one, other = a3c.load("breakout"), a3c.load("ALE/Breakout-v5")
+    assert one.network.state_dict().keys() == other.network.state_dict().keys()
+    assert one.config == other.config
+
+
+def test_breakout_plays_as_its_card_says(tmp_path: Path) -> None:
+    """Ten games: far above what an untrained or a damaged model could reach."""
+    options = play.PlayOptions("breakout", episodes=10, out=str(tmp_path), seed=1000)
+    scores = play.play(options)
+    shipped = models.scores(models.shipped()["breakout"])["sample"]
+    standard_error = shipped["std"] / 10**0.5
+    assert abs(scores["mean"] - shipped["mean"]) < 4 * standard_error
+    assert scores["min"] > 30
+    assert json.loads((tmp_path / "scores.json").read_text())["mean"] == scores["mean"]
+
+
+def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models"]) == 0
+    said = capsys.readouterr().out
+    for game in GAMES:
+        assert game in said
+
+
+def test_the_list_shows_the_scores() -> None:
+    page = io.StringIO()
+    Console(width=200, file=page).print(models.table())
+    for game in GAMES:
+        mean = models.scores(models.shipped()[game])["sample"]["mean"]
+        assert f"{mean:,.1f}" in page.getvalue()
