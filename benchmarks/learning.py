@@ -36,7 +36,7 @@ TASKS = {
     "pendulum": Task("a3c train InvertedPendulum-v5", 900),
     "memory": Task(
         "a3c train tests.environments:CartPoleHiddenVelocities-v1 --recurrent"
-        " --rollout-length 16 --total-agent-steps 1000000",
+        " --rollout-length 16 --rmsprop-eps 1e-5 --total-agent-steps 1000000",
         400,
     ),
 }

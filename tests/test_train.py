@@ -105,6 +105,19 @@ def test_sync_with_two_threads_is_reproducible(tmp_path: Path) -> None:
     assert equal(*(final(train(config, quiet=True)) for _ in range(2)))
 
 
+@pytest.mark.parametrize("game", ["breakout", "seaquest"])
+def test_what_is_learned_does_not_depend_on_the_emulator(game: str, tmp_path: Path) -> None:
+    """benchmarks/both_emulators.py does the same for longer."""
+    config = preset("fast", env=game, num_threads=1, num_envs=4, runs_dir=str(tmp_path))
+    config = replace(config, total_agent_steps=2400)
+    ours, theirs = (
+        train(replace(config, emulator=emulator), quiet=True) for emulator in ("atari2600", "ale")
+    )
+    assert ours.episodes > 0
+    assert games(ours.folder) == games(theirs.folder)
+    assert torch.equal(final(ours)["parameters"], final(theirs)["parameters"])
+
+
 @pytest.mark.parametrize("mode", ["async", "sync"])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_a_resumed_run_equals_the_uninterrupted_one(
