@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a3c.config import InputError
-from a3c.study import MEASURED
+from a3c.study import MEASURED, label_of
 
 try:
     from scipy.stats import bootstrap
@@ -52,7 +52,7 @@ def read(path: Path) -> Runs:
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             names = [name for name in row if name not in ("seed", *MEASURED) and row[name]]
-            label = ", ".join(f"{name} {row[name]}" for name in names) or "defaults"
+            label = label_of({name: row[name] for name in names})
             found.setdefault(label, {}).setdefault(row["seed"], []).append(row)
     return {label: list(seeds.values()) for label, seeds in found.items()}
 
