@@ -7,7 +7,7 @@ torso may compute in bfloat16; the parameters, heads, LSTM and everything after 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,10 @@ class Convolution(NamedTuple):
     stride: int
     padding: int = 0
 
+    def size(self, pixels: int) -> int:
+        """Height or width of its output."""
+        return (pixels + 2 * self.padding - self.kernel) // self.stride + 1
+
 
 # name -> convolutions, width of the fully connected layer
 CONVOLUTIONAL: dict[str, tuple[list[Convolution], int]] = {
@@ -39,6 +43,51 @@ MLP_WIDTH = 64
 LSTM_CELLS = 256
 
 State = tuple[Tensor, Tensor]  # the LSTM's hidden and cell state, [N, LSTM_CELLS] each
+
+
+class Convolutions(torch.autograd.Function):
+    """The backward pass of convolutions with ReLUs whose forward pass has been done in parts.
+
+    Acting computes the activations one agent step at a time; learning takes the gradient of all
+    T N of them at once, which costs less than T times that of N.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, layers: list[Convolution], activations: list[Tensor], *weights: Tensor
+    ) -> Tensor:
+        """activations [T, N, h, w, c]: the input and each layer's output; returns the last."""
+        ctx.layers, ctx.activations = layers, activations
+        ctx.save_for_backward(*weights)  # weight and bias of each layer in turn
+        return activations[-1].view_as(activations[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        found: list[Tensor] = []
+        gradient = channels_first(gradients[0])
+        for i in reversed(range(len(ctx.layers))):
+            layer, weight = ctx.layers[i], ctx.saved_tensors[2 * i]
+            x, y = (channels_first(activation) for activation in ctx.activations[i : i + 2])
+            gradient, *of_weights = torch.ops.aten.convolution_backward(
+                torch.ops.aten.threshold_backward(gradient, y, 0),
+                x,
+                weight,
+                [layer.channels],
+                [layer.stride] * 2,
+                [layer.padding] * 2,
+                [1, 1],
+                False,
+                [0, 0],
+                1,
+                [i > 0, True, True],  # the pixels need no gradient
+            )
+            found = of_weights + found
+        return None, None, *found
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """[T, N, h, w, c] -> [T N, c, h, w], the same memory."""
+    return x.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 class ConvolutionalTorso(nn.Module):
@@ -58,14 +107,12 @@ class ConvolutionalTorso(nn.Module):
     ):
         super().__init__()
         self.layers, self.width = CONVOLUTIONAL[name]
-        self.scale, self.dtype = scale, dtype
+        self.shape, self.scale, self.dtype = shape, scale, dtype
         height, width, channels = shape
         modules: list[nn.Conv2d] = []
         for layer in self.layers:
             modules.append(nn.Conv2d(channels, *layer))
-            height = (height + 2 * layer.padding - layer.kernel) // layer.stride + 1
-            width = (width + 2 * layer.padding - layer.kernel) // layer.stride + 1
-            channels = layer.channels
+            height, width, channels = layer.size(height), layer.size(width), layer.channels
         if min(height, width) < 1:
             raise InputError(f"--network {name} cannot read images as small as {shape}")
         self.convolutions = nn.ModuleList(modules)
@@ -90,15 +137,44 @@ class ConvolutionalTorso(nn.Module):
             scale = 1.0  # only the first layer sees pixels
         self.cast.append((self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype)))
 
-    def encode(self, observations: Tensor) -> Tensor:
-        """The convolutions: [N, H, W, C] uint8 -> [N, height * width * channels]."""
-        x = observations.to(self.dtype)
-        if self.background is not None:
-            x.sub_(self.background.to(self.dtype))
-        x = x.permute(0, 3, 1, 2)  # [N, H, W, C] in memory is channels-last [N, C, H, W]: no copy
-        for layer, (weight, bias) in zip(self.layers, self.cast, strict=False):
-            x = F.relu_(F.conv2d(x, weight, bias, layer.stride, layer.padding))
-        return x.permute(0, 2, 3, 1).flatten(1)  # again no copy
+    def remember(self, rollout_length: int, num_envs: int) -> None:
+        """Make room for the activations of a rollout, which `encode` fills and `replay` reads."""
+        height, width, channels = self.shape
+        empty = self.linear.weight.new_empty
+        self.memory = [  # [T, N, h, w, c]: the input, and the output of each layer
+            empty(rollout_length, num_envs, height, width, channels, dtype=self.dtype)
+        ]
+        for layer in self.layers:
+            height, width, channels = layer.size(height), layer.size(width), layer.channels
+            self.memory.append(
+                empty(rollout_length, num_envs, height, width, channels, dtype=self.dtype)
+            )
+
+    @torch.no_grad()
+    def encode(self, observations: Tensor, t: int | None = None) -> Tensor:
+        """The convolutions: [N, H, W, C] uint8 -> [N, height * width * channels].
+
+        With `t`, the activations are kept as those of the rollout's step t.
+        """
+        x = self.subtracted(observations, None if t is None else self.memory[0][t])
+        for i, (layer, (weight, bias)) in enumerate(zip(self.layers, self.cast, strict=False), 1):
+            # [N, H, W, C] in memory is channels-last [N, C, H, W]: no copy
+            y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, layer.stride, layer.padding)
+            kept = None if t is None else self.memory[i][t]
+            x = torch.clamp_min(y.permute(0, 2, 3, 1), 0, out=kept)  # the ReLU
+        return x.flatten(1)
+
+    def subtracted(self, observations: Tensor, out: Tensor | None) -> Tensor:
+        """The pixels without the background, in the torso's arithmetic."""
+        if self.background is not None:  # whole numbers: int16 is exact, and faster than bfloat16
+            observations = observations - self.background.to(torch.int16)
+        return observations.to(self.dtype) if out is None else out.copy_(observations)
+
+    def replay(self) -> Tensor:
+        """All that `encode` has kept of a rollout, [T, N, F], with a graph back to the weights."""
+        weights = [tensor for layer in self.cast[:-1] for tensor in layer]
+        last: Tensor = Convolutions.apply(self.layers, self.memory, *weights)
+        return last.flatten(2)
 
     def forward(self, encoded: Tensor) -> Tensor:
         """What `encode` returned, of any number of agents and steps -> float32 features."""
@@ -119,9 +195,18 @@ class VectorTorso(nn.Module):
     def prepare(self) -> None:
         """Nothing to cast."""
 
-    def encode(self, observations: Tensor) -> Tensor:
-        """Vectors are read as they are."""
-        return observations
+    def remember(self, rollout_length: int, num_envs: int) -> None:
+        """Make room for the observations of a rollout."""
+        weight = self.first.weight
+        self.memory = weight.new_empty(rollout_length, num_envs, weight.shape[1])  # [T, N, D]
+
+    def encode(self, observations: Tensor, t: int | None = None) -> Tensor:
+        """Vectors are read as they are; with `t`, kept as those of the rollout's step t."""
+        return observations if t is None else self.memory[t].copy_(observations)
+
+    def replay(self) -> Tensor:
+        """All that `encode` has kept of a rollout, [T, N, D]."""
+        return self.memory
 
     def forward(self, observations: Tensor) -> Tensor:
         return torch.tanh(self.second(torch.tanh(self.first(observations))))

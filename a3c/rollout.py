@@ -1,9 +1,9 @@
 """collect(): T agent steps of the N agents of one thread.
 
-The parameters do not change inside a rollout, so the convolutions that choose the actions keep
-their graph and are the learner's as well. What follows them is small: for acting it is computed
-without a graph, and for learning once more over the whole rollout, since one product of [T N] rows
-costs less than T of [N], above all backwards.
+The parameters do not change inside a rollout, so the activations of the convolutions that choose
+the actions are kept, and are the learner's as well. What follows them is small: for learning it is
+computed once more over the whole rollout. The backward pass is one over T N samples: that costs
+less than T over N.
 """
 
 from __future__ import annotations
@@ -64,13 +64,14 @@ def collect(
 
     Returns the rollout and the games that ended in it, in order.
     """
-    encoded, actions, rewards, dones, keep, games = [], [], [], [], [], []
+    actions, rewards, dones, keep, games = [], [], [], [], []
     state_before = agents.state
-    for _ in range(config.rollout_length):
+    network.torso.remember(config.rollout_length, envs.num_envs)
+    for t in range(config.rollout_length):
         with stopwatch("forward"):
-            encoded.append(network.torso.encode(agents.observations))  # keeps its graph
             with torch.no_grad():
-                policy, _, state = network.act(encoded[-1], agents.state)
+                encoded = network.torso.encode(agents.observations, t)
+                policy, _, state = network.act(encoded, agents.state)
                 actions.append(network.policy.sample(policy, generator))
             sent = actions[-1].cpu().numpy()  # on CUDA: waits for the device
         with stopwatch("environment"):
@@ -85,7 +86,7 @@ def collect(
         with torch.no_grad():
             bootstrap = network(agents.observations, agents.state)[1]  # [N]
         policies, values = network.evaluate(
-            torch.stack(encoded), state_before, upload.small(np.stack(keep))
+            network.torso.replay(), state_before, upload.small(np.stack(keep))
         )
         taken = torch.stack(actions)  # [T, N] or [T, N, A]
         rollout = Rollout(

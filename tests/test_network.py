@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from torch import distributions
+import torch.nn.functional as F
+from torch import distributions, nn
 
 from a3c.config import preset
 from a3c.envs import Spec
-from a3c.network import ActorCritic, Categorical, Gaussian, flatten, sizes
+from a3c.network import ActorCritic, Categorical, ConvolutionalTorso, Gaussian, flatten, sizes
 
 ATARI = Spec((84, 84, 4), pixels=True, stacked=True, discrete=True, num_actions=4)
 
@@ -72,7 +73,9 @@ def test_the_background_is_subtracted(dtype: torch.dtype) -> None:
     seen, other = frames(2)
     background.copy_(seen)
     network.prepare()
-    encoded = network.torso.encode(torch.stack([seen, other]))
+    network.torso.remember(1, 2)
+    network.torso.encode(torch.stack([seen, other]), 0)
+    encoded = network.torso.replay()[0]  # [N, F]
     assert encoded[0].count_nonzero() == 0  # biases start at 0
     assert encoded[1].count_nonzero() > 0
     encoded.sum().backward()
@@ -90,6 +93,37 @@ def test_the_seed_alone_decides_the_initial_values() -> None:
     torch.rand(1)
     assert torch.equal(first, flatten(ActorCritic(preset("fast", seed=5), ATARI))[0])
     assert not torch.equal(first, flatten(ActorCritic(preset("fast", seed=6), ATARI))[0])
+
+
+@pytest.mark.parametrize("name", ["paper", "seed", "nature"])
+def test_the_replayed_convolutions_have_autograds_gradients(name: str) -> None:
+    network = ActorCritic(preset("fast", network=name, subtract_background=False), ATARI)
+    network.prepare()
+    torso = network.torso
+    assert isinstance(torso, ConvolutionalTorso)
+    torso.remember(2, 3)
+    seen = frames(6).split(3)
+    for t in range(2):
+        torso.encode(seen[t], t)
+    replayed = torso.replay()  # [T, N, F]
+    x = torch.cat(seen).float().permute(0, 3, 1, 2)
+    scale = 1 / 255
+    for layer, convolution in zip(torso.layers, torso.convolutions, strict=True):
+        assert isinstance(convolution, nn.Conv2d)
+        x = F.conv2d(
+            x, convolution.weight * scale, convolution.bias, layer.stride, layer.padding
+        ).relu()
+        scale = 1.0
+    expected = x.permute(0, 2, 3, 1).reshape(2, 3, -1)
+    torch.testing.assert_close(replayed, expected)
+    weights = list(torso.convolutions.parameters())
+    towards = torch.randn_like(expected)
+    for found, oracle in zip(
+        torch.autograd.grad(replayed, weights, towards, retain_graph=True),
+        torch.autograd.grad(expected, weights, towards),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, oracle, rtol=1e-4, atol=1e-5 * float(oracle.abs().max()))
 
 
 def test_flat_vectors_are_what_the_network_computes_with() -> None:
