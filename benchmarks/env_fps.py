@@ -3,7 +3,8 @@
     python benchmarks/env_fps.py            # writes benchmarks/results/env_fps.md
 
 64 agents, random actions, frame skip 4, 84x84 grey, four frames stacked, one worker. EnvPool is
-measured where it is installed. The figures are medians over rounds; what counts is the ratio within
+measured where it is installed (1.0.1 goes with this project's NumPy; it is none of its
+dependencies). The figures are medians over rounds; what counts is the ratio within
 a round, because machines are noisy.
 """
 
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,12 @@ def start_times() -> list[str]:
     return lines
 
 
+def versions() -> str:
+    """Of what is compared."""
+    names = ["numba", "ale-py", *(["envpool"] if importlib.util.find_spec("envpool") else [])]
+    return ", ".join(f"{name} {metadata.version(name)}" for name in names)
+
+
 def report(rows: list[str], ratios: list[float], starts: list[str]) -> str:
     command = " ".join(["python benchmarks/env_fps.py", *sys.argv[1:]])
     lines = [
@@ -130,7 +138,7 @@ def report(rows: list[str], ratios: list[float], starts: list[str]) -> str:
         "",
         f"`{command}`",
         "",
-        f"{os.cpu_count()} cores, {processor()}, Python {platform.python_version()};",
+        f"{os.cpu_count()} cores, {processor()}, Python {platform.python_version()}, {versions()};",
         f"{AGENTS} agents, random actions, frame skip 4, 84x84 grey, stack of 4, one worker each.",
         "",
         f"**Median of the ratio to ale-py: {statistics.median(ratios):.2f};"
