@@ -8,7 +8,7 @@ Every contender learns Breakout (84x84 grey, four stacked frames, frame skip 4) 
 the same three-convolution `nature` network; `ours-paper` shows the smaller network beside it.
 Ours is measured on ale-py, as SB3 is, and (`-own`) on atari2600, the default:
 
-    ours      a3c train breakout --emulator ale --network nature --num-threads 2 --num-envs 32
+    ours      a3c train breakout --emulator ale --network nature --num-threads 2 --num-envs 64
     sb3       stable-baselines3 A2C, 16 agents, its usual Atari settings; DummyVecEnv or
               SubprocVecEnv, whichever a short trial before the rounds finds faster
     cleanrl   CleanRL's ppo_atari_envpool.py set as A2C: 64 agents, 5 steps, 1 epoch, 1 minibatch
@@ -237,7 +237,7 @@ def log_tail(folder: Path, lines: int = 15) -> str:
 def ours(name: str, network: str, emulator: str) -> Contender:
     def command(folder: Path) -> list[str]:
         train = ["train", "breakout", "--preset", "fast", "--network", network, "--seed", "1"]
-        train += ["--num-threads", "2", "--num-envs", "32"]  # as many agents as CleanRL's
+        train += ["--num-threads", "2", "--num-envs", "64"]
         train += ["--emulator", emulator]
         limits = ["--total-agent-steps", str(ENDLESS), "--runs-dir", str(folder)]
         limits += ["--log-every-seconds", "1"]  # so that short measurements are exact
@@ -246,7 +246,7 @@ def ours(name: str, network: str, emulator: str) -> Contender:
     return Contender(
         name,
         f"a3c-gpu, `{network}` network, {'ale-py' if emulator == 'ale' else emulator}",
-        "2 x 32",
+        "2 x 64",
         command,
         metrics_file,
         piped=False,
