@@ -6,6 +6,7 @@ torso may compute in bfloat16; the parameters, heads, LSTM and everything after 
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -45,49 +46,69 @@ LSTM_CELLS = 256
 State = tuple[Tensor, Tensor]  # the LSTM's hidden and cell state, [N, LSTM_CELLS] each
 
 
-class Convolutions(torch.autograd.Function):
-    """The backward pass of convolutions with ReLUs whose forward pass has been done in parts.
+class Replay(torch.autograd.Function):
+    """The backward pass of a convolutional torso whose forward pass has been done in parts.
 
-    Acting computes the activations one agent step at a time; learning takes the gradient of all
-    T N of them at once, which costs less than T times that of N.
+    Acting computes the activations, one agent step at a time; learning computes the gradient over
+    all T N samples. The linear layer's goes over them at once, the convolutions' in chunks whose
+    activations stay in a core's cache.
     """
+
+    CHUNK = 64  # samples
 
     @staticmethod
     def forward(
         ctx: Any, layers: list[Convolution], activations: list[Tensor], *weights: Tensor
     ) -> Tensor:
-        """activations [T, N, h, w, c]: the input and each layer's output; returns the last."""
+        """activations: input and output of each layer, [T N, h, w, c]; the last one [T N, width].
+
+        weights: weight and bias of each layer in turn, the linear layer's last.
+        """
         ctx.layers, ctx.activations = layers, activations
-        ctx.save_for_backward(*weights)  # weight and bias of each layer in turn
-        return activations[-1].view_as(activations[-1])
+        ctx.save_for_backward(*weights)
+        return activations[-1].float()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        found: list[Tensor] = []
-        gradient = channels_first(gradients[0])
-        for i in reversed(range(len(ctx.layers))):
-            layer, weight = ctx.layers[i], ctx.saved_tensors[2 * i]
-            x, y = (channels_first(activation) for activation in ctx.activations[i : i + 2])
-            gradient, *of_weights = torch.ops.aten.convolution_backward(
-                torch.ops.aten.threshold_backward(gradient, y, 0),
-                x,
-                weight,
-                [layer.channels],
-                [layer.stride] * 2,
-                [layer.padding] * 2,
-                [1, 1],
-                False,
-                [0, 0],
-                1,
-                [i > 0, True, True],  # the pixels need no gradient
-            )
-            found = of_weights + found
-        return None, None, *found
+        *images, features = ctx.activations
+        *weights, weight, _ = ctx.saved_tensors
+        gradient = gradients[0].to(features.dtype)
+        gradient = torch.ops.aten.threshold_backward(gradient, features, 0)  # of the ReLU
+        of_linear = gradient.t() @ images[-1].flatten(1), gradient.sum(0)
+        towards = (gradient @ weight).view_as(images[-1])
+        of_convolutions = [torch.zeros_like(w, dtype=torch.float32) for w in weights]
+        chunk = Replay.CHUNK if towards.device.type == "cpu" else len(towards)
+        for part, *seen in zip(*(x.split(chunk) for x in (towards, *images)), strict=True):
+            convolve_back(ctx.layers, weights, seen, part, of_convolutions)
+        return None, None, *of_convolutions, *of_linear
 
 
-def channels_first(x: Tensor) -> Tensor:
-    """[T, N, h, w, c] -> [T N, c, h, w], the same memory."""
-    return x.flatten(0, 1).permute(0, 3, 1, 2)
+def convolve_back(
+    layers: list[Convolution],
+    weights: list[Tensor],
+    activations: list[Tensor],
+    gradient: Tensor,
+    totals: list[Tensor],
+) -> None:
+    """From the gradient of the last output to those of weights and biases, added to `totals`."""
+    images = [x.permute(0, 3, 1, 2) for x in (*activations, gradient)]  # [S, c, h, w], no copies
+    gradient = images.pop()
+    for i in reversed(range(len(layers))):
+        gradient, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            torch.ops.aten.threshold_backward(gradient, images[i + 1], 0),
+            images[i],
+            weights[2 * i],
+            [layers[i].channels],
+            [layers[i].stride] * 2,
+            [layers[i].padding] * 2,
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            [i > 0, True, True],  # the pixels need no gradient
+        )
+        totals[2 * i] += of_weight
+        totals[2 * i + 1] += of_bias
 
 
 class ConvolutionalTorso(nn.Module):
@@ -138,31 +159,32 @@ class ConvolutionalTorso(nn.Module):
         self.cast.append((self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype)))
 
     def remember(self, rollout_length: int, num_envs: int) -> None:
-        """Make room for the activations of a rollout, which `encode` fills and `replay` reads."""
+        """Make room for the activations of a rollout, which `forward` fills and `replay` reads."""
         height, width, channels = self.shape
-        empty = self.linear.weight.new_empty
-        self.memory = [  # [T, N, h, w, c]: the input, and the output of each layer
-            empty(rollout_length, num_envs, height, width, channels, dtype=self.dtype)
-        ]
+        shapes: list[tuple[int, ...]] = [(height, width, channels)]
         for layer in self.layers:
-            height, width, channels = layer.size(height), layer.size(width), layer.channels
-            self.memory.append(
-                empty(rollout_length, num_envs, height, width, channels, dtype=self.dtype)
-            )
+            height, width = layer.size(height), layer.size(width)
+            shapes.append((height, width, layer.channels))
+        shapes.append((self.width,))
+        empty = self.linear.weight.new_empty
+        self.memory = [  # [T, N, h, w, c] each; the last one [T, N, width]
+            empty(rollout_length, num_envs, *shape, dtype=self.dtype) for shape in shapes
+        ]
 
     @torch.no_grad()
-    def encode(self, observations: Tensor, t: int | None = None) -> Tensor:
-        """The convolutions: [N, H, W, C] uint8 -> [N, height * width * channels].
+    def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
+        """uint8 [N, H, W, C] -> float32 features [N, width], without a graph.
 
         With `t`, the activations are kept as those of the rollout's step t.
         """
-        x = self.subtracted(observations, None if t is None else self.memory[0][t])
-        for i, (layer, (weight, bias)) in enumerate(zip(self.layers, self.cast, strict=False), 1):
+        kept = itertools.repeat(None) if t is None else iter([x[t] for x in self.memory])
+        x = self.subtracted(observations, next(kept))
+        for layer, (weight, bias) in zip(self.layers, self.cast[:-1], strict=True):
             # [N, H, W, C] in memory is channels-last [N, C, H, W]: no copy
             y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, layer.stride, layer.padding)
-            kept = None if t is None else self.memory[i][t]
-            x = torch.clamp_min(y.permute(0, 2, 3, 1), 0, out=kept)  # the ReLU
-        return x.flatten(1)
+            x = torch.clamp_min(y.permute(0, 2, 3, 1), 0, out=next(kept))  # the ReLU
+        y = F.linear(x.flatten(1), *self.cast[-1])
+        return torch.clamp_min(y, 0, out=next(kept)).float()
 
     def subtracted(self, observations: Tensor, out: Tensor | None) -> Tensor:
         """The pixels without the background, in the torso's arithmetic."""
@@ -171,14 +193,11 @@ class ConvolutionalTorso(nn.Module):
         return observations.to(self.dtype) if out is None else out.copy_(observations)
 
     def replay(self) -> Tensor:
-        """All that `encode` has kept of a rollout, [T, N, F], with a graph back to the weights."""
-        weights = [tensor for layer in self.cast[:-1] for tensor in layer]
-        last: Tensor = Convolutions.apply(self.layers, self.memory, *weights)
-        return last.flatten(2)
-
-    def forward(self, encoded: Tensor) -> Tensor:
-        """What `encode` returned, of any number of agents and steps -> float32 features."""
-        return F.relu_(F.linear(encoded, *self.cast[-1])).float()
+        """The features of a rollout, [T, N, width], with a graph back to the parameters."""
+        weights = [tensor for layer in self.cast for tensor in layer]
+        activations = [x.flatten(0, 1) for x in self.memory]
+        features: Tensor = Replay.apply(self.layers, activations, *weights)
+        return features.view(*self.memory[-1].shape)
 
 
 class VectorTorso(nn.Module):
@@ -200,16 +219,15 @@ class VectorTorso(nn.Module):
         weight = self.first.weight
         self.memory = weight.new_empty(rollout_length, num_envs, weight.shape[1])  # [T, N, D]
 
-    def encode(self, observations: Tensor, t: int | None = None) -> Tensor:
-        """Vectors are read as they are; with `t`, kept as those of the rollout's step t."""
-        return observations if t is None else self.memory[t].copy_(observations)
+    def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
+        """float32 [N, D] -> features; with `t`, as those of the rollout's step t."""
+        if t is not None:
+            self.memory[t] = observations
+        return torch.tanh(self.second(torch.tanh(self.first(observations))))
 
     def replay(self) -> Tensor:
-        """All that `encode` has kept of a rollout, [T, N, D]."""
-        return self.memory
-
-    def forward(self, observations: Tensor) -> Tensor:
-        return torch.tanh(self.second(torch.tanh(self.first(observations))))
+        """The features of a rollout, [T, N, width], with a graph."""
+        return self(self.memory)
 
 
 class Categorical(nn.Module):
@@ -321,42 +339,51 @@ class ActorCritic(nn.Module):
         """Call before the first forward pass with new parameters."""
         self.torso.prepare()
 
+    def remember(self, rollout_length: int, num_envs: int) -> None:
+        """Call before a rollout."""
+        for torso in self.torsos():
+            torso.remember(rollout_length, num_envs)
+
+    def torsos(self) -> list[ConvolutionalTorso | VectorTorso]:
+        """One, or the actor's and the critic's."""
+        return [self.torso] if self.critic_torso is None else [self.torso, self.critic_torso]
+
+    @torch.no_grad()
     def forward(
-        self, observations: Tensor, state: State | None
+        self, observations: Tensor, state: State | None, t: int | None = None
     ) -> tuple[Tensor, Tensor, State | None]:
-        """observations [N, ...] -> policy parameters [N, A or 2A], values [N], next state."""
-        return self.act(self.torso.encode(observations), state)
+        """To act: observations [N, ...] -> policy [N, A or 2A], values [N], next state; no graph.
 
-    def act(self, encoded: Tensor, state: State | None) -> tuple[Tensor, Tensor, State | None]:
-        """One step of N agents from `torso.encode`d observations; returns as `forward` does."""
-        features = self.torso(encoded)
+        `policy` is the distribution's parameters. With `t`, this is step t of a rollout that
+        `evaluate` will be asked for.
+        """
+        features = [torso(observations, t) for torso in self.torsos()]  # [N, width]
         if self.core is not None:
-            state = self.core(features, state)
+            state = self.core(features[0], state)
             assert state is not None
-            features = state[0]
-        return *self.heads(encoded, features), state
+            features = [state[0]]
+        return *self.heads(features), state
 
-    def evaluate(self, encoded: Tensor, state: State | None, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for a rollout at once: [T, N, F] -> policy [T, N, A or 2A], values [T, N].
+    def evaluate(self, state: State | None, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """To learn: policy [T, N, A or 2A] and values [T, N] of the rollout, with their graph.
 
         state: the LSTM's before the rollout. keep [T, N]: 0 where an episode ended with step t, so
         that the LSTM starts afresh at t + 1.
         """
-        features = self.torso(encoded)  # [T, N, width]
+        features = [torso.replay() for torso in self.torsos()]  # [T, N, width]
         if self.core is not None:
             outputs = []
-            for feature, going_on in zip(features, keep.unsqueeze(-1), strict=True):
+            for feature, going_on in zip(features[0], keep.unsqueeze(-1), strict=True):
                 state = self.core(feature, state)
                 assert state is not None
                 outputs.append(state[0])
                 state = (state[0] * going_on, state[1] * going_on)
-            features = torch.stack(outputs)
-        return self.heads(encoded, features)
+            features = [torch.stack(outputs)]
+        return self.heads(features)
 
-    def heads(self, encoded: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Policy parameters [..., A or 2A] and values [...]."""
-        seen = features if self.critic_torso is None else self.critic_torso(encoded)
-        return self.policy(features), self.value(seen).squeeze(-1)
+    def heads(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Policy [..., A or 2A] and values [...], from the actor's and the critic's features."""
+        return self.policy(features[0]), self.value(features[-1]).squeeze(-1)
 
 
 def make_torso(config: Config, spec: Spec, dtype: torch.dtype) -> ConvolutionalTorso | VectorTorso:

@@ -1,9 +1,8 @@
 """collect(): T agent steps of the N agents of one thread.
 
-The parameters do not change inside a rollout, so the activations of the convolutions that choose
-the actions are kept, and are the learner's as well. What follows them is small: for learning it is
-computed once more over the whole rollout. The backward pass is one over T N samples: that costs
-less than T over N.
+The parameters do not change inside a rollout, so the activations of the torso that chooses the
+actions are kept, and are the learner's as well. What follows them is small: for learning it is
+computed once more over the whole rollout.
 """
 
 from __future__ import annotations
@@ -66,13 +65,11 @@ def collect(
     """
     actions, rewards, dones, keep, games = [], [], [], [], []
     state_before = agents.state
-    network.torso.remember(config.rollout_length, envs.num_envs)
+    network.remember(config.rollout_length, envs.num_envs)
     for t in range(config.rollout_length):
         with stopwatch("forward"):
-            with torch.no_grad():
-                encoded = network.torso.encode(agents.observations, t)
-                policy, _, state = network.act(encoded, agents.state)
-                actions.append(network.policy.sample(policy, generator))
+            policy, _, state = network(agents.observations, agents.state, t)
+            actions.append(network.policy.sample(policy, generator))
             sent = actions[-1].cpu().numpy()  # on CUDA: waits for the device
         with stopwatch("environment"):
             step = envs.step(sent)
@@ -83,11 +80,8 @@ def collect(
             keep.append(1.0 - (step.terminated | step.truncated).astype(np.float32))
             advance(agents, upload, step, state)
     with stopwatch("forward"):
-        with torch.no_grad():
-            bootstrap = network(agents.observations, agents.state)[1]  # [N]
-        policies, values = network.evaluate(
-            network.torso.replay(), state_before, upload.small(np.stack(keep))
-        )
+        bootstrap = network(agents.observations, agents.state)[1]  # [N]
+        policies, values = network.evaluate(state_before, upload.small(np.stack(keep)))
         taken = torch.stack(actions)  # [T, N] or [T, N, A]
         rollout = Rollout(
             network.policy.log_prob(policies, taken),
@@ -130,8 +124,7 @@ def seen_rewards(
         return rewards
     assert step.final_observations is not None
     final = upload.next_observations(agents.observations, step.final_observations)
-    with torch.no_grad():
-        value = network(final, state)[1].cpu().numpy()  # [N]
+    value = network(final, state)[1].cpu().numpy()  # [N]
     bootstrapped = step.truncated & ~step.terminated
     return np.where(bootstrapped, rewards + config.gamma * value, rewards).astype(np.float32)
 
