@@ -14,8 +14,9 @@ def values(config: Config, names: str) -> list[object]:
 def test_fast_is_the_default() -> None:
     assert preset("fast") == Config()
     assert Config().mode == "async"
-    assert values(Config(), "num_threads num_envs rollout_length") == [2, 16, 5]
-    assert values(Config(), "lr lr_schedule loss_reduction") == [5e-4, "linear", "mean"]
+    assert values(Config(), "num_threads num_envs rollout_length") == [2, 16, 20]
+    assert values(Config(), "gae_lambda") == [0.95]
+    assert values(Config(), "lr lr_schedule loss_reduction") == [1e-3, "linear", "mean"]
     assert values(Config(), "rmsprop_eps rmsprop_initial") == [1e-9, 1e-5]
     assert Config().subtract_background
 
