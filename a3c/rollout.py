@@ -160,7 +160,7 @@ class Upload:
         """First observations of N episodes as the network reads them."""
         if self._complete(array):
             return self.small(array)
-        return _unpacked(self._newest(array) << NEWEST_BYTE)
+        return _unpacked(self._newest(array))
 
     def next_observations(
         self,
@@ -172,9 +172,11 @@ class Upload:
         if self._complete(array):
             return self.small(array)
         newest = self._newest(array)
-        packed = ((_packed(before) >> 8) & OLDER_BYTES) | (newest << NEWEST_BYTE)  # [N, H, W]
+        packed = _packed(before) >> 8  # [N, H, W]
+        packed &= OLDER_BYTES  # in place: twice as fast as with memory for each result
+        packed |= newest
         for i in [] if started is None else np.flatnonzero(started):
-            packed[i] = newest[i] << NEWEST_BYTE
+            packed[i] = newest[i]
         return _unpacked(packed)
 
     def small(self, array: NDArray[np.generic]) -> Tensor:
@@ -187,13 +189,15 @@ class Upload:
         return not self.stacked or array.ndim > 3
 
     def _newest(self, frames: NDArray[np.generic]) -> Tensor:
-        """uint8 [N, H, W] -> int32 on the device; one byte a pixel travels."""
+        """uint8 [N, H, W] -> the newest byte of int32 on the device; one byte a pixel travels."""
         tensor = torch.from_numpy(frames)
         if self.device.type != "cpu":
             if frames.shape not in self.staging:
                 self.staging[frames.shape] = torch.empty_like(tensor, pin_memory=True)
             tensor = self.staging[frames.shape].copy_(tensor).to(self.device, non_blocking=True)
-        return tensor.to(torch.int32)
+        newest = tensor.to(torch.int32)
+        newest <<= NEWEST_BYTE
+        return newest
 
 
 # A pixel's four frames are the four bytes of one int32, the newest in the highest: pushing a frame
