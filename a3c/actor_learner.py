@@ -36,6 +36,7 @@ class ActorLearner:
         self.index, self.config, self.envs, self.shared = index, config, envs, shared
         self.network, self.metrics, self.device = network, metrics, device
         self.parameters, self.gradients = flatten(network)  # [P] each
+        network.remember(config.rollout_length, envs.num_envs)
         self.upload = Upload(device, envs.spec.stacked)
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None

@@ -66,7 +66,7 @@ class Replay(torch.autograd.Function):
         """
         ctx.layers, ctx.activations = layers, activations
         ctx.save_for_backward(*weights)
-        return activations[-1].float()
+        return activations[-1].to(torch.float32, copy=True)  # the next rollout overwrites it
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -340,7 +340,7 @@ class ActorCritic(nn.Module):
         self.torso.prepare()
 
     def remember(self, rollout_length: int, num_envs: int) -> None:
-        """Call before a rollout."""
+        """Make room for rollouts; call it once. Fresh memory each time would cost page faults."""
         for torso in self.torsos():
             torso.remember(rollout_length, num_envs)
 

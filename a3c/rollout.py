@@ -59,13 +59,12 @@ def collect(
     config: Config,
     stopwatch: Stopwatch,
 ) -> tuple[Rollout, list[Game]]:
-    """Let all agents act `rollout_length` times; moves `agents` on.
+    """Let all agents act `rollout_length` times; moves `agents` on. For after `network.remember`.
 
     Returns the rollout and the games that ended in it, in order.
     """
     actions, rewards, dones, keep, games = [], [], [], [], []
     state_before = agents.state
-    network.remember(config.rollout_length, envs.num_envs)
     for t in range(config.rollout_length):
         with stopwatch("forward"):
             policy, _, state = network(agents.observations, agents.state, t)

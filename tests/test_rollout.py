@@ -26,6 +26,7 @@ def run(
     envs = Scripted(steps)
     network = network or ActorCritic(config, VECTOR)
     network.prepare()
+    network.remember(config.rollout_length, envs.num_envs)
     agents = start(envs, network)
     upload, generator = Upload(CPU, False), torch.Generator()
     rollout, games = collect(envs, network, agents, upload, generator, config, Stopwatch())
