@@ -83,9 +83,8 @@ def test_the_background_is_measured_once_and_saved(tmp_path: Path) -> None:
 def test_a_resumed_run_on_atari_equals_the_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = preset(
-        "fast", num_threads=1, num_envs=4, total_agent_steps=2000, runs_dir=str(tmp_path)
-    )
+    config = preset("fast", num_threads=1, num_envs=4, runs_dir=str(tmp_path))
+    config = replace(config, rollout_length=5, total_agent_steps=2000)
     whole = train(config, quiet=True)
     with monkeypatch.context() as patch:
         stop_after(patch, updates=41)
