@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from a3c import checkpoint
 from a3c.checkpoint import Checkpoint
@@ -55,12 +55,12 @@ def table() -> Table:
     """What ships and how it scored, for the terminal."""
     title = "shipped models: mean return of 100 games, standard deviation; a3c play GAME plays one"
     columns = (
-        "game",
+        Column("game", no_wrap=True),  # one types it
         "sampled",
         "greedy",
         "random play",
-        "human-normalised",
-        "agent steps trained",
+        "human normalised",
+        "million agent steps",
     )
     table = Table(*columns, title=title)
     for game, folder in shipped().items():
@@ -69,7 +69,7 @@ def table() -> Table:
             game,
             *(spread(found[policy]) for policy in ("sample", "greedy", "random")),
             f"{found['sample']['human_normalised']:.0%}",
-            f"{found['sample']['agent_steps_trained']:,}",
+            f"{found['sample']['agent_steps_trained'] / 1e6:,.1f}",
         )
     return table
 
