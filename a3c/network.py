@@ -148,6 +148,8 @@ class ConvolutionalTorso(nn.Module):
 
         The casts are part of the graph: gradients reach the float32 parameters through them.
         """
+        if self.background is not None:  # whole numbers: int16 is exact, and faster than bfloat16
+            self.whole_background = self.background.to(torch.int16)
         self.cast: list[tuple[Tensor, Tensor]] = []
         scale = self.scale
         for module in self.convolutions:
@@ -188,8 +190,8 @@ class ConvolutionalTorso(nn.Module):
 
     def subtracted(self, observations: Tensor, out: Tensor | None) -> Tensor:
         """The pixels without the background, in the torso's arithmetic."""
-        if self.background is not None:  # whole numbers: int16 is exact, and faster than bfloat16
-            observations = observations - self.background.to(torch.int16)
+        if self.background is not None:
+            observations = observations - self.whole_background
         return observations.to(self.dtype) if out is None else out.copy_(observations)
 
     def replay(self) -> Tensor:
