@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import gymnasium
 import imageio_ffmpeg
@@ -23,7 +23,7 @@ from a3c.config import Config, InputError
 from a3c.devices import pick_device, pick_precision
 from a3c.envs import AtariEnvs, GymnasiumEnvs, atari_game, make_envs
 from a3c.network import ActorCritic, State, flatten
-from a3c.rollout import Agents, Upload, advance
+from a3c.rollout import Upload
 from a3c.scores import human_normalised
 
 Array = NDArray[Any]
@@ -117,9 +117,13 @@ class Policy:
     ) -> tuple[Array, State | None]:
         """One forward pass: actions [N] or [N, A], and the LSTM's next state."""
         parameters, _, state = self.network(observations, state)
+        return self.choose(parameters, greedy), state
+
+    def choose(self, parameters: torch.Tensor, greedy: bool) -> Array:
+        """Actions [N] or [N, A] from the distributions' parameters [N, A or 2A]."""
         head = self.network.policy
         actions = head.mode(parameters) if greedy else head.sample(parameters, self.generator)
-        return actions.cpu().numpy(), state
+        return actions.cpu().numpy()
 
 
 def load(model_or_run: str | Path, device: str = "auto", seed: int = 0) -> Policy:
@@ -134,8 +138,9 @@ class CannotRender(RuntimeError):
     """An environment has no picture to give here, for instance for want of a display."""
 
 
-class Episode(NamedTuple):
-    """One whole game: enough to tell its score and to play it again."""
+@dataclass
+class Episode:
+    """A game, as far as it has been played: enough to tell its score and to play it again."""
 
     seed: int
     episodic_return: float
@@ -174,34 +179,39 @@ def play(options: PlayOptions) -> dict[str, Any]:
 
 
 def play_episodes(policy: Policy, config: Config, options: PlayOptions) -> list[Episode]:
-    """One game of each of N agents, played at the same time; the order is that of the seeds."""
-    agents_count = options.episodes
-    envs = make_envs(replace(config, num_envs=agents_count), agents_count)
+    """One game of each of N agents, played at the same time; the order is that of the seeds.
+
+    Each has an environment of its own and leaves when its game has ended, so that one long game
+    costs no more than one game. Actions are drawn for all N all the time: those of a game do not
+    depend on when the others end.
+    """
+    count = options.episodes
+    envs = [make_envs(replace(config, num_envs=1), 1) for _ in range(count)]
     random = np.random.default_rng(options.seed)
     upload = Upload(policy.device, policy.spec.stacked)
-    agents = Agents(
-        upload.observations(envs.reset(options.seed)),
-        policy.network.initial_state(agents_count, policy.device),
-        np.zeros(agents_count),
-        np.zeros(agents_count, np.int64),
-    )
-    playing = np.ones(agents_count, bool)
-    actions: list[list[Any]] = [[] for _ in range(agents_count)]
-    while playing.any():
-        chosen, state = policy.step(agents.observations, agents.state, options.policy == "greedy")
+    first = np.concatenate([env.reset(options.seed + i) for i, env in enumerate(envs)])
+    observations = upload.observations(first)
+    state = policy.network.initial_state(count, policy.device)
+    everyone, _, _ = policy.network(observations, state)  # [N, A or 2A]
+    games = [Episode(options.seed + i, 0.0, []) for i in range(count)]
+    playing = np.arange(count)
+    while len(playing):
+        everyone[playing], _, state = policy.network(observations, state)
+        chosen = policy.choose(everyone, options.policy == "greedy")
         chosen = with_random(chosen, options.random_actions, policy, random)
-        step = envs.step(chosen)
-        for i in np.flatnonzero(playing):
-            actions[i].append(chosen[i].tolist())
-        agents.returns += step.rewards * playing
-        playing &= ~(step.terminated | step.truncated)
-        advance(agents, upload, step, state)
-    envs.close()
-    seeds = range(options.seed, options.seed + agents_count)
-    return [
-        Episode(seed, float(total), taken)
-        for seed, total, taken in zip(seeds, agents.returns, actions, strict=True)
-    ]
+        steps = [envs[i].step(chosen[[i]]) for i in playing]
+        for i, step in zip(playing, steps, strict=True):
+            games[i].actions.append(chosen[i].tolist())
+            games[i].episodic_return += float(step.rewards[0])
+        stays = [j for j, step in enumerate(steps) if not (step.terminated | step.truncated)[0]]
+        playing = playing[stays]
+        if stays:
+            newest = np.concatenate([steps[j].observations for j in stays])
+            observations = upload.next_observations(observations[stays], newest)
+            state = None if state is None else (state[0][stays], state[1][stays])
+    for env in envs:
+        env.close()
+    return games
 
 
 def with_random(

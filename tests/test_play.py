@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from ale_py.vector_env import AtariVectorEnv
+from torch import Tensor
 
 import a3c
 from a3c import cli
 from a3c.envs import Array
+from a3c.network import ActorCritic
 from a3c.play import PlayOptions, play
 from a3c.scores import human_normalised
 
@@ -68,6 +71,23 @@ def test_play_breakout(breakout: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_the_same_seed_plays_the_same_games(breakout: Path, tmp_path: Path) -> None:
     options = PlayOptions(str(breakout), episodes=2, out=str(tmp_path), seed=3, epsilon=0.1)
     assert play(options)["returns"] == play(options)["returns"]
+
+
+def test_an_ended_game_costs_nothing_more(
+    breakout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network sees each observation of each game once, and once more all first ones."""
+    seen = []
+    forward = ActorCritic.forward
+
+    def counted(network: ActorCritic, observations: Tensor, *rest: Any) -> Any:
+        seen.append(len(observations))
+        return forward(network, observations, *rest)
+
+    monkeypatch.setattr(ActorCritic, "forward", counted)
+    lengths = play(PlayOptions(str(breakout), episodes=4, out=str(tmp_path)))["lengths_agent_steps"]
+    assert min(lengths) < max(lengths)
+    assert sum(seen) == sum(lengths) + 4
 
 
 def test_python_use(breakout: Path) -> None:
