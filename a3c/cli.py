@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 import traceback
@@ -62,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"a3c: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has left, as `head` does after its lines
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 1
     except RunFailed as error:
         traceback.print_exception(error.__cause__)
         print(f"a3c: the run stopped: {error}; the last good checkpoint stands", file=sys.stderr)

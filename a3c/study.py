@@ -105,8 +105,10 @@ def plan(spec: dict[str, Any], out: Path) -> list[Planned]:
     name = base.pop("preset", "fast")
     grid = {"seed": [1], **spec.get("grid", {})}
     plans = []
-    for setting in spec.get("settings", [{}]):
-        for values in itertools.product(*grid.values()):
+    # every setting before the next seed: a part of a study compares them all, and a noisy hour
+    # disturbs them all
+    for values in itertools.product(*grid.values()):
+        for setting in spec.get("settings", [{}]):
             varied = {**setting, **dict(zip(grid, values, strict=True))}
             check_names([*base, *varied])
             runs_dir = out / "runs" / slug(varied)

@@ -1,4 +1,4 @@
-"""The figures of a study, drawn from its study.csv alone.
+"""The figures of a study and their table, from its study.csv alone.
 
 Lines are means over seeds; bands and bars are 95 % intervals of that mean, by SciPy's bootstrap.
 A figure appears where the study varies what it is about.
@@ -43,7 +43,7 @@ def draw(path: Path, goal: float | None) -> list[Path]:
             figures.append(speed_up(runs, goal, path.parent / "speed-up.png"))
     if len(values_of(runs, "lr")) > 1:
         figures.append(learning_rates(runs, path.parent / "learning-rate.png"))
-    return figures
+    return [*figures, table(runs, goal, path.parent / "table.md")]
 
 
 def read(path: Path) -> Runs:
@@ -51,10 +51,14 @@ def read(path: Path) -> Runs:
     found: dict[str, dict[str, Run]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            names = [name for name in row if name not in ("seed", *MEASURED) and row[name]]
-            label = label_of({name: row[name] for name in names})
+            label = label_of(setting_of(row))
             found.setdefault(label, {}).setdefault(row["seed"], []).append(row)
     return {label: list(seeds.values()) for label, seeds in found.items()}
+
+
+def setting_of(row: dict[str, str]) -> dict[str, str]:
+    """The options that a row's setting varies."""
+    return {name: value for name, value in row.items() if value and name not in ("seed", *MEASURED)}
 
 
 def values_of(runs: Runs, name: str) -> list[float]:
@@ -114,7 +118,7 @@ def threads(runs: Runs, path: Path) -> Path:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     points(axes[0], runs, "num_threads", speed)
-    points(axes[1], runs, "num_threads", lambda run: float(np.nanmean(column(run, "policy_lag"))))
+    points(axes[1], runs, "num_threads", policy_lag)
     for axis, text in zip(axes, ("agent steps per second", "policy lag, updates"), strict=True):
         axis.set_xlabel("threads")
         axis.set_ylabel(text)
@@ -129,15 +133,25 @@ def speed(run: Run) -> float:
     return float(column(run, "agent_steps")[-1] / column(run, "seconds")[-1])
 
 
+def policy_lag(run: Run) -> float:
+    """Mean over the points of a run's curve, in updates."""
+    return float(np.nanmean(column(run, "policy_lag")))
+
+
+def final_return(run: Run) -> float:
+    """Mean of the last 100 games."""
+    return float(column(run, "mean_return_100")[-1])
+
+
 def speed_up(runs: Runs, goal: float, path: Path) -> Path:
     """How many times faster than one thread the goal is reached: the paper's Table 2."""
     from matplotlib import pyplot
 
     alone = [run for seeds in runs.values() for run in seeds if float(run[0]["num_threads"]) == 1]
-    reached = np.array([seconds_to(run, goal) for run in alone])
+    reached = np.array([to(run, goal, "seconds") for run in alone])
     base = float(np.mean(reached[np.isfinite(reached)])) if np.isfinite(reached).any() else np.nan
     figure, axis = pyplot.subplots(figsize=(6, 4.2), layout="constrained")
-    points(axis, runs, "num_threads", lambda run: base / seconds_to(run, goal))
+    points(axis, runs, "num_threads", lambda run: base / to(run, goal, "seconds"))
     axis.set_xlabel("threads")
     axis.set_ylabel(f"speed-up to a mean return of {goal:g}; 0: not reached")
     axis.grid(alpha=0.3)
@@ -145,10 +159,44 @@ def speed_up(runs: Runs, goal: float, path: Path) -> Path:
     return save(figure, path)
 
 
-def seconds_to(run: Run, goal: float) -> float:
-    """When the mean return first passes the goal; infinity if it does not."""
+def to(run: Run, goal: float, name: str) -> float:
+    """The named column where the mean return first passes the goal; infinity if it never does."""
     passed = np.flatnonzero(column(run, "mean_return_100") >= goal)
-    return float(column(run, "seconds")[passed[0]]) if len(passed) else np.inf
+    return float(column(run, name)[passed[0]]) if len(passed) else np.inf
+
+
+def table(runs: Runs, goal: float | None, path: Path) -> Path:
+    """The settings' means over seeds, with their intervals, as Markdown."""
+    measures: dict[str, Callable[[Run], float]] = {
+        "return at the end": final_return,
+        "agent steps per second": speed,
+        "policy lag, updates": policy_lag,
+    }
+    if goal is not None:
+        measures[f"agent steps to a return of {goal:g}"] = lambda run: to(run, goal, "agent_steps")
+        measures[f"seconds to a return of {goal:g}"] = lambda run: to(run, goal, "seconds")
+    lines = [
+        f"| setting | seeds | {' | '.join(measures)} |",
+        f"| --- | ---: {'| ---: ' * len(measures)}|",
+    ]
+    for label, seeds in runs.items():
+        cells = [cell(np.array([measure(run) for run in seeds])) for measure in measures.values()]
+        lines.append(f"| {label} | {len(seeds)} | {' | '.join(cells)} |")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def cell(values: Floats) -> str:
+    """`mean (low to high)`, to three digits; of values that not all seeds reached, how many did."""
+    if not np.isfinite(values).all():
+        return f"by {np.isfinite(values).sum()} of {len(values)}"
+    mean, low, high = (f"{value:,.{digits(value)}f}" for value in interval(values))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def digits(value: float) -> int:
+    """Decimals that show three digits of a value."""
+    return int(np.clip(2 - np.floor(np.log10(max(abs(value), 0.01))), 0, 2))
 
 
 def learning_rates(runs: Runs, path: Path) -> Path:
@@ -156,7 +204,7 @@ def learning_rates(runs: Runs, path: Path) -> Path:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(6, 4.2), layout="constrained")
-    points(axis, runs, "lr", lambda run: float(column(run, "mean_return_100")[-1]))
+    points(axis, runs, "lr", final_return)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
     axis.set_ylabel("mean return of the last 100 games, at the end")
@@ -166,13 +214,21 @@ def learning_rates(runs: Runs, path: Path) -> Path:
 
 
 def points(axis: Any, runs: Runs, name: str, measure: Callable[[Run], float]) -> None:
-    """A point with its interval for each setting, at the setting's value of an option."""
-    for label, seeds in runs.items():
-        if not seeds[0][0].get(name):
-            continue  # a setting that leaves the option alone
-        mean, low, high = interval(np.array([measure(run) for run in seeds]))
-        place = float(seeds[0][0][name])
-        axis.errorbar(place, mean, [[mean - low], [high - mean]], marker="o", label=label)
+    """A point with its interval for each setting, at the setting's value of an option.
+
+    Settings that differ in that option alone are joined by a line.
+    """
+    lines: dict[str, list[tuple[float, float, float, float]]] = {}
+    for seeds in runs.values():
+        setting = setting_of(seeds[0][0])
+        if name not in setting:
+            continue  # it leaves the option alone
+        place = float(setting.pop(name))
+        found = interval(np.array([measure(run) for run in seeds]))
+        lines.setdefault(label_of(setting), []).append((place, *found))
+    for label, line in lines.items():
+        place, mean, low, high = np.array(sorted(line)).T
+        axis.errorbar(place, mean, [mean - low, high - mean], marker="o", label=label)
 
 
 def save(figure: Any, path: Path) -> Path:

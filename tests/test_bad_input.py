@@ -1,6 +1,8 @@
 """Bad input: one clear line, exit code 2, no traceback, nothing created."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -200,3 +202,15 @@ def test_observations_of_another_shape(run_folder: Path) -> None:
     policy = a3c.load(run_folder)
     with pytest.raises(a3c.InputError, match=r"expected \[N, 4\]"):
         policy.act(zeros(3, 5).numpy())
+
+
+def test_a_reader_that_has_left() -> None:
+    """`a3c train --help | head -0`: no traceback."""
+    words = [sys.executable, "-m", "a3c.cli", "train", "--help"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+    process.stderr.close()

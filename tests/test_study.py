@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 from a3c import cli, study, study_figures
 from a3c.config import InputError
@@ -41,7 +42,9 @@ def test_plans_every_setting_with_every_point_of_the_grid(tmp_path: Path) -> Non
     plans = study.plan(spec, tmp_path)
     assert len(plans) == 2 * 2 * 3
     assert len({planned.runs_dir for planned in plans}) == len(plans)
-    last = plans[-1]
+    first, second, *_, last = plans
+    assert first.config.seed == second.config.seed  # every setting before the next seed
+    assert first.label != second.label
     assert last.label == "num_threads 4, num_envs 2, lr 0.0001"
     assert (last.config.num_envs, last.config.lr, last.config.seed) == (2, 1e-4, 3)
     assert (last.config.rmsprop_eps, last.config.env) == (0.1, "pong")  # preset and base
@@ -80,7 +83,7 @@ def test_a_study_from_its_spec_to_its_figures(
     monkeypatch.setattr(study, "train", counted)
     assert cli.main(["study", "spec.toml", "--out", "results"]) == 0
     assert len(started) == 4
-    names = ["study.csv", "return.png", "threads.png", "speed-up.png"]
+    names = ["study.csv", "return.png", "threads.png", "speed-up.png", "table.md"]
     assert [line for line in capsys.readouterr().out.split() if line.startswith("results")] == [
         f"results/{name}" for name in names
     ]
@@ -90,6 +93,11 @@ def test_a_study_from_its_spec_to_its_figures(
         ("1", "8", "1"), ("1", "8", "2"), ("2", "4", "1"), ("2", "4", "2")
     }  # fmt: skip
     assert int(found[-1]["agent_steps"]) >= 3000
+    titles, _, *settings = Path("results/table.md").read_text().splitlines()
+    assert "| seconds to a return of 20 |" in titles
+    assert [row.split(" | ")[:2] for row in settings] == [
+        ["| num_threads 1, num_envs 8", "2"], ["| num_threads 2, num_envs 4", "2"]
+    ]  # fmt: skip
     assert cli.main(["study", "spec.toml", "--out", "results"]) == 0
     assert len(started) == 4  # all were there
 
@@ -101,11 +109,33 @@ def test_intervals_cover_the_seeds() -> None:
     assert study_figures.interval(np.array([2.0])) == (2.0, 2.0, 2.0)
 
 
+def test_cells_show_three_digits() -> None:
+    assert study_figures.cell(np.array([1234.5])) == "1,234"
+    assert study_figures.cell(np.array([12.345, 12.345])) == "12.3"
+    assert study_figures.cell(np.array([0.5, np.inf, 2.0])) == "by 2 of 3"
+    assert study_figures.cell(np.array([1.0, 3.0])) == "2.00 (1.00 to 3.00)"
+
+
+def test_a_line_joins_settings_that_differ_in_one_option() -> None:
+    figure, axis = pyplot.subplots()
+    runs = {
+        f"{threads} {lr}": [[{"num_threads": threads, "lr": lr, "seconds": "1"}]]
+        for threads in ("1", "8")
+        for lr in ("0.002", "0.001")
+    }
+    study_figures.points(axis, runs, "lr", lambda run: float(run[0]["num_threads"]))
+    labels = axis.get_legend_handles_labels()[1]
+    assert labels == ["num_threads 1", "num_threads 8"]
+    lines = [np.asarray(line.get_xdata()).tolist() for line in axis.get_lines()]
+    assert lines == [[0.001, 0.002]] * 2
+    pyplot.close(figure)
+
+
 def test_the_time_to_a_goal() -> None:
     run = [
         {"seconds": "1.0", "mean_return_100": "5"},
         {"seconds": "2.0", "mean_return_100": "12"},
         {"seconds": "3.0", "mean_return_100": "9"},
     ]
-    assert study_figures.seconds_to(run, 10) == 2.0
-    assert study_figures.seconds_to(run, 13) == np.inf
+    assert study_figures.to(run, 10, "seconds") == 2.0
+    assert study_figures.to(run, 13, "seconds") == np.inf
