@@ -15,8 +15,8 @@ from a3c.envs import atari_games
 GAMES = list(models.shipped())
 
 
-def test_there_are_some() -> None:
-    assert "breakout" in GAMES
+def test_the_six_games_of_the_paper() -> None:
+    assert set(GAMES) == {"beam_rider", "breakout", "pong", "qbert", "seaquest", "space_invaders"}
     assert set(GAMES) <= set(atari_games())
 
 
@@ -32,6 +32,14 @@ def test_a_model_has_its_card_and_its_protocol(game: str) -> None:
         assert found["episodes"] == len(found["returns"]) == 100
         assert f"| {policy} | {found['mean']:,.1f} |" in card
         assert found["protocol"]["frame_skip"] == config.frame_skip
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_the_readme_has_its_scores(game: str) -> None:
+    page = (Path(__file__).parent.parent / "README.md").read_text()
+    found = models.scores(models.shipped()[game])
+    means = " | ".join(f"{found[policy]['mean']:,.1f}" for policy in ("sample", "greedy", "random"))
+    assert f"(models/{game}/README.md) | {means} |" in page
 
 
 def test_its_id_and_its_name_are_one_model() -> None:
