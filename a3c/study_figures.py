@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,8 @@ def curves(runs: Runs, path: Path) -> Path:
     """Return against agent steps and against wall-clock, one line a setting."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(13, 5), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 7), sharey=True, layout="constrained")
+    style(axes)
     for label, seeds in runs.items():
         for axis, name, unit in zip(axes, ("agent_steps", "seconds"), (1e6, 60), strict=True):
             place, mean, low, high = averaged(seeds, name)
@@ -96,10 +97,8 @@ def curves(runs: Runs, path: Path) -> Path:
             axis.fill_between(place / unit, low, high, alpha=0.2, linewidth=0)
     for axis, text in zip(axes, ("million agent steps", "minutes"), strict=True):
         axis.set_xlabel(text)
-        axis.grid(alpha=0.3)
     axes[0].set_ylabel("mean return of the last 100 games")
-    axes[0].legend(fontsize="small")
-    return save(figure, path)
+    return save(figure, axes[0], path)
 
 
 def averaged(seeds: list[Run], name: str) -> tuple[Floats, Floats, Floats, Floats]:
@@ -116,16 +115,15 @@ def threads(runs: Runs, path: Path) -> Path:
     """Agent steps per second and policy lag against the number of threads."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 6), layout="constrained")
+    style(axes)
     points(axes[0], runs, "num_threads", speed)
     points(axes[1], runs, "num_threads", policy_lag)
     for axis, text in zip(axes, ("agent steps per second", "policy lag, updates"), strict=True):
         axis.set_xlabel("threads")
         axis.set_ylabel(text)
         axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize="small")
-    return save(figure, path)
+    return save(figure, axes[0], path)
 
 
 def speed(run: Run) -> float:
@@ -150,13 +148,12 @@ def speed_up(runs: Runs, goal: float, path: Path) -> Path:
     alone = [run for seeds in runs.values() for run in seeds if float(run[0]["num_threads"]) == 1]
     reached = np.array([to(run, goal, "seconds") for run in alone])
     base = float(np.mean(reached[np.isfinite(reached)])) if np.isfinite(reached).any() else np.nan
-    figure, axis = pyplot.subplots(figsize=(6, 4.2), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(8, 6), layout="constrained")
+    style([axis])
     points(axis, runs, "num_threads", lambda run: base / to(run, goal, "seconds"))
     axis.set_xlabel("threads")
     axis.set_ylabel(f"speed-up to a mean return of {goal:g}; 0: not reached")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
-    return save(figure, path)
+    return save(figure, axis, path)
 
 
 def to(run: Run, goal: float, name: str) -> float:
@@ -203,14 +200,13 @@ def learning_rates(runs: Runs, path: Path) -> Path:
     """Final return against the learning rate: the paper's Figure 2."""
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(6, 4.2), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(8, 6), layout="constrained")
+    style([axis])
     points(axis, runs, "lr", final_return)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
     axis.set_ylabel("mean return of the last 100 games, at the end")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
-    return save(figure, path)
+    return save(figure, axis, path)
 
 
 def points(axis: Any, runs: Runs, name: str, measure: Callable[[Run], float]) -> None:
@@ -226,15 +222,28 @@ def points(axis: Any, runs: Runs, name: str, measure: Callable[[Run], float]) ->
         place = float(setting.pop(name))
         found = interval(np.array([measure(run) for run in seeds]))
         lines.setdefault(label_of(setting), []).append((place, *found))
-    for label, line in lines.items():
+    for i, (label, line) in enumerate(lines.items()):
         place, mean, low, high = np.array(sorted(line)).T
-        axis.errorbar(place, mean, [mean - low, high - mean], marker="o", label=label)
+        marker = "o" if i < 10 else "s"
+        axis.errorbar(place, mean, [mean - low, high - mean], marker=marker, label=label)
 
 
-def save(figure: Any, path: Path) -> Path:
-    """Write a figure and forget it."""
+def style(axes: Iterable[Any]) -> None:
+    """A grid, and lines of their own for twenty settings: ten colours, then the same dashed."""
+    from cycler import cycler
+    from matplotlib import rcParams
+
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.set_prop_cycle(cycler(linestyle=["-", "--"]) * rcParams["axes.prop_cycle"])
+
+
+def save(figure: Any, axis: Any, path: Path) -> Path:
+    """Put the legend of `axis` below the figure, write the figure and forget it."""
     from matplotlib import pyplot
 
+    labels = axis.get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncols=2, fontsize="small")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
     return path
