@@ -139,3 +139,15 @@ def test_the_time_to_a_goal() -> None:
     ]
     assert study_figures.to(run, 10, "seconds") == 2.0
     assert study_figures.to(run, 13, "seconds") == np.inf
+
+
+def test_one_thread_is_compared_by_its_fastest_setting() -> None:
+    def run(threads: str, envs: str, seconds: str) -> list[dict[str, str]]:
+        return [
+            {"num_threads": threads, "num_envs": envs, "seconds": seconds, "mean_return_100": "9"}
+        ]
+
+    slow, fast = [run("1", "8", "30")], [run("1", "4", "10"), run("1", "4", "14")]
+    runs = {"slow": slow, "fast": fast, "two": [run("2", "4", "5")], "none": [run("", "4", "1")]}
+    assert study_figures.seconds_alone(runs, 5) == 12
+    assert np.isnan(study_figures.seconds_alone(runs, 10))
