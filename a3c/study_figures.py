@@ -150,7 +150,8 @@ def speed_up(runs: Runs, goal: float, path: Path) -> Path:
     style([axis])
     points(axis, runs, "num_threads", lambda run: base / to(run, goal, "seconds"))
     axis.set_xlabel("threads")
-    axis.set_ylabel(f"speed-up to a mean return of {goal:g} (1: best of one thread; 0: never)")
+    axis.set_title("1: the fastest setting of one thread; 0: not reached", fontsize="medium")
+    axis.set_ylabel(f"speed-up to a mean return of {goal:g}")
     return save(figure, axis, path)
 
 
