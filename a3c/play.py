@@ -109,15 +109,8 @@ class Policy:
         tensor = torch.from_numpy(array).to(self.device)
         if self.state is None:
             self.state = self.network.initial_state(len(array), self.device)
-        actions, self.state = self.step(tensor, self.state, greedy)
-        return actions
-
-    def step(
-        self, observations: torch.Tensor, state: State | None, greedy: bool
-    ) -> tuple[Array, State | None]:
-        """One forward pass: actions [N] or [N, A], and the LSTM's next state."""
-        parameters, _, state = self.network(observations, state)
-        return self.choose(parameters, greedy), state
+        parameters, _, self.state = self.network(tensor, self.state)
+        return self.choose(parameters, greedy)
 
     def choose(self, parameters: torch.Tensor, greedy: bool) -> Array:
         """Actions [N] or [N, A] from the distributions' parameters [N, A or 2A]."""
