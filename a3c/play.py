@@ -185,11 +185,10 @@ def play_episodes(policy: Policy, config: Config, options: PlayOptions) -> list[
     first = np.concatenate([env.reset(options.seed + i) for i, env in enumerate(envs)])
     observations = upload.observations(first)
     state = policy.network.initial_state(count, policy.device)
-    everyone, _, _ = policy.network(observations, state)  # [N, A or 2A]
+    everyone, _, state = policy.network(observations, state)  # [N, A or 2A]
     games = [Episode(options.seed + i, 0.0, []) for i in range(count)]
     playing = np.arange(count)
     while len(playing):
-        everyone[playing], _, state = policy.network(observations, state)
         chosen = policy.choose(everyone, options.policy == "greedy")
         chosen = with_random(chosen, options.random_actions, policy, random)
         steps = [envs[i].step(chosen[[i]]) for i in playing]
@@ -202,6 +201,7 @@ def play_episodes(policy: Policy, config: Config, options: PlayOptions) -> list[
             newest = np.concatenate([steps[j].observations for j in stays])
             observations = upload.next_observations(observations[stays], newest)
             state = None if state is None else (state[0][stays], state[1][stays])
+            everyone[playing], _, state = policy.network(observations, state)
     for env in envs:
         env.close()
     return games
