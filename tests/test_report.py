@@ -84,7 +84,8 @@ def drawn(page: Path, width: int, scratch: Path) -> str:
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-sync",
              "--disable-background-networking", "--disable-component-update", "--no-first-run",
              f"--user-data-dir={scratch}", f"--window-size={width},2000",
-             "--virtual-time-budget=3000", "--dump-dom", page.as_uri()]  # fmt: skip
+             "--run-all-compositor-stages-before-draw",  # the charts draw once laid out
+             "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]  # fmt: skip
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
