@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from a3c.config import Config
-from a3c.envs import STACKED_FRAMES, Envs
+from a3c.envs.atari import STACKED_FRAMES
+from a3c.envs.protocol import Envs
 from a3c.loss import actor_critic_loss, gae
 from a3c.metrics import Metrics, Stopwatch
 from a3c.network import ActorCritic, flatten

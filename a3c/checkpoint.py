@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from a3c.config import Config, InputError, to_dict
-from a3c.envs import Spec
+from a3c.envs.protocol import Spec
 
 VERSION = 2
 KEPT = 3

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import tyro
 from rich.console import Console
 
-from a3c import checkpoint, models
+from a3c import checkpoint
 from a3c.config import (
     FREE_ON_RESUME,
     PRESETS,
@@ -29,11 +29,12 @@ from a3c.config import (
     option,
     preset,
 )
-from a3c.envs import atari_game
-from a3c.play import PlayOptions, play
-from a3c.plot import PlotOptions, plot
-from a3c.report import ReportOptions, report
-from a3c.study import StudyOptions, study
+from a3c.envs.names import atari_game
+from a3c.results import models
+from a3c.results.play import PlayOptions, play
+from a3c.results.plot import PlotOptions, plot
+from a3c.results.report import ReportOptions, report
+from a3c.results.study import StudyOptions, study
 from a3c.train import RunFailed, train
 
 USAGE = """\

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from a3c.config import Config, InputError
-from a3c.envs import Spec
+from a3c.envs.protocol import Spec
 
 
 class Convolution(NamedTuple):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from a3c.config import Config
-from a3c.envs import Envs, Step
+from a3c.envs.protocol import Envs, Step
 from a3c.metrics import Stopwatch
 from a3c.network import ActorCritic, State
 

@@ -21,7 +21,9 @@ from a3c.actor_learner import ActorLearner
 from a3c.checkpoint import Checkpoint
 from a3c.config import Config, InputError, to_dict
 from a3c.devices import pick_device, pick_precision
-from a3c.envs import Spec, atari_game, make_envs
+from a3c.envs import make_envs
+from a3c.envs.names import atari_game
+from a3c.envs.protocol import Spec
 from a3c.metrics import RECENT_GAMES, Log, Metrics
 from a3c.network import ActorCritic, flatten, sizes
 from a3c.shared import SharedParameters

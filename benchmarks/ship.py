@@ -21,12 +21,12 @@ import imageio_ffmpeg
 from a3c import checkpoint, metrics, provenance
 from a3c.checkpoint import Checkpoint
 from a3c.config import Config
-from a3c.envs import atari_game
-from a3c.models import MODEL
-from a3c.play import PlayOptions, play
-from a3c.plot import PlotOptions, plot
-from a3c.report import command
-from a3c.scores import PUBLISHED, REPORTED
+from a3c.envs.names import atari_game
+from a3c.results.models import MODEL
+from a3c.results.play import PlayOptions, play
+from a3c.results.plot import PlotOptions, plot
+from a3c.results.report import command
+from a3c.results.scores import PUBLISHED, REPORTED
 
 ROOT = Path(__file__).resolve().parent.parent
 GAMES = 100

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from a3c.envs import Array, Spec, Step
+from a3c.envs.protocol import Array, Spec, Step
 
 VECTOR = Spec((2,), pixels=False, stacked=False, discrete=True, num_actions=3)
 

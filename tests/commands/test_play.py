@@ -12,10 +12,10 @@ from torch import Tensor
 
 import a3c
 from a3c import cli
-from a3c.envs import Array
+from a3c.envs.protocol import Array
 from a3c.network import ActorCritic
-from a3c.play import PlayOptions, play
-from a3c.scores import human_normalised
+from a3c.results.play import PlayOptions, play
+from a3c.results.scores import human_normalised
 
 
 @pytest.fixture(scope="module")

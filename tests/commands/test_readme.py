@@ -9,7 +9,7 @@ import pytest
 
 from a3c import cli
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 TINY = ["--total-agent-steps=40", "--num-envs=2", "--num-threads=1", "--network=auto"]
 

@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from a3c import checkpoint
 from a3c.checkpoint import Checkpoint
 from a3c.config import InputError, nearest
-from a3c.envs import atari_game
+from a3c.envs.names import atari_game
 
 MODEL = "model.safetensors"
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from a3c.config import Config, preset
-from a3c.envs import Array, Step
+from a3c.envs.protocol import Array, Step
 from a3c.metrics import Stopwatch
 from a3c.network import ActorCritic
 from a3c.rollout import Agents, Game, Rollout, Upload, collect

@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from a3c import models
 from a3c.checkpoint import Checkpoint
 from a3c.config import Config, InputError
 from a3c.devices import pick_device, pick_precision
-from a3c.envs import AtariEnvs, GymnasiumEnvs, atari_game, make_envs
+from a3c.envs import make_envs
+from a3c.envs.atari import AtariEnvs
+from a3c.envs.gymnasium import GymnasiumEnvs
+from a3c.envs.names import atari_game
 from a3c.network import ActorCritic, State, flatten
+from a3c.results import models
+from a3c.results.scores import human_normalised
 from a3c.rollout import Upload
-from a3c.scores import human_normalised
 
 Array = NDArray[Any]
 

@@ -6,15 +6,11 @@ import pytest
 from gymnasium import spaces
 
 from a3c.config import InputError, preset
-from a3c.envs import (
-    AtariEnvs,
-    GymnasiumEnvs,
-    Spec,
-    atari_game,
-    atari_options,
-    gymnasium_spec,
-    make_envs,
-)
+from a3c.envs import make_envs
+from a3c.envs.atari import AtariEnvs, atari_options
+from a3c.envs.gymnasium import GymnasiumEnvs, gymnasium_spec
+from a3c.envs.names import atari_game
+from a3c.envs.protocol import Spec
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
 from a3c.network import ActorCritic
-from a3c.play import load
+from a3c.results.play import load
 from a3c.train import Run, RunFailed, train
 
 A3C = [sys.executable, "-m", "a3c.cli"]

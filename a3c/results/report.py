@@ -18,10 +18,10 @@ import tyro
 
 from a3c import metrics, provenance
 from a3c.config import PRESETS, Config, InputError, option, preset, to_dict
-from a3c.envs import atari_game
+from a3c.envs.names import atari_game
 from a3c.metrics import STAGES
-from a3c.plot import read_curve, running
-from a3c.scores import PUBLISHED, REPORTED
+from a3c.results.plot import read_curve, running
+from a3c.results.scores import PUBLISHED, REPORTED
 
 POINTS = 400  # of a curve on the page
 
@@ -45,7 +45,7 @@ def report(options: ReportOptions) -> Path:
     runs = [facts(Path(run)) for run in options.runs]
     played = scores(Path(options.play)) if options.play else None
     page = {"runs": runs, "scores": played, "film": film(options.play) if options.play else None}
-    template = (resources.files("a3c") / "report.html").read_text()
+    template = (resources.files("a3c.results") / "report.html").read_text()
     # `</` would end the script element that holds the JSON
     html = template.replace("{{report}}", json.dumps(page).replace("</", "<\\/"))
     out = Path(options.out)

@@ -65,7 +65,7 @@ def study(options: StudyOptions) -> list[Path]:
 
     After Ctrl-C what has been run is written all the same. Raises InputError for a bad SPEC.
     """
-    from a3c import study_figures  # needs the extra `study`: ask before hours of runs, not after
+    from a3c.results import figures  # needs the extra `study`: ask before hours of runs, not after
 
     spec = read_spec(Path(options.spec))
     out = Path(options.out)
@@ -81,7 +81,7 @@ def study(options: StudyOptions) -> list[Path]:
     if not found:
         return []  # interrupted before the first run ended a game
     write(path, found)
-    return [path, *study_figures.draw(path, spec.get("goal"))]
+    return [path, *figures.draw(path, spec.get("goal"))]
 
 
 def read_spec(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a3c.config import InputError
-from a3c.study import MEASURED, label_of
+from a3c.results.study import MEASURED, label_of
 
 try:
     from scipy.stats import bootstrap

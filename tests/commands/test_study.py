@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
-from a3c import cli, study, study_figures
+from a3c import cli
 from a3c.config import InputError
+from a3c.results import figures, study
 from a3c.train import train
 
 SPEC = """
@@ -103,17 +104,17 @@ def test_a_study_from_its_spec_to_its_figures(
 
 
 def test_intervals_cover_the_seeds() -> None:
-    mean, low, high = study_figures.interval(np.array([1.0, 2.0, 3.0, 6.0]))
+    mean, low, high = figures.interval(np.array([1.0, 2.0, 3.0, 6.0]))
     assert mean == 3.0
     assert 1.0 <= low < mean < high <= 6.0
-    assert study_figures.interval(np.array([2.0])) == (2.0, 2.0, 2.0)
+    assert figures.interval(np.array([2.0])) == (2.0, 2.0, 2.0)
 
 
 def test_cells_show_three_digits() -> None:
-    assert study_figures.cell(np.array([1234.5])) == "1,234"
-    assert study_figures.cell(np.array([12.345, 12.345])) == "12.3"
-    assert study_figures.cell(np.array([0.5, np.inf, 2.0])) == "by 2 of 3"
-    assert study_figures.cell(np.array([1.0, 3.0])) == "2.00 (1.00 to 3.00)"
+    assert figures.cell(np.array([1234.5])) == "1,234"
+    assert figures.cell(np.array([12.345, 12.345])) == "12.3"
+    assert figures.cell(np.array([0.5, np.inf, 2.0])) == "by 2 of 3"
+    assert figures.cell(np.array([1.0, 3.0])) == "2.00 (1.00 to 3.00)"
 
 
 def test_a_line_joins_settings_that_differ_in_one_option() -> None:
@@ -123,7 +124,7 @@ def test_a_line_joins_settings_that_differ_in_one_option() -> None:
         for threads in ("1", "8")
         for lr in ("0.002", "0.001")
     }
-    study_figures.points(axis, runs, "lr", lambda run: float(run[0]["num_threads"]))
+    figures.points(axis, runs, "lr", lambda run: float(run[0]["num_threads"]))
     labels = axis.get_legend_handles_labels()[1]
     assert labels == ["num_threads 1", "num_threads 8"]
     lines = [np.asarray(line.get_xdata()).tolist() for line in axis.get_lines()]
@@ -137,8 +138,8 @@ def test_the_time_to_a_goal() -> None:
         {"seconds": "2.0", "mean_return_100": "12"},
         {"seconds": "3.0", "mean_return_100": "9"},
     ]
-    assert study_figures.to(run, 10, "seconds") == 2.0
-    assert study_figures.to(run, 13, "seconds") == np.inf
+    assert figures.to(run, 10, "seconds") == 2.0
+    assert figures.to(run, 13, "seconds") == np.inf
 
 
 def test_one_thread_is_compared_by_its_fastest_setting() -> None:
@@ -149,5 +150,5 @@ def test_one_thread_is_compared_by_its_fastest_setting() -> None:
 
     slow, fast = [run("1", "8", "30")], [run("1", "4", "10"), run("1", "4", "14")]
     runs = {"slow": slow, "fast": fast, "two": [run("2", "4", "5")], "none": [run("", "4", "1")]}
-    assert study_figures.seconds_alone(runs, 5) == 12
-    assert np.isnan(study_figures.seconds_alone(runs, 10))
+    assert figures.seconds_alone(runs, 5) == 12
+    assert np.isnan(figures.seconds_alone(runs, 10))

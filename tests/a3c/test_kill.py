@@ -13,7 +13,7 @@ import torch
 from a3c import checkpoint, metrics
 from a3c.config import to_dict
 from a3c.train import train
-from tests.test_train import small
+from tests.a3c.test_train import small
 
 KILLS = 10
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from a3c import cli, report
+from a3c import cli
 from a3c.config import Config, preset
+from a3c.results import report
 from a3c.train import train
 
 CHROMIUM = shutil.which("chromium")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import distributions, nn
 
 from a3c.config import preset
-from a3c.envs import Spec
+from a3c.envs.protocol import Spec
 from a3c.network import ActorCritic, Categorical, ConvolutionalTorso, Gaussian, flatten, sizes
 
 ATARI = Spec((84, 84, 4), pixels=True, stacked=True, discrete=True, num_actions=4)

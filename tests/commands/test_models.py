@@ -9,8 +9,9 @@ import torch
 from rich.console import Console
 
 import a3c
-from a3c import cli, models, play
-from a3c.envs import atari_games
+from a3c import cli
+from a3c.envs.names import atari_games
+from a3c.results import models, play
 
 GAMES = list(models.shipped())
 
@@ -36,7 +37,7 @@ def test_a_model_has_its_card_and_its_protocol(game: str) -> None:
 
 @pytest.mark.parametrize("game", GAMES)
 def test_the_readme_has_its_scores(game: str) -> None:
-    page = (Path(__file__).parent.parent / "README.md").read_text()
+    page = (Path(__file__).parents[2] / "README.md").read_text()
     found = models.scores(models.shipped()[game])
     means = " | ".join(f"{found[policy]['mean']:,.1f}" for policy in ("sample", "greedy", "random"))
     assert f"(models/{game}/README.md) | {means} |" in page

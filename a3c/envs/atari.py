@@ -1,0 +1,95 @@
+"""Atari, on this project's emulator or on ale-py's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from a3c.config import Config, InputError
+from a3c.envs.protocol import Array, Spec, Step
+from atari2600.vector_env import AtariVectorEnv
+
+STACKED_FRAMES = 4
+
+
+class AtariEnvs:
+    """Atari through a vector environment that steps its N games without the GIL.
+
+    ale-py's and ours answer alike for equal seeds and actions. Ours also saves its games exactly,
+    and on a CPU it writes whole stacks of frames into the memory that the network reads.
+    Lost lives come from the lives counter: ale-py's own `episodic_life` restarts the whole game.
+    """
+
+    def __init__(self, game: str, config: Config, num_envs: int, **kwargs: Any):
+        self.num_envs = num_envs
+        options = {"stack_num": 1, **atari_options(config), **kwargs}
+        self.whole_stacks = options["stack_num"] > 1
+        self.vector: Any  # one of two that are alike
+        if config.emulator == "ale":
+            self.vector = AleVectorEnv(game, num_envs, num_threads=1, **options)
+        else:
+            self.vector = own_emulator(game, num_envs, options)
+        space = self.vector.single_action_space
+        assert isinstance(space, spaces.Discrete)
+        self.spec = Spec((84, 84, STACKED_FRAMES), True, True, True, int(space.n))
+
+    def reset(self, seed: int | Array) -> Array:
+        observations, info = self.vector.reset(seed=seed)
+        self.lives = info["lives"]
+        return self.frames(observations)
+
+    def step(self, actions: Array) -> Step:
+        observations, rewards, terminated, truncated, info = self.vector.step(actions)
+        ended = terminated | truncated
+        life_lost = (info["lives"] < self.lives) & ~ended
+        self.lives = info["lives"]
+        final = self.frames(info["final_obs"]) if ended.any() else None
+        rewards = rewards.astype(np.float32)
+        return Step(self.frames(observations), rewards, terminated, truncated, life_lost, final)
+
+    def frames(self, observations: Array) -> Array:
+        """Whole stacks [N, H, W, C], or the newest frames [N, H, W]."""
+        return observations if self.whole_stacks else observations[:, 0]
+
+    def save_state(self) -> dict[str, Array] | None:
+        if not isinstance(self.vector, AtariVectorEnv):
+            return None  # ale-py's vector environment cannot save its games
+        return {"games": self.vector.save_state(), "lives": self.lives}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        if not isinstance(self.vector, AtariVectorEnv):
+            raise NotImplementedError("ale-py's vector environment cannot restore its games")
+        self.vector.load_state(state["games"])
+        self.lives = state["lives"]
+
+    def close(self) -> None:
+        self.vector.close()
+
+
+def own_emulator(game: str, num_envs: int, options: dict[str, Any]) -> AtariVectorEnv:
+    """atari2600's vector environment. Raises InputError for a game that it does not know."""
+    if options["stack_num"] > 1:
+        options["layout"] = "channels_last"
+        options["out"] = np.zeros((num_envs, 84, 84, options["stack_num"]), np.uint8)
+    try:
+        return AtariVectorEnv(game, num_envs, num_threads=1, **options)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def atari_options(config: Config) -> dict[str, Any]:
+    """The protocol of a Config in the words of the vector environments."""
+    drawn = (config.frame_skip, config.frame_skip_max + 1)  # Gymnasium's: the second is exclusive
+    return {
+        "frameskip": drawn if config.frame_skip_max else config.frame_skip,
+        "repeat_action_probability": config.sticky_actions,
+        "noop_max": config.noop_max,
+        "full_action_space": config.full_action_set,
+        "max_num_frames_per_episode": config.max_episode_frames,
+        "reward_clipping": False,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }

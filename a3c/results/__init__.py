@@ -1,0 +1,1 @@
+"""What is done with trained runs: play and score them, film, plot, report, study, ship."""
