@@ -7,7 +7,7 @@ actions = policy.act(observations)
 """
 
 from a3c.config import Config, InputError, preset
-from a3c.results.play import Policy, load
+from a3c.results.policy import Policy, load
 from a3c.train import Run, RunFailed, train
 
 __all__ = ["Config", "InputError", "Policy", "Run", "RunFailed", "load", "preset", "train"]

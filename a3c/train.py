@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +13,16 @@ import torch
 from a3c import checkpoint, provenance
 from a3c.actor_learner import ActorLearner
 from a3c.checkpoint import Checkpoint
-from a3c.config import Config, InputError, to_dict
+from a3c.config import Config, InputError
 from a3c.devices import pick_device, pick_precision
 from a3c.envs import make_envs
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Spec
-from a3c.metrics import RECENT_GAMES, Log, Metrics
+from a3c.interrupts import interrupts
+from a3c.log import Log
+from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.network import ActorCritic, flatten, sizes
+from a3c.run_folder import create_run_folder
 from a3c.shared import SharedParameters
 from a3c.terminal import Terminal
 
@@ -238,46 +235,3 @@ def check_network(config: Config, spec: Spec) -> None:
         raise InputError(f"--network {config.network} reads images; {config.env} needs mlp")
     if config.network == "mlp":
         raise InputError(f"--network mlp reads vectors; {config.env} needs paper, seed or nature")
-
-
-def create_run_folder(config: Config) -> Path:
-    """runs/<env>-<time>/ with config.json, and the link runs/latest to it. Raises InputError."""
-    runs = Path(config.runs_dir)
-    name = f"{config.env.replace('/', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder, number = runs / name, 1
-    try:
-        while folder.exists():
-            number += 1
-            folder = runs / f"{name}-{number}"
-        checkpoint.folder(folder).mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(to_dict(config), indent=1) + "\n")
-        link = runs / f".latest-{os.getpid()}"
-        link.symlink_to(folder.name)
-        os.replace(link, runs / "latest")
-    except OSError as error:
-        raise InputError(f"cannot create the run folder {folder}: {error.strerror}") from None
-    return folder
-
-
-@contextmanager
-def interrupts(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call `stop` once; a second one ends the process as usual.
-
-    Outside the main thread Python allows no handlers: there this does nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handler(number: int, _frame: Any) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        stop()
-
-    for number in before:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from a3c import checkpoint, metrics
+from a3c import checkpoint, log
 from a3c.config import preset
 from a3c.provenance import commit, processor
 from a3c.train import train
@@ -33,7 +33,7 @@ def learned(game: str, emulator: str, agent_steps: int) -> tuple[torch.Tensor, l
         config = preset("fast", env=game, emulator=emulator, num_threads=1, runs_dir=scratch,
                         total_agent_steps=agent_steps)  # fmt: skip
         folder = train(config, quiet=True).folder
-        records = metrics.read(folder / "metrics.jsonl")
+        records = log.read(folder / "metrics.jsonl")
         returns = [value for record in records for value in record["returns"]]
         return checkpoint.newest(folder).checkpoint.tensors["parameters"], returns
 
@@ -43,7 +43,7 @@ def rate(game: str, emulator: str, agent_steps: int) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         config = preset("fast", env=game, emulator=emulator, runs_dir=scratch,
                         total_agent_steps=agent_steps)  # fmt: skip
-        last = metrics.read(train(config, quiet=True).folder / "metrics.jsonl")[-1]
+        last = log.read(train(config, quiet=True).folder / "metrics.jsonl")[-1]
         return last["agent_steps"] / last["seconds"]
 
 

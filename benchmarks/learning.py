@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a3c import metrics
+from a3c import log, metrics
 from a3c.provenance import processor
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +75,7 @@ def run(task: Task) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as runs:
         words = [*task.command.split()[1:], "--runs-dir", runs, "--log-every-seconds", "1"]
         subprocess.run([sys.executable, "-m", "a3c.cli", *words], check=True, cwd=ROOT)
-        records = metrics.read(Path(runs) / "latest" / "metrics.jsonl")
+        records = log.read(Path(runs) / "latest" / "metrics.jsonl")
     return [record for record in records if record["episodes"] >= metrics.RECENT_GAMES]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import imageio_ffmpeg
 
-from a3c import checkpoint, metrics, provenance
+from a3c import checkpoint, log, provenance
 from a3c.checkpoint import Checkpoint
 from a3c.config import Config
 from a3c.envs.names import atari_game
@@ -85,7 +85,7 @@ def shrink(film: Path, to: Path) -> None:
 
 def card(game: str, run: Path, saved: Checkpoint, scores: dict[str, Any]) -> str:
     """The page about the model."""
-    last = metrics.read(run / "metrics.jsonl")[-1]
+    last = log.read(run / "metrics.jsonl")[-1]
     lines = [
         f"# {game}",
         "",

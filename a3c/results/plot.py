@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from a3c import metrics
+from a3c import log
 from a3c.config import InputError
 
 Floats = NDArray[np.float64]
@@ -73,7 +73,7 @@ def plot(options: PlotOptions) -> Path:
 
 def read_curve(run: Path) -> Curve:
     """All games that a run's metrics.jsonl reports."""
-    records = metrics.read(run / "metrics.jsonl")
+    records = log.read(run / "metrics.jsonl")
     games = [(record, value) for record in records for value in record["returns"]]
     if not games:
         raise InputError(f"{run} has no finished games to plot; expected a run folder of a3c train")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c import metrics, provenance
+from a3c import log, provenance
 from a3c.config import PRESETS, Config, InputError, option, preset, to_dict
 from a3c.envs.names import atari_game
 from a3c.metrics import STAGES
@@ -58,7 +58,7 @@ def report(options: ReportOptions) -> Path:
 
 def facts(run: Path) -> dict[str, Any]:
     """All that the page says about one run."""
-    records = metrics.read(run / "metrics.jsonl")
+    records = log.read(run / "metrics.jsonl")
     config = read_config(run)
     last = records[-1] if records else {}
     return {

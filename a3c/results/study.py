@@ -19,7 +19,7 @@ import tyro
 from rich.live import Live
 from rich.table import Table
 
-from a3c import checkpoint, metrics
+from a3c import checkpoint, log
 from a3c.config import Config, InputError, nearest, preset
 from a3c.train import train
 
@@ -138,7 +138,7 @@ def label_of(setting: dict[str, Any]) -> str:
 
 def finished(planned: Planned) -> bool:
     """Whether the run has reached its end."""
-    records = metrics.read(planned.folder / "metrics.jsonl")
+    records = log.read(planned.folder / "metrics.jsonl")
     total = planned.config.total_agent_steps
     return bool(records) and records[-1]["agent_steps"] >= total
 
@@ -153,7 +153,7 @@ def progress(plans: list[Planned]) -> Table:
     """Where each run stands."""
     table = Table("setting", "seed", "agent steps", "mean return", "agent steps/s")
     for planned in plans:
-        records = metrics.read(planned.folder / "metrics.jsonl")
+        records = log.read(planned.folder / "metrics.jsonl")
         last = records[-1] if records else {}
         mean = last.get("mean_return_100")
         table.add_row(
@@ -170,7 +170,7 @@ def rows(planned: Planned) -> list[dict[str, Any]]:
     """A run's part of the CSV: its records nearest to POINTS equal steps of its length."""
     records = [
         record
-        for record in metrics.read(planned.folder / "metrics.jsonl")
+        for record in log.read(planned.folder / "metrics.jsonl")
         if record["mean_return_100"] is not None
     ]
     every = planned.config.total_agent_steps / POINTS

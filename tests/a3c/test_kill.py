@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from a3c import checkpoint, metrics
+from a3c import checkpoint, log
 from a3c.config import to_dict
 from a3c.train import train
 from tests.a3c.test_train import small
@@ -71,7 +71,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path: Pat
     whole_end = checkpoint.newest(whole.folder).checkpoint
     for name, tensor in whole_end.tensors.items():
         assert torch.equal(tensor, killed_end.tensors[name]), name
-    curves = [metrics.read(run / "metrics.jsonl") for run in (whole.folder, folder)]
+    curves = [log.read(run / "metrics.jsonl") for run in (whole.folder, folder)]
     returns = [[r for record in curve for r in record["returns"]] for curve in curves]
     assert returns[0] == returns[1]
     steps_of = [record["agent_steps"] for record in curves[1]]

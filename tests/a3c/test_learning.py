@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from a3c import metrics
+from a3c import log
 from a3c.config import preset
 from a3c.train import train
 
@@ -16,6 +16,6 @@ def test_cartpole_is_solved(tmp_path: Path) -> None:
         runs_dir=str(tmp_path),
     )
     run = train(config, quiet=True)
-    records = metrics.read(run.folder / "metrics.jsonl")
+    records = log.read(run.folder / "metrics.jsonl")
     means = [record["mean_return_100"] for record in records if record["episodes"] >= 100]
     assert max(means) >= 475

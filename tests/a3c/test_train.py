@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from a3c import checkpoint, metrics, provenance
+from a3c import checkpoint, log, provenance
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
 from a3c.network import ActorCritic
-from a3c.results.play import load
+from a3c.results.policy import load
 from a3c.train import Run, RunFailed, train
 
 A3C = [sys.executable, "-m", "a3c.cli"]
@@ -141,7 +141,7 @@ def test_a_raised_policy_lag_is_what_it_says_and_survives_a_resume(
 ) -> None:
     config = small(tmp_path, sync_every=5)
     whole = train(config, quiet=True)
-    records = metrics.read(whole.folder / "metrics.jsonl")
+    records = log.read(whole.folder / "metrics.jsonl")
     assert (
         max(record.get("policy_lag", 0) for record in records) > 1
     )  # 0 to 4 in turn, 2 on average
@@ -167,7 +167,7 @@ def stop_after(patch: pytest.MonkeyPatch, updates: int) -> None:
 
 def games(folder: Path) -> list[float]:
     """The returns of all games of a run, in order."""
-    records = metrics.read(folder / "metrics.jsonl")
+    records = log.read(folder / "metrics.jsonl")
     return [value for record in records for value in record["returns"]]
 
 
@@ -181,7 +181,7 @@ def test_the_run_folder(tmp_path: Path) -> None:
     assert list((run.folder / "tensorboard").glob("events.out.tfevents.*"))
     assert not list(run.folder.rglob("*.writing"))
     assert not list(run.folder.rglob("*.pt")) + list(run.folder.rglob("*.pkl"))
-    records = metrics.read(run.folder / "metrics.jsonl")
+    records = log.read(run.folder / "metrics.jsonl")
     assert len(games(run.folder)) == run.episodes == records[-1]["episodes"]
     assert records[-1]["agent_steps"] == run.agent_steps >= config.total_agent_steps
     for name in ("entropy", "policy_lag", "lr", "gradient_norm", "seconds_environment"):
@@ -196,7 +196,7 @@ def test_tensorboard_has_the_three_curves(tmp_path: Path) -> None:
     tags = set(events.Tags()["scalars"])
     curves = {"return/by_agent_steps", "return/by_episodes", "return/by_seconds"}
     assert curves | {"charts/episodic_return", "losses/entropy", "time/environment"} <= tags
-    last = metrics.read(run.folder / "metrics.jsonl")[-1]
+    last = log.read(run.folder / "metrics.jsonl")[-1]
     assert events.Scalars("return/by_agent_steps")[-1].step == last["agent_steps"]
     assert events.Scalars("return/by_episodes")[-1].step == last["episodes"]
 
@@ -319,7 +319,7 @@ def test_interrupting_saves_and_says_how_to_go_on(tmp_path: Path, number: int) -
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert out.splitlines()[-1].startswith("go on: a3c train --resume ")
-    last = metrics.read(folder / "metrics.jsonl")[-1]
+    last = log.read(folder / "metrics.jsonl")[-1]
     saved = checkpoint.newest(folder).checkpoint.progress
     assert saved["agent_steps"] == last["agent_steps"]
 
@@ -374,7 +374,7 @@ def test_the_paper_preset_sums_over_the_rollout(
             loss_reduction=reduction,
         )
         folder = train(config, quiet=True).folder
-        norms[reduction] = metrics.read(folder / "metrics.jsonl")[-1]["gradient_norm"]
+        norms[reduction] = log.read(folder / "metrics.jsonl")[-1]["gradient_norm"]
     assert preset("paper").loss_reduction == "sum"
     assert norms["sum"] == pytest.approx(5 * norms["mean"], rel=1e-3)
 
@@ -390,7 +390,7 @@ def test_a_network_for_other_observations_is_refused(tmp_path: Path) -> None:
 def test_async_threads_share_one_network(tmp_path: Path) -> None:
     run = train(small(tmp_path, num_threads=4, total_agent_steps=8000), quiet=True)
     saved = checkpoint.newest(run.folder).checkpoint
-    records = metrics.read(run.folder / "metrics.jsonl")
+    records = log.read(run.folder / "metrics.jsonl")
     updates = saved.progress["updates"]
     assert updates * 4 * saved.config.rollout_length == run.agent_steps
     assert max(record.get("policy_lag", 0) for record in records) > 0
