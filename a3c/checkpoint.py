@@ -270,10 +270,10 @@ def no_run_folder(run: Path) -> str:
 
 
 def other_run(run: Path) -> str:
-    """`; the newest run beside it is X`, or nothing if there is none that can be resumed."""
-    beside = [path for path in run.parent.glob("[!.]*") if numbered(path)]
-    others = [path for path in beside if path.name not in ("latest", run.name)]
+    """`; the newest run there is X`, in or beside it; nothing if none can be resumed."""
+    near = [*run.glob("[!.]*"), *run.parent.glob("[!.]*")]
+    others = [path for path in near if numbered(path) and path.name not in ("latest", run.name)]
     if not others:
         return ""
     newest_one = max(others, key=lambda path: numbered(path)[0].stat().st_mtime)
-    return f"; the newest run beside it is {newest_one}"
+    return f"; the newest run there is {newest_one}"

@@ -14,6 +14,13 @@ from a3c.config import InputError, nearest, option
 
 Options = TypeVar("Options")
 
+# tyro's words, and what is said in their place
+PLAINER = (
+    (r"Missing value for argument '(\S+)'\. Expected 1 values", r"\1 needs a value"),
+    (r"Error parsing (\S+): could not convert string to float: (.*)", r"\1 is \2; expected a number"),
+    (r"Error parsing (\S+): ('.*'; expected)", r"\1 is \2"),
+)
+
 
 def parse(kind: type[Options], words: list[str]) -> Options:
     """The options of a command: `a3c play` for PlayOptions. Raises InputError."""
@@ -54,4 +61,7 @@ def one_line(complaint: str) -> str:
             parts.append([])
         else:
             parts[-1].append(text)
-    return " ".join(parts[min(1, len(parts) - 1)]).rstrip(".") + "; --help lists the options"
+    said = " ".join(parts[min(1, len(parts) - 1)]).rstrip(".")
+    for pattern, words in PLAINER:
+        said = re.sub(pattern, words, said)
+    return f"{said}; --help lists the options"

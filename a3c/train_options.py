@@ -51,10 +51,12 @@ def train_options(words: list[str]) -> TrainOptions:
     if where["resume"] is not None:
         for name in ("preset", "from", "config"):
             if where[name] is not None:
-                raise InputError(f"--{name} contradicts --resume: a run goes on with its own")
+                raise InputError(f"--{name} contradicts --resume: a run goes on with its own settings")
         default = saved_config(where["resume"])
     else:
         default = default_of(asked, where)
+    if asked != words:  # without the words: tyro's help leaves out what was given
+        read(["--help"], {**to_dict(default), "env": where["env"]})
     given = read(words, to_dict(default))
     config = Config(**{name: given[name] for name in to_dict(default)})
     return TrainOptions(config, where["resume"], where["from"])
@@ -113,7 +115,7 @@ def whole_number(words: list[str]) -> int:
             return int(number)
     except (ValueError, OverflowError):
         pass
-    raise ValueError(f"{words[0]!r} is no whole number; expected one, as 1000000 or 1e6")
+    raise ValueError(f"{words[0]!r}; expected a whole number, as 1000000 or 1e6")
 
 
 WholeNumber = Annotated[

@@ -13,6 +13,7 @@ from a3c import cli
 from a3c.config import Config, preset
 from a3c.results import report
 from a3c.train import train
+from a3c.train_options import train_options
 
 CHROMIUM = shutil.which("chromium")
 
@@ -76,7 +77,7 @@ def test_the_command_repeats_the_settings() -> None:
     config = preset("paper", env="pong", seed=3, life_loss_terminal=False)
     said = report.command(config)
     assert said == "a3c train pong --preset paper --seed 3 --no-life-loss-terminal"
-    assert cli.parse(Config, said.split()[2:3] + said.split()[5:], preset("paper")) == config
+    assert train_options(said.split()[2:]).config == config
 
 
 def drawn(page: Path, width: int, scratch: Path) -> str:
