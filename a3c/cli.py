@@ -12,7 +12,7 @@ import traceback
 
 from rich.console import Console
 
-from a3c import __version__
+from a3c import __version__, interrupts
 from a3c.config import InputError, nearest
 from a3c.parsing import parse
 from a3c.results import models
@@ -43,9 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = run(words)
+        interrupted = not run(words)
+        if interrupted and arguments is None:
+            interrupts.ignore()
         sys.stdout.flush()
-        return code
+        return 0
     except InputError as error:
         print(f"a3c: {error}", file=sys.stderr)
         return 2
@@ -76,12 +78,12 @@ def reader_has_left(error: OSError) -> bool:
     return isinstance(error, BrokenPipeError)
 
 
-def run(words: list[str]) -> int:
-    """Dispatch on the command."""
+def run(words: list[str]) -> bool:
+    """Dispatch on the command; returns whether it came to its end (else it was interrupted)."""
     command, rest = (words[0], words[1:]) if words else ("--help", [])
     if command == "train":
         options = train_options(rest)
-        train(options.config, options.resume, start_from=options.start_from)
+        return train(options.config, options.resume, start_from=options.start_from).finished
     elif command == "play":
         play(parse(PlayOptions, rest))
     elif command == "plot":
@@ -100,7 +102,7 @@ def run(words: list[str]) -> int:
     else:
         hint = nearest(command, [*COMMANDS, "--help", "--version"])
         raise InputError(f"no command {command!r}; expected {', '.join(COMMANDS)}{hint}")
-    return 0
+    return True
 
 
 def models_command(words: list[str]) -> None:

@@ -50,3 +50,9 @@ def stopping_signals() -> list[signal.Signals]:
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
         numbers.append(hangup)
     return numbers
+
+
+def ignore() -> None:
+    """For a process that was asked to stop, and is ending: the same wish once more is nothing."""
+    for number in stopping_signals():
+        signal.signal(number, signal.SIG_IGN)

@@ -17,7 +17,10 @@ Options = TypeVar("Options")
 # tyro's words, and what is said in their place
 PLAINER = (
     (r"Missing value for argument '(\S+)'\. Expected 1 values", r"\1 needs a value"),
-    (r"Error parsing (\S+): could not convert string to float: (.*)", r"\1 is \2; expected a number"),
+    (
+        r"Error parsing (\S+): could not convert string to float: (.*)",
+        r"\1 is \2; expected a number",
+    ),
     (r"Error parsing (\S+): ('.*'; expected)", r"\1 is \2"),
 )
 

@@ -51,7 +51,9 @@ def train_options(words: list[str]) -> TrainOptions:
     if where["resume"] is not None:
         for name in ("preset", "from", "config"):
             if where[name] is not None:
-                raise InputError(f"--{name} contradicts --resume: a run goes on with its own settings")
+                raise InputError(
+                    f"--{name} contradicts --resume: a run goes on with its own settings"
+                )
         default = saved_config(where["resume"])
     else:
         default = default_of(asked, where)

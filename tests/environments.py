@@ -1,5 +1,6 @@
 """Environments that only the tests need; importing this module registers them."""
 
+import time
 from typing import Any
 
 import gymnasium
@@ -49,6 +50,17 @@ class Crashing(RewardsThatAreNotNumbers):
         return super().step(action)
 
 
+class Stuck(RewardsThatAreNotNumbers):
+    """Does not return from its fiftieth step."""
+
+    def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        if self.steps >= 50:
+            print("stuck", flush=True)
+            time.sleep(3600)
+        return super().step(action)
+
+
 gymnasium.register("CartPoleHiddenVelocities-v1", CartPoleHiddenVelocities, max_episode_steps=500)
 gymnasium.register("NaN-v0", RewardsThatAreNotNumbers)
 gymnasium.register("Crashing-v0", Crashing)
+gymnasium.register("Stuck-v0", Stuck)
