@@ -70,10 +70,11 @@ def train(
         terminal = stack.enter_context(Terminal(config, metrics, quiet))
         if resume is not None:
             folder = start.run_to_resume(resume, start_from)
-            remarks = stack.enter_context(locked(folder))
             found = start.find(config, folder)
             if found.agent_steps >= config.total_agent_steps:
                 return already_finished(found, metrics, terminal)
+            remarks = stack.enter_context(locked(folder))
+            found = start.find(config, folder)  # nobody can have gone on with it any more
         nodes = [Node(config, device, metrics)]
         run = Training(config, metrics, nodes)
         if found is None:
