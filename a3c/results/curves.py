@@ -27,27 +27,23 @@ class Curve(NamedTuple):
     returns: Floats
 
 
-def read_curves(runs: tuple[str, ...]) -> list[Curve]:
+def distinct(runs: tuple[str, ...]) -> list[Path]:
+    """The run folders, each once: `runs/*` has the newest run twice, as runs/latest too."""
+    found: dict[Path, Path] = {}
+    for run in runs:
+        found.setdefault(Path(run).resolve(), Path(run))
+    return list(found.values())
+
+
+def read_curves(runs: list[Path]) -> list[Curve]:
     """The curves of several runs, each with a name of its own.
 
-    Raises InputError for a run that is given twice, is no run folder, or has no games.
+    Raises InputError for a folder that is no run's, or has no games.
     """
-    folders = distinct(runs)
-    names = [folder.resolve().name for folder in folders]
+    names = [run.resolve().name for run in runs]
     if len(set(names)) < len(names):  # as of the same second on two machines
-        names = list(runs)
-    return [read_curve(folder, name) for folder, name in zip(folders, names, strict=True)]
-
-
-def distinct(runs: tuple[str, ...]) -> list[Path]:
-    """The run folders. Raises InputError if two are the same folder."""
-    found: dict[Path, str] = {}
-    for run in runs:
-        folder = Path(run).resolve()
-        if folder in found:
-            raise InputError(f"{run} is given twice (as {found[folder]} before); expected it once")
-        found[folder] = run
-    return [Path(run) for run in runs]
+        names = [str(run) for run in runs]
+    return [read_curve(run, name) for run, name in zip(runs, names, strict=True)]
 
 
 def read_curve(run: Path, name: str) -> Curve:

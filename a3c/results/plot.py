@@ -18,7 +18,7 @@ from a3c.results.charts import (
     unit,
     write_figure,
 )
-from a3c.results.curves import WINDOW, Curve, Floats, read_curves, running
+from a3c.results.curves import WINDOW, Curve, Floats, distinct, read_curves, running
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,26 @@ class PlotOptions:
 def plot(options: PlotOptions) -> Path:
     """Write the picture; returns its path.
 
-    Raises InputError for a folder without games, a run given twice, or a picture that cannot be
-    written.
+    Raises InputError for a folder without games, or a picture that cannot be written.
     """
+    from matplotlib.ticker import MaxNLocator  # slow to import, so not at the top
+
     if not options.runs:
         raise InputError("plot needs at least one run folder")
     out = Path(options.out)
     picture_kind(out)
-    curves = read_curves(options.runs)
+    curves = read_curves(distinct(options.runs))
     figure, axes = new_figure(15, 4.2, 3, sharey=True)
     for axis, places, units in zip(axes, along(curves), (AGENT_STEPS, GAMES, SECONDS), strict=True):
         size, label = unit(max(float(place[-1]) for place in places), units)
         for curve, place in zip(curves, places, strict=True):
             mean, low, high = running(curve.returns)
-            axis.plot(place / size, mean, label=curve.name)
+            marker = "." if len(mean) == 1 else None  # a single game makes no line
+            axis.plot(place / size, mean, label=curve.name, marker=marker)
             axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
+    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))  # games
     axes[0].set_ylabel(f"return: mean of {WINDOW} games, band of the middle half")
     return write_figure(figure, out)
 

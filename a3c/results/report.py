@@ -20,7 +20,15 @@ import tyro
 from a3c import provenance
 from a3c.config import PRESETS, Config, InputError, option, preset, to_dict
 from a3c.envs.names import atari_game
-from a3c.results.curves import Curve, number, read_curves, read_records, running
+from a3c.results.curves import (
+    BAND_FROM,
+    Curve,
+    distinct,
+    number,
+    read_curves,
+    read_records,
+    running,
+)
 from a3c.results.output import whole_file
 from a3c.results.played import check_of_run, film, read_scores
 from a3c.results.run_config import read_run_config
@@ -49,16 +57,16 @@ def report(options: ReportOptions) -> Path:
     """
     if not options.runs:
         raise InputError("report needs at least one run folder")
-    settings = [read_run_config(Path(run)) for run in options.runs]
-    curves = read_curves(options.runs)
+    folders = distinct(options.runs)
+    configs = [read_run_config(run) for run in folders]
+    curves = read_curves(folders)
     runs = [
-        facts(Path(run), curve, *of_run)
-        for run, curve, of_run in zip(options.runs, curves, settings, strict=True)
+        facts(run, curve, *read) for run, curve, read in zip(folders, curves, configs, strict=True)
     ]
-    page: dict[str, Any] = {"runs": runs, "scores": None, "film": None}
+    page: dict[str, Any] = {"runs": runs, "band_from": BAND_FROM, "scores": None, "film": None}
     if options.play:
         folder = Path(options.play)
-        page["scores"] = scores(folder, Path(options.runs[0]), runs[0])
+        page["scores"] = scores(folder, folders[0], runs[0])
         page["film"] = film(folder)
     out = Path(options.out)
     with whole_file(out) as temporary:
