@@ -179,10 +179,15 @@ def scores(folder: Path, run: Path, about: dict[str, Any]) -> dict[str, Any]:
     """What `a3c play` wrote about this run, with the published scores of the game beside it."""
     played = read_scores(folder)
     check_of_run(folder, played, run, about["env"], about["agent_steps"])
-    game = atari_game(played["env"]) or ""
+    return {**played, "published": published(played["env"])}
+
+
+def published(env: str) -> list[tuple[str, str, float]]:
+    """Who, under what terms or where, and the score; nothing for what is no Atari game."""
+    game = atari_game(env) or ""
     rows = [(who, terms, score) for who, terms, score in REPORTED.get(game, [])]
     if game in PUBLISHED:
         random, human = PUBLISHED[game]
         source = "Mnih et al., 2015"
         rows += [("human tester", source, human), ("random play", source, random)]
-    return {**played, "published": rows}
+    return rows

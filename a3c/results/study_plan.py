@@ -79,6 +79,8 @@ def spec_of(text: Table) -> Spec:
     if not isinstance(settings, list) or not settings:
         raise InputError(f"settings is {settings!r}; expected tables, each headed [[settings]]")
     grid = {"seed": [base.get("seed", 1)], **table("[grid]", text.get("grid", {}))}
+    if text.get("grid") == {}:
+        raise InputError("[grid] is empty; expected options with lists, as seed = [1, 2, 3]")
     check_names("[grid]", grid, OPTIONS)
     for name, values in grid.items():
         check_list(name, values)
