@@ -51,6 +51,13 @@ def new_figure(
     return figure, axes
 
 
+def whole_numbers(axis: Axes) -> None:
+    """Ticks of the x axis at whole numbers: there is no half game or thread."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+
+
 def write_figure(figure: Figure, path: Path) -> Path:
     """Put the first axes' legend below all axes, in height of its own, and write the picture.
 

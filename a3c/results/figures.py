@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from a3c import extras
-from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, write_figure
+from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, whole_numbers, write_figure
 from a3c.results.curves import Floats
 from a3c.results.output import whole_file
 from a3c.results.study_csv import Rows, Runs, label_of, read_csv, setting_of
@@ -109,6 +109,7 @@ def draw_threads(runs: Runs, path: Path) -> Path:
     with_intervals(axes[1], runs, "num_threads", policy_lag)
     for axis, text in zip(axes, ("agent steps per second", "policy lag, updates"), strict=True):
         axis.set_xlabel("threads")
+        whole_numbers(axis)
         axis.set_ylabel(text)
         axis.set_ylim(bottom=0)
     return write_figure(figure, path)
@@ -135,6 +136,7 @@ def draw_speed_up(runs: Runs, goal: float, path: Path) -> Path:
     figure, (axis,) = new_figure(8, 4.5)
     with_intervals(axis, runs, "num_threads", lambda run: base / reached(run, goal, "seconds"))
     axis.set_xlabel("threads")
+    whole_numbers(axis)
     axis.set_title("1: the fastest setting of one thread; 0: not reached", fontsize="medium")
     axis.set_ylabel(f"speed-up to a mean return of {goal:g}")
     return write_figure(figure, path)

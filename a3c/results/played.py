@@ -62,11 +62,8 @@ def stranger(played: dict[str, Any], run: Path, env: str, end: int, kept: list[K
         return f"it played {played['env']}, the run trained {env}"
     if sha256 in [checkpoint.sha256 for checkpoint in kept]:
         return None
-    model = str(played.get("model"))
-    if atari_game(model) is not None:
-        return f"it played the model of {model} that ships"
-    if is_elsewhere(model, run) or is_elsewhere(str(played.get("run")), run):
-        return f"it played {played.get('run') or model}"
+    if (other := other_model(played, run)) is not None:
+        return f"it played {other}"
     if not isinstance(steps, int) or steps > end:
         return f"its model was trained for {steps} agent steps, the run for {end}"
     of_run = {checkpoint.agent_steps for checkpoint in kept} or {end}
@@ -76,6 +73,18 @@ def stranger(played: dict[str, Any], run: Path, env: str, end: int, kept: list[K
     if sha256 is not None and kept:
         return f"its model has {steps} agent steps as a checkpoint of the run, but other parameters"
     return None
+
+
+def other_model(played: dict[str, Any], run: Path) -> str | None:
+    """The model that was played, if it is not of this run as far as its name tells."""
+    model = str(played.get("model"))
+    if atari_game(model) is not None:
+        return f"the model of {model} that ships"
+    if "run" not in played:  # as older versions wrote it
+        return model if is_elsewhere(model, run) else None
+    if played["run"] is None:
+        return f"{model}, which is no run's"
+    return None if played["run"] == run.resolve().name else f"the run {played['run']}"
 
 
 def is_elsewhere(model: str, run: Path) -> bool:

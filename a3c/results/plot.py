@@ -16,6 +16,7 @@ from a3c.results.charts import (
     new_figure,
     picture_kind,
     unit,
+    whole_numbers,
     write_figure,
 )
 from a3c.results.curves import WINDOW, Curve, Floats, distinct, read_curves, running
@@ -36,8 +37,6 @@ def plot(options: PlotOptions) -> Path:
 
     Raises InputError for a folder without games, or a picture that cannot be written.
     """
-    from matplotlib.ticker import MaxNLocator  # slow to import, so not at the top
-
     if not options.runs:
         raise InputError("plot needs at least one run folder")
     out = Path(options.out)
@@ -53,7 +52,7 @@ def plot(options: PlotOptions) -> Path:
             axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
-    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))  # games
+    whole_numbers(axes[1])  # games
     axes[0].set_ylabel(f"return: mean of {WINDOW} games, band of the middle half")
     return write_figure(figure, out)
 

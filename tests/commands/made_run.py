@@ -42,5 +42,12 @@ def save_checkpoint(run: Path, agent_steps: int, value: float = 0.0, **options: 
     path.parent.mkdir(exist_ok=True)
     config = preset("control", **{"env": "CartPole-v1", **options})
     tensors = {"parameters": zeros(3) + value, "square_avg": zeros(3)}
-    checkpoint.save(path, Checkpoint(config, CARTPOLE, {"agent_steps": agent_steps}, tensors))
+    progress = {
+        "agent_steps": agent_steps,
+        "updates": 9,
+        "mean_return_100": 20.0,
+        "best_mean_return_100": None,
+        "metrics": {"episodes": 7, "recent_returns": [20.0], "seconds": 9.0},
+    }
+    checkpoint.save(path, Checkpoint(config, CARTPOLE, progress, tensors))
     return path

@@ -121,7 +121,8 @@ ROWS = [
     ("it played the model of breakout that ships", {"model": "breakout"}),
     ("it played the model of ALE/Pong-v5 that ships", {"model": "ALE/Pong-v5"}),
     ("it played other/model.safetensors", {"model": "other/model.safetensors"}),
-    ("it played other", {"model": "run/model.safetensors", "run": "other"}),
+    ("it played the run other", {"model": "run", "run": "other"}),
+    ("it played x.safetensors, which is no run's", {"model": "x.safetensors", "run": None}),
     ("trained for 5000 agent steps, the run for 3000", {"agent_steps_trained": 5000}),
     ("of 1500 agent steps, is none of the run's checkpoints (2000, 3000)",
      {"agent_steps_trained": 1500}),
@@ -171,9 +172,10 @@ def test_scores_of_another_model_are_refused(
         {"model": "run"},
         {"model": "run/checkpoints/000000003000.safetensors"},
         {"model": "gone/latest"},
+        {"model": "gone/latest", "run": "run"},
     ],
 )
-def test_scores_of_an_older_version_count_where_they_fit(
+def test_scores_without_a_checksum_count_where_they_fit(
     changes: dict[str, Any], made: Path
 ) -> None:
     make_play(Path("play"), **changes)
@@ -337,7 +339,7 @@ def test_a_page_that_fails_says_so(odd: Path, tmp_path: Path) -> None:
 @in_a_browser
 def test_one_game_of_a_second_is_drawn(made: Path, tmp_path: Path) -> None:
     write_records(made, [record(30, 0.4, [20.0])])
-    play = make_play(Path("play"), episodes=1, agent_steps_trained=30)
+    play = make_play(Path("play"), episodes=1, agent_steps_trained=30, cut=[True])
     shutil.rmtree("run/checkpoints")
     assert cli.main(["report", "run", "--play", str(play)]) == 0
     dom = drawn(Path("report.html").resolve(), 390, tmp_path / "browser")
@@ -345,6 +347,7 @@ def test_one_game_of_a_second_is_drawn(made: Path, tmp_path: Path) -> None:
     assert "by seconds" in dom
     assert "The one game: 415" in dom
     assert "mean of 1 evaluation game<" in dom
+    assert "over 1 game, 1 of them cut at the longest length." in dom
     assert '<p id="failure" hidden="">' in dom
 
 
