@@ -54,7 +54,7 @@ def read_curve(run: Path, name: str) -> Curve:
     """
     steps, seconds, returns = [0.0], [0.0], list[float]()
     for record in read_records(run):
-        games = [number(value) for value in as_list(record.get("returns"))]
+        games = [as_number(value) for value in as_list(record.get("returns"))]
         steps += places(steps[-1], record["agent_steps"], len(games))
         seconds += places(seconds[-1], record["seconds"], len(games))
         returns += games
@@ -84,7 +84,7 @@ def read_records(run: Path) -> list[dict[str, Any]]:
         record
         for record in records
         if isinstance(record, dict)
-        and all(math.isfinite(number(record.get(name))) for name in ("agent_steps", "seconds"))
+        and all(math.isfinite(as_number(record.get(name))) for name in ("agent_steps", "seconds"))
     ]
 
 
@@ -99,7 +99,7 @@ def no_games(run: Path) -> str:
     return f"{run} has no finished games yet; there is nothing to draw"
 
 
-def number(value: Any) -> float:
+def as_number(value: Any) -> float:
     """A number of a record; nan for whatever is none (null, a missing key, a damaged line)."""
     known = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if known else math.nan

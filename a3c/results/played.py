@@ -113,7 +113,7 @@ def kept_checkpoints(run: Path) -> list[Kept]:
     return found
 
 
-def film(folder: Path) -> str | None:
+def best_film(folder: Path) -> str | None:
     """The best game as a data URI, or None if it was not filmed."""
     path = folder / "best.mp4"
     try:

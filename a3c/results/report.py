@@ -24,13 +24,12 @@ from a3c.results.curves import (
     BAND_FROM,
     Curve,
     distinct,
-    number,
     read_curves,
     read_records,
     running,
 )
 from a3c.results.output import whole_file
-from a3c.results.played import check_of_run, film, read_scores
+from a3c.results.played import best_film, check_of_run, read_scores
 from a3c.results.run_config import read_run_config
 from a3c.results.scores import PUBLISHED, REPORTED
 
@@ -66,8 +65,8 @@ def report(options: ReportOptions) -> Path:
     page: dict[str, Any] = {"runs": runs, "band_from": BAND_FROM, "scores": None, "film": None}
     if options.play:
         folder = Path(options.play)
-        page["scores"] = scores(folder, folders[0], runs[0])
-        page["film"] = film(folder)
+        page["scores"] = evaluation(folder, folders[0], runs[0])
+        page["film"] = best_film(folder)
     out = Path(options.out)
     with whole_file(out) as temporary:
         temporary.write_text(html(page), encoding="utf-8")
@@ -114,7 +113,7 @@ def seconds_by_stage(records: list[dict[str, Any]]) -> dict[str, float]:
     sums: dict[str, float] = {}
     for record in records:
         for name, value in record.items():
-            if name.startswith("seconds_") and math.isfinite(number(value)):
+            if name.startswith("seconds_") and math.isfinite(as_number(value)):
                 stage = name.removeprefix("seconds_")
                 sums[stage] = sums.get(stage, 0.0) + value
     return sums
@@ -175,7 +174,7 @@ def on_page(curve: Curve) -> dict[str, list[float]]:
     return {name: [float(f"{x:.5g}") for x in column[chosen]] for name, column in columns.items()}
 
 
-def scores(folder: Path, run: Path, about: dict[str, Any]) -> dict[str, Any]:
+def evaluation(folder: Path, run: Path, about: dict[str, Any]) -> dict[str, Any]:
     """What `a3c play` wrote about this run, with the published scores of the game beside it."""
     played = read_scores(folder)
     check_of_run(folder, played, run, about["env"], about["agent_steps"])

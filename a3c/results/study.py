@@ -16,7 +16,7 @@ from rich.table import Table
 from a3c import checkpoint
 from a3c.config import InputError, option
 from a3c.results import figures
-from a3c.results.curves import number, read_records
+from a3c.results.curves import as_number, read_records
 from a3c.results.run_config import differences, read_run_config
 from a3c.results.study_csv import label_of, write_csv
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
@@ -110,7 +110,7 @@ def standing(planned: Planned) -> tuple[str, str, str]:
         return "-", "-", "-"
     last = records[-1]
     steps, seconds, mean = (
-        number(last.get(name)) for name in ("agent_steps", "seconds", "mean_return_100")
+        as_number(last.get(name)) for name in ("agent_steps", "seconds", "mean_return_100")
     )
     return (
         f"{steps:,.0f} of {planned.config.total_agent_steps:,}",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from a3c.config import InputError
-from a3c.results.curves import number, read_records
+from a3c.results.curves import as_number, read_records
 from a3c.results.output import whole_file
 from a3c.results.study_plan import Planned
 
@@ -44,7 +44,7 @@ def rows_of(planned: Planned) -> list[dict[str, Any]]:
     records = [
         record
         for record in read_records(planned.folder)
-        if math.isfinite(number(record.get("mean_return_100")))
+        if math.isfinite(as_number(record.get("mean_return_100")))
     ]
     every = planned.config.total_agent_steps / RECORDS_OF_A_RUN
     chosen = {int(record["agent_steps"] / every): record for record in records}

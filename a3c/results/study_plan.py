@@ -18,7 +18,7 @@ from a3c.config import Config, InputError, nearest, preset
 from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
 from a3c.results.run_config import differences
 
-Table = dict[str, Any]
+Options = dict[str, Any]
 
 KEYS = ["base", "settings", "grid", "goal"]
 OPTIONS = [field.name for field in dataclasses.fields(Config) if field.name != "runs_dir"]
@@ -30,8 +30,8 @@ LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 class Spec(NamedTuple):
     """What a SPEC says. A grid always has a list of seeds."""
 
-    base: Table
-    settings: list[Table]
+    base: Options
+    settings: list[Options]
     grid: dict[str, list[Any]]
     goal: float | None
 
@@ -39,7 +39,7 @@ class Spec(NamedTuple):
 class Planned(NamedTuple):
     """One run of a study."""
 
-    setting: Table  # the options that the study varies, without the seed
+    setting: Options  # the options that the study varies, without the seed
     config: Config
     runs_dir: Path
 
@@ -69,27 +69,27 @@ def read_spec(path: Path) -> Spec:
         raise InputError(f"{path}: {error}") from None
 
 
-def spec_of(text: Table) -> Spec:
+def spec_of(text: Options) -> Spec:
     """The SPEC of a TOML file's tables. Raises InputError."""
     if not set(text) - {"goal"}:
         raise InputError("there is nothing to run; expected [base], [[settings]] or [grid]")
-    base = table("[base]", text.get("base", {}))
+    base = as_table("[base]", text.get("base", {}))
     check_names("[base]", base, ["preset", *OPTIONS])
     settings = text.get("settings", [{}])
     if not isinstance(settings, list) or not settings:
         raise InputError(f"settings is {settings!r}; expected tables, each headed [[settings]]")
-    grid = {"seed": [base.get("seed", 1)], **table("[grid]", text.get("grid", {}))}
+    grid = {"seed": [base.get("seed", 1)], **as_table("[grid]", text.get("grid", {}))}
     if text.get("grid") == {}:
         raise InputError("[grid] is empty; expected options with lists, as seed = [1, 2, 3]")
     check_names("[grid]", grid, OPTIONS)
     for name, values in grid.items():
         check_list(name, values)
     for setting in settings:
-        check_setting(table("[[settings]]", setting), grid)
+        check_setting(as_table("[[settings]]", setting), grid)
     return Spec(base, settings, grid, goal_of(text))
 
 
-def table(name: str, value: Any) -> Table:
+def as_table(name: str, value: Any) -> Options:
     """A table of the SPEC. Raises InputError if it is something else."""
     if not isinstance(value, dict):
         raise InputError(f"{name} is {value!r}; expected a table of options")
@@ -105,7 +105,7 @@ def check_list(name: str, values: Any) -> None:
             raise InputError(f"[grid] {name} has {value!r} twice; expected different values")
 
 
-def check_setting(setting: Table, grid: Table) -> None:
+def check_setting(setting: Options, grid: Options) -> None:
     """Raise InputError for a setting that the grid would overrule, or that has no such options."""
     check_names("[[settings]]", setting, OPTIONS)
     for name in setting:
@@ -115,7 +115,7 @@ def check_setting(setting: Table, grid: Table) -> None:
             raise InputError(f"{name} stands in [[settings]] and in [grid]; expected it in one")
 
 
-def check_names(where: str, names: Table, choices: list[str]) -> None:
+def check_names(where: str, names: Options, choices: list[str]) -> None:
     """Raise InputError for a name that is no option, or none of a study's."""
     for name in names:
         if name == "runs_dir":
@@ -126,7 +126,7 @@ def check_names(where: str, names: Table, choices: list[str]) -> None:
             raise InputError(f"{where} sets {name!r}, no option{nearest(name, choices)}")
 
 
-def goal_of(text: Table) -> float | None:
+def goal_of(text: Options) -> float | None:
     """The goal. Raises InputError if it is no number."""
     goal = text.get("goal")
     if goal is None:
@@ -156,7 +156,7 @@ def plan(spec: Spec, out: Path) -> list[Planned]:
     return plans
 
 
-def config_of(spec: Spec, varied: Table, runs_dir: Path) -> Config:
+def config_of(spec: Spec, varied: Options, runs_dir: Path) -> Config:
     """The options of one run; its preset is that of `a3c train` where the SPEC names none."""
     options = {"env": Config.env, **spec.base, **varied, "runs_dir": str(runs_dir)}
     if not isinstance(options["env"], str):
@@ -176,7 +176,7 @@ def check_different(plans: list[Planned]) -> None:
                 raise InputError(f"two runs of the study are the same ({words}); expected one")
 
 
-def folder_name(varied: Table) -> str:
+def folder_name(varied: Options) -> str:
     """A folder's name for a run's options, short enough for the system."""
     words = "_".join(f"{name}-{value}" for name, value in varied.items())
     name = words.replace("/", "-").replace(":", "-")
