@@ -23,6 +23,7 @@ from a3c.envs.names import atari_game
 from a3c.results.curves import (
     BAND_FROM,
     Curve,
+    as_number,
     distinct,
     read_curves,
     read_records,
