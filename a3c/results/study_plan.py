@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from a3c.config import Config, InputError, nearest, preset
+from a3c.devices import pick_device
 from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
 from a3c.results.run_config import differences
 
@@ -150,9 +151,8 @@ def plan(spec: Spec, out: Path) -> list[Planned]:
             seedless = {name: value for name, value in varied.items() if name != "seed"}
             plans.append(Planned(seedless, config_of(spec, varied, runs_dir), runs_dir))
     check_different(plans)
-    for env in {planned.config.env for planned in plans}:
-        if atari_game(env) is None:
-            check_gymnasium_id(env)
+    for planned in plans:
+        check_here(planned.config)
     return plans
 
 
@@ -165,6 +165,13 @@ def config_of(spec: Spec, varied: Options, runs_dir: Path) -> Config:
     if not isinstance(name, str):
         raise InputError(f"preset is {name!r}; expected the name of a preset")
     return preset(name, **options)
+
+
+def check_here(config: Config) -> None:
+    """Raise InputError if the environment or the device is not to be had on this machine."""
+    if atari_game(config.env) is None:
+        check_gymnasium_id(config.env)
+    pick_device(config.device)
 
 
 def check_different(plans: list[Planned]) -> None:

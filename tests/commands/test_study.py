@@ -131,6 +131,7 @@ def test_a_folder_name_fits_the_file_system(tmp_path: Path) -> None:
         ("[base]\npreset = 3", "preset is 3; expected the name of a preset"),
         ("[base]\nenv = 3", "env is 3; expected the name of an environment"),
         ("[base]\nenv = 'brekout'", "no game 'brekout'; did you mean 'breakout'?"),
+        ("[grid]\ndevice = ['cpu', 'tpu']", "--device is 'tpu'"),
         ("[base]\nruns_dir = 'x'", "[base] sets 'runs_dir'; a study keeps its runs under --out"),
         ("[[settings]]\nruns_dir = 'x'", "[[settings]] sets 'runs_dir'"),
         ("[[settings]]\nseed = 2", "seed stands in [[settings]]; expected it in [grid]"),
