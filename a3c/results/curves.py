@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,40 +51,23 @@ def read_curve(run: Path, name: str) -> Curve:
     A record says how many games ended since the one before, not when: they are placed evenly
     between the two records.
     """
-    steps, seconds, returns = [0.0], [0.0], list[float]()
-    for record in read_records(run):
-        games = [as_number(value) for value in as_list(record.get("returns"))]
-        steps += places(steps[-1], record["agent_steps"], len(games))
-        seconds += places(seconds[-1], record["seconds"], len(games))
-        returns += games
-    if not returns:
+    if not run.is_dir():
         raise InputError(no_games(run))
-    return Curve(name, np.array(steps[1:]), np.array(seconds[1:]), np.array(returns))
+    before: log.Record = {"agent_steps": 0, "seconds": 0.0}
+    curve: dict[str, list[float]] = {"agent_steps": [], "seconds": [], "returns": []}
+    for record in log.read(run / "metrics.jsonl"):
+        curve["returns"] += record["returns"]
+        for column in before:
+            curve[column] += places(before[column], record[column], len(record["returns"]))
+        before = {column: record[column] for column in before}
+    if not curve["returns"]:
+        raise InputError(no_games(run))
+    return Curve(name, **{column: np.array(values) for column, values in curve.items()})
 
 
 def places(before: float, end: float, count: int) -> list[float]:
     """`count` equal steps from `before`, which is left out, to `end`."""
     return [before + (end - before) * (k + 1) / count for k in range(count)]
-
-
-def read_records(run: Path) -> list[dict[str, Any]]:
-    """The records of a run that say where they stand, in agent steps and seconds.
-
-    None if the run has none yet. Raises InputError if the file cannot be read.
-    """
-    path = run / "metrics.jsonl"
-    try:
-        records = log.read(path)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"cannot read {path}: it is no text") from None
-    return [
-        record
-        for record in records
-        if isinstance(record, dict)
-        and all(math.isfinite(as_number(record.get(name))) for name in ("agent_steps", "seconds"))
-    ]
 
 
 def no_games(run: Path) -> str:
@@ -97,17 +79,6 @@ def no_games(run: Path) -> str:
     if not (run / "metrics.jsonl").exists():
         return f"{run} has no finished games: it has no metrics.jsonl; expected a run folder"
     return f"{run} has no finished games yet; there is nothing to draw"
-
-
-def as_number(value: Any) -> float:
-    """A number of a record; nan for whatever is none (null, a missing key, a damaged line)."""
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if known else math.nan
-
-
-def as_list(value: Any) -> list[Any]:
-    """A list of a record; empty for whatever is none."""
-    return value if isinstance(value, list) else []
 
 
 def running(returns: Floats) -> tuple[Floats, Floats, Floats]:

@@ -121,8 +121,9 @@ def speed(run: Rows) -> float:
 
 
 def policy_lag(run: Rows) -> float:
-    """Mean over the points of a run's curve, in updates."""
-    return float(np.nanmean(column(run, "policy_lag")))
+    """Mean over the points of a run's curve, in updates; nan if it logged none."""
+    lags = column(run, "policy_lag")
+    return float(np.nanmean(lags)) if np.isfinite(lags).any() else np.nan
 
 
 def final_return(run: Rows) -> float:

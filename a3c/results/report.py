@@ -6,8 +6,6 @@ This module gathers the facts into one JSON object; report.html, which is put ar
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import shlex
 from dataclasses import dataclass
 from importlib import resources
@@ -17,16 +15,14 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c import provenance
+from a3c import log, provenance, strict_json
 from a3c.config import PRESETS, Config, InputError, option, preset, to_dict
 from a3c.envs.names import atari_game
 from a3c.results.curves import (
     BAND_FROM,
     Curve,
-    as_number,
     distinct,
     read_curves,
-    read_records,
     running,
 )
 from a3c.results.output import whole_file
@@ -75,25 +71,16 @@ def report(options: ReportOptions) -> Path:
 
 
 def html(page: dict[str, Any]) -> str:
-    """The page around its facts. JSON has no infinity and no nan: they become null."""
+    """The page around its facts."""
     template = (resources.files("a3c.results") / "report.html").read_text(encoding="utf-8")
-    facts = json.dumps(finite(page), allow_nan=False)
+    facts = strict_json.dumps(page)
     # `</` would end the script element that holds the JSON, `<!--` hide its end
     return template.replace("{{report}}", facts.replace("<", "\\u003c"))
 
 
-def finite(value: Any) -> Any:
-    """The same with None for every number that is not finite."""
-    if isinstance(value, dict):
-        return {name: finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def facts(run: Path, curve: Curve, config: Config, remarks: list[str]) -> dict[str, Any]:
     """All that the page says about one run."""
-    records = read_records(run)
+    records = log.read(run / "metrics.jsonl")
     last = records[-1]
     return {
         "name": curve.name,
@@ -101,7 +88,7 @@ def facts(run: Path, curve: Curve, config: Config, remarks: list[str]) -> dict[s
         "command": command(config),
         "remarks": remarks,
         "settings": settings(config),
-        "provenance": parts(run),
+        "provenance": provenance.read(run),
         "curve": on_page(curve),
         "seconds_by_stage": seconds_by_stage(records),
         **{name: last.get(name) for name in ("agent_steps", "episodes", "updates", "seconds")},
@@ -114,18 +101,10 @@ def seconds_by_stage(records: list[dict[str, Any]]) -> dict[str, float]:
     sums: dict[str, float] = {}
     for record in records:
         for name, value in record.items():
-            if name.startswith("seconds_") and math.isfinite(as_number(value)):
+            if name.startswith("seconds_") and log.is_number(value):
                 stage = name.removeprefix("seconds_")
                 sums[stage] = sums.get(stage, 0.0) + value
     return sums
-
-
-def parts(run: Path) -> list[dict[str, Any]]:
-    """Where and when the parts of a run were made; none if that cannot be read."""
-    try:
-        return [part for part in provenance.read(run) if isinstance(part, dict)]
-    except (OSError, ValueError):
-        return []
 
 
 def settings(config: Config) -> list[tuple[str, Any, bool]]:

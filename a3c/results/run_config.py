@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from a3c import checkpoint
-from a3c.config import FREE_ON_RESUME, Config, InputError, nearest, option
+from a3c import checkpoint, start
+from a3c.config import Config, InputError
 
 
 class RunConfig(NamedTuple):
@@ -28,47 +27,19 @@ def read_run_config(run: Path) -> RunConfig:
     except InputError:
         remark = "no checkpoint of the run can be read: the settings are those of config.json"
         return RunConfig(read_config(run), [remark])
-    try:
-        written = read_config(run)
-    except InputError as error:
-        return RunConfig(saved, [f"{error}; the settings are the checkpoint's"])
-    return RunConfig(saved, contradictions(written, saved))
+    return RunConfig(saved, start.edited(run, saved))
 
 
 def read_config(run: Path) -> Config:
     """What config.json says. Raises InputError if it cannot be read or is no Config."""
     path = run / "config.json"
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict):
         raise InputError(f"{run} has no readable config.json; expected a run folder")
-    names = [field.name for field in dataclasses.fields(Config)]
-    for name in values:
-        if name not in names:
-            raise InputError(
-                f"{path} has {name!r}, no option of this version{nearest(name, names)}"
-            )
     try:
-        return Config(**values)
+        return checkpoint.fields_of(Config, "option", values)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def contradictions(written: Config, saved: Config) -> list[str]:
-    """Where config.json was changed after the run began: the run goes by its checkpoint."""
-    return [
-        f"config.json was changed: {option(name)} is {there} there, but the run has had {value}"
-        for name, there, value in differences(written, saved, FREE_ON_RESUME)
-    ]
-
-
-def differences(one: Config, other: Config, free: set[str]) -> list[tuple[str, Any, Any]]:
-    """Options that differ, those in `free` left out: name, value in `one`, value in `other`."""
-    pairs = [
-        (field.name, getattr(one, field.name), getattr(other, field.name))
-        for field in dataclasses.fields(Config)
-        if field.name not in free
-    ]
-    return [pair for pair in pairs if pair[1] != pair[2]]
+        raise InputError(f"{path} {error}") from None

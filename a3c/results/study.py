@@ -6,6 +6,7 @@ it is, so that an interrupted study goes on where it stood.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,13 @@ import tyro
 from rich.live import Live
 from rich.table import Table
 
-from a3c import checkpoint
-from a3c.config import InputError, option
+from a3c import checkpoint, log
+from a3c.config import InputError, differences, option
 from a3c.results import figures
-from a3c.results.curves import as_number, read_records
-from a3c.results.run_config import differences, read_run_config
+from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_csv
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
+from a3c.run_folder import locked
 from a3c.train import train
 
 
@@ -41,26 +42,25 @@ class StudyOptions:
 def study(options: StudyOptions) -> list[Path]:
     """Run what is still to be run, then write study.csv and the figures; returns their paths.
 
-    After Ctrl-C what has been run is written all the same. Raises InputError for a bad SPEC, or an
-    `out` that cannot be used, before anything is run.
+    After Ctrl-C what has been run is written all the same. Raises InputError for a bad SPEC, an
+    `out` that cannot be used or that another study uses, before anything is run.
     """
     spec = read_spec(Path(options.spec))
     out = Path(options.out)
     plans = plan(spec, out)
     figures.check_scipy()  # before hours of runs, not after
     make_folder(out)
-    for planned in plans:
-        check_as_planned(planned)
-    with Live(get_renderable=lambda: progress(plans), refresh_per_second=0.5) as live:
+    with locked(out) as remarks:
         for planned in plans:
-            if not (finished(planned) or run(planned)):
-                break  # interrupted
-    if not live.console.is_terminal:
-        live.console.line()  # there rich leaves the table's last line open
-    path = out / "study.csv"
-    if not write_csv(path, plans):
-        return []  # interrupted before the first run ended a game
-    return [path, *figures.draw(path, spec.goal)]
+            check_as_planned(planned)
+        for remark in remarks:
+            print(remark)
+        if not run_all(plans):
+            print(f"interrupted; go on: a3c study {options.spec} --out {out}")
+        path = out / "study.csv"
+        if not write_csv(path, plans):
+            return []  # interrupted before the first run ended a game
+        return [path, *figures.draw(path, spec.goal)]
 
 
 def make_folder(out: Path) -> None:
@@ -75,18 +75,31 @@ def check_as_planned(planned: Planned) -> None:
     """Raise InputError if a run that is there was made by another SPEC: it would count as ours."""
     if not planned.folder.exists():
         return
-    of_run = read_run_config(planned.folder).config
-    for name, had, value in differences(of_run, planned.config, FREE):
-        raise InputError(
-            f"{planned.folder} was run with {option(name)} {had}, the study has {value}; "
-            "expected another --out"
-        )
+    had, has = read_run_config(planned.folder).config, planned.config
+    for name in differences(had, has):
+        if name not in FREE:
+            raise InputError(
+                f"{planned.folder} was run with {option(name)} {getattr(had, name)}, "
+                f"the study has {getattr(has, name)}; expected another --out"
+            )
 
 
 def finished(planned: Planned) -> bool:
     """Whether the run has reached its end."""
-    records = read_records(planned.folder)
+    records = records_of(planned)
     return bool(records) and records[-1]["agent_steps"] >= planned.config.total_agent_steps
+
+
+def run_all(plans: list[Planned]) -> bool:
+    """Run what is still to be run, and show where all stand; returns whether all have ended."""
+    done = False
+    shown = Live(get_renderable=lambda: progress(plans), refresh_per_second=0.5)
+    # An interrupt where a run itself has nothing to save: as it begins, or between two runs
+    with shown as live, suppress(KeyboardInterrupt):
+        done = all(finished(planned) or run(planned) for planned in plans)
+    if not live.console.is_terminal:
+        live.console.line()  # there rich leaves the table's last line open
+    return done
 
 
 def run(planned: Planned) -> bool:
@@ -105,15 +118,18 @@ def progress(plans: list[Planned]) -> Table:
 
 def standing(planned: Planned) -> tuple[str, str, str]:
     """Agent steps, mean return and rate of a run; dashes before its first record."""
-    records = read_records(planned.folder)
+    records = records_of(planned)
     if not records:
         return "-", "-", "-"
     last = records[-1]
-    steps, seconds, mean = (
-        as_number(last.get(name)) for name in ("agent_steps", "seconds", "mean_return_100")
-    )
+    steps, seconds, mean = last["agent_steps"], last["seconds"], last["mean_return_100"]
     return (
-        f"{steps:,.0f} of {planned.config.total_agent_steps:,}",
-        "-" if mean != mean else f"{mean:,.1f}",
+        f"{steps:,} of {planned.config.total_agent_steps:,}",
+        "-" if mean is None else f"{mean:,.1f}",
         f"{steps / seconds:,.0f}" if seconds else "-",
     )
+
+
+def records_of(planned: Planned) -> list[log.Record]:
+    """What the run has logged so far."""
+    return log.read(planned.folder / "metrics.jsonl")

@@ -6,13 +6,12 @@ A row has the options that its run's setting varies, the seed, and what was MEAS
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from a3c import log
 from a3c.config import InputError
-from a3c.results.curves import as_number, read_records
 from a3c.results.output import whole_file
 from a3c.results.study_plan import Planned
 
@@ -43,8 +42,8 @@ def rows_of(planned: Planned) -> list[dict[str, Any]]:
     """A run's records nearest to RECORDS_OF_A_RUN equal steps of its length."""
     records = [
         record
-        for record in read_records(planned.folder)
-        if math.isfinite(as_number(record.get("mean_return_100")))
+        for record in log.read(planned.folder / "metrics.jsonl")
+        if record["mean_return_100"] is not None
     ]
     every = planned.config.total_agent_steps / RECORDS_OF_A_RUN
     chosen = {int(record["agent_steps"] / every): record for record in records}

@@ -14,17 +14,16 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a3c.config import Config, InputError, nearest, preset
+from a3c.config import Config, InputError, differences, nearest, preset
 from a3c.devices import pick_device
 from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
-from a3c.results.run_config import differences
 
 Options = dict[str, Any]
 
 KEYS = ["base", "settings", "grid", "goal"]
 OPTIONS = [field.name for field in dataclasses.fields(Config) if field.name != "runs_dir"]
 # How a run is written down, which does not change it
-FREE = {"runs_dir", "checkpoint_every_seconds", "log_every_seconds"}
+FREE = {"run_name", "runs_dir", "checkpoint_every_seconds", "log_every_seconds"}
 LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 
 
@@ -178,7 +177,8 @@ def check_different(plans: list[Planned]) -> None:
     """Raise InputError if two runs would be the same, or have one folder."""
     for i, one in enumerate(plans):
         for other in plans[:i]:
-            if not differences(one.config, other.config, FREE) or one.runs_dir == other.runs_dir:
+            same = not set(differences(one.config, other.config)) - FREE
+            if same or one.runs_dir == other.runs_dir:
                 words = f"{other.runs_dir.name} and {one.runs_dir.name}"
                 raise InputError(f"two runs of the study are the same ({words}); expected one")
 

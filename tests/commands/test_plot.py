@@ -16,7 +16,8 @@ from tests.commands.made_run import make_run, record, write_records
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    records = [record(400, 4.0, [1.0, 2.0, 3.0, 4.0]), record(600, 10.0, [5.0, 6.0])]
+    first = record(400, 4.0, [1.0, 2.0, 3.0, 4.0])
+    records = [first, record(500, 8.0, []), record(600, 10.0, [5.0, 6.0])]
     return make_run(tmp_path / "run", records)
 
 
@@ -39,8 +40,8 @@ def complaint(words: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_games_of_a_record_lie_evenly_since_the_record_before(run: Path) -> None:
     curve = curves.read_curve(run, "run")
-    assert curve.agent_steps.tolist() == [100, 200, 300, 400, 500, 600]
-    assert curve.seconds.tolist() == [1, 2, 3, 4, 7, 10]
+    assert curve.agent_steps.tolist() == [100, 200, 300, 400, 550, 600]
+    assert curve.seconds.tolist() == [1, 2, 3, 4, 9, 10]
     assert curve.returns.tolist() == [1, 2, 3, 4, 5, 6]
 
 
