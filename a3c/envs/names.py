@@ -33,6 +33,14 @@ def atari_games() -> list[str]:
     return sorted(roms.get_all_rom_ids())
 
 
+def default_preset(env: str) -> str:
+    """The preset of an environment where none is named: `fast` is tuned for Atari, `control` not.
+
+    A lower-case word is meant as a game, so that a misspelt one is looked for among the games.
+    """
+    return "fast" if atari_game(env) or (":" not in env and env == env.lower()) else "control"
+
+
 def check_gymnasium_id(env: str) -> None:
     """Raise InputError if Gymnasium does not know `env` or an extra for it is missing.
 
