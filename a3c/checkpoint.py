@@ -33,6 +33,7 @@ class Checkpoint(NamedTuple):
     spec: Spec
     progress: dict[str, Any]  # counters and recent returns
     tensors: dict[str, Tensor]
+    sha256: str = ""  # of the file that it was read from; which model this is
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -80,7 +81,8 @@ def load(path: Path) -> Checkpoint:
     spec = Spec(
         **{**header["spec"], "observation_shape": tuple(header["spec"]["observation_shape"])}
     )
-    return Checkpoint(Config(**header["config"]), spec, header["progress"], tensors)
+    config = Config(**header["config"])
+    return Checkpoint(config, spec, header["progress"], tensors, metadata["sha256"])
 
 
 def digest(header: str, tensors: dict[str, Tensor]) -> str:
