@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -172,28 +171,29 @@ def with_random(
     return torch.where(chosen.to(actions.device), drawn.to(actions.device), actions)
 
 
-def summary(episodes: list[Episode], config: Config, protocol: Protocol) -> dict[str, Any]:
-    """The figures of scores.json, with the protocol they were obtained under.
+FIGURES: dict[str, Callable[[Array], Any]] = {
+    "mean": np.mean,
+    "std": lambda returns: returns.std(ddof=1) if len(returns) > 1 else 0.0,
+    "median": np.median,
+    "min": np.min,
+    "max": np.max,
+}
 
-    None where a figure is not finite, since JSON has no such numbers.
-    """
+
+def summary(episodes: list[Episode], config: Config, protocol: Protocol) -> dict[str, Any]:
+    """The figures of scores.json, with the protocol they were obtained under."""
     returns = np.array([episode.episodic_return for episode in episodes])
     lengths = [episode.length for episode in episodes]
     game = atari_game(config.env)
-    with np.errstate(invalid="ignore"):  # infinite returns: their spread is no number
-        spread = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
-        mean, median = float(returns.mean()), float(np.median(returns))
+    with np.errstate(invalid="ignore"):  # infinite returns have no spread, and may have no mean
+        figures = {name: float(figure(returns)) for name, figure in FIGURES.items()}
     return {
         "env": config.env,
         "episodes": len(episodes),
         "interrupted": len(episodes) < protocol.episodes,
-        "mean": finite(mean),
-        "std": finite(spread),
-        "median": finite(median),
-        "min": finite(float(returns.min())),
-        "max": finite(float(returns.max())),
+        **figures,
         "mean_length_agent_steps": float(np.mean(lengths)),
-        "human_normalised": human_normalised(game, mean) if game else None,
+        "human_normalised": human_normalised(game, figures["mean"]) if game else None,
         "protocol": {
             "policy": "greedy" if protocol.greedy else "sample",
             "epsilon": protocol.epsilon,
@@ -202,15 +202,10 @@ def summary(episodes: list[Episode], config: Config, protocol: Protocol) -> dict
             **(atari_protocol(config) if game else {}),
         },
         "seeds": [episode.seed for episode in episodes],
-        "returns": [finite(value) for value in returns.tolist()],
+        "returns": returns.tolist(),
         "lengths_agent_steps": lengths,
         "cut": [episode.cut for episode in episodes],
     }
-
-
-def finite(value: float) -> float | None:
-    """None for infinities and for what is not a number."""
-    return value if math.isfinite(value) else None
 
 
 def atari_protocol(config: Config) -> dict[str, Any]:

@@ -120,9 +120,8 @@ def replay_atari(episode: Episode, config: Config, game: str) -> Iterator[Pictur
 
 def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
     """Also compares what was seen: rewards alone may agree by chance."""
-    coder = GymnasiumEnvs(name, 1)
     with rendering(name):
-        env = made_to_render(name)
+        coder, env = made_to_render(name)
         observation, _ = env.reset(seed=episode.seed)
     observed, total, ended = checksum(encoded(coder, observation)), 0.0, False
     frames_per_second, shape = speed(env.metadata), None
@@ -163,11 +162,12 @@ def reason(error: Exception) -> str:
     return first_line(error)
 
 
-def made_to_render(name: str) -> gymnasium.Env[Any, Any]:
-    """The environment, drawing into arrays."""
+def made_to_render(name: str) -> tuple[GymnasiumEnvs, gymnasium.Env[Any, Any]]:
+    """How the learner sees the environment, and one that draws into arrays."""
     with warnings.catch_warnings():  # of undeclared render modes: where it fails, one line says so
         warnings.simplefilter("ignore")
-        return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
+        coder = GymnasiumEnvs(name, 1)
+        return coder, gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
 
 
 def checked(frame: Any, shape: tuple[int, ...] | None) -> Array:

@@ -100,7 +100,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     with interrupts(stop.set), Progress(console) as progress:
         episodes = play_episodes(policy, config, protocol, watched(progress, stop, protocol))
         if not episodes:
-            raise KeyboardInterrupt("interrupted before a game had ended: nothing is written")
+            raise KeyboardInterrupt("no game had ended, nothing is written")
         scores = {
             "model": options.model,
             "run": run.name if run is not None else None,
@@ -187,7 +187,7 @@ def score_table(scores: dict[str, Any]) -> Table:
     title = f"{scores['env']}: {plural(scores['episodes'], 'whole game')}, {policy} policy"
     table = Table("", "return", title=title)
     for name in ("mean", "std", "median", "min", "max"):
-        table.add_row(name, "-" if scores[name] is None else f"{scores[name]:,.2f}")
+        table.add_row(name, f"{scores[name]:,.2f}")
     table.add_row("mean length, agent steps", f"{scores['mean_length_agent_steps']:,.0f}")
     if scores["human_normalised"] is not None:
         table.add_row("human-normalised", f"{scores['human_normalised']:.0%}")
@@ -206,7 +206,7 @@ def remarks(scores: dict[str, Any], asked: int) -> list[str]:
         lines.append(
             f"cut after {plural(longest, 'agent step')}: {plural(len(seeds))}, seed {named}"
         )
-    if unknown := scores["returns"].count(None):
+    if unknown := sum(not math.isfinite(value) for value in scores["returns"]):
         lines.append(f"the return of {plural(unknown)} is not finite: null in scores.json")
     return lines
 

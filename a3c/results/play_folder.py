@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from a3c import checkpoint
+from a3c import checkpoint, strict_json
 from a3c.config import InputError
 from a3c.envs.names import atari_game
 from a3c.results import models
@@ -88,5 +88,5 @@ def write_scores(out: Path, scores: dict[str, Any]) -> Path:
     except OSError as error:
         raise InputError(f"cannot write into the folder {out}: {error.strerror}") from None
     with whole_file(out / SCORES) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(strict_json.dumps(scores, indent=1) + "\n")
     return out / SCORES

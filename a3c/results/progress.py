@@ -50,4 +50,4 @@ class Progress:
 
     def say(self, line: str) -> None:
         """One plain line that stays."""
-        self.console.print(line, markup=False)
+        self.console.print(line, markup=False, soft_wrap=True)
