@@ -4,8 +4,9 @@
     python examples/sb3.py breakout --total-timesteps 1000000
 
 `AtariVectorEnv` steps all games in one call without the GIL, and does what SB3's Atari wrappers do:
-frame skip, maximum, 84 x 84, stack of 4, no-ops, FIRE. So one adapter takes the place of both. It
-needs nothing of `a3c`. Returns in SB3's log are those of whole games, unclipped.
+frame skip, maximum, 84 x 84, stack of 4, no-ops, FIRE. So one adapter takes the place of SB3's
+vector environment and of its wrappers. Episodes are whole games: a lost life does not end them, and
+the returns in SB3's log are unclipped. It needs nothing of `a3c`.
 """
 
 import argparse
