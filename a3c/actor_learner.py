@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from a3c.acting import Actor, Agents
 from a3c.config import Config
+from a3c.devices import ToHost
 from a3c.envs.atari import STACKED_FRAMES
 from a3c.envs.protocol import Envs
-from a3c.loss import actor_critic_loss, gae
-from a3c.metrics import Metrics, Stopwatch
-from a3c.network import ActorCritic, flatten
-from a3c.rollout import Agents, Upload, advance, collect
-from a3c.shared import SharedParameters
+from a3c.gate import Gate
+from a3c.methods import Losses, Method
+from a3c.metrics import Game, Metrics
+from a3c.network import Network, flatten
+from a3c.rollout import Rollout
+from a3c.shared import Applied, SharedParameters
 
 BACKGROUND_STEPS = 100
 
@@ -28,102 +31,104 @@ class ActorLearner:
         self,
         index: int,
         config: Config,
+        method: Method,
         envs: Envs,
-        network: ActorCritic,
-        shared: SharedParameters,
+        networks: tuple[Network, Network | None],
+        store: SharedParameters,
+        gate: Gate,
         metrics: Metrics,
         device: torch.device,
     ):
-        self.index, self.config, self.envs, self.shared = index, config, envs, shared
-        self.network, self.metrics, self.device = network, metrics, device
-        self.parameters, self.gradients = flatten(network)  # [P] each
-        network.remember(config.rollout_length, envs.num_envs)
-        self.upload = Upload(device, envs.spec.stacked)
+        self.index, self.config, self.method, self.envs = index, config, method, envs
+        self.store, self.gate, self.metrics, self.device = store, gate, metrics, device
+        self.network, self.target = networks
+        self.parameters, self.gradients = flatten(self.network)  # [P] each
+        self.target_parameters = None if self.target is None else flatten(self.target)[0]  # [P]
+        self.network.remember(config.rollout_length, envs.num_envs)
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
+        self.actor = Actor(
+            envs, self.network, lambda out: method.act(self.network, out, self.generator)
+        )
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.agents: Agents
         self.updates = self.synced_at = 0
+        self.under_way: Figures | None = None  # of the last update
 
     def start(self, updates: int = 0) -> None:
         """New episodes for all agents; another game than at any other number of updates."""
-        observations = self.envs.reset(seed_of(self.config, self.index, updates))
-        agents = self.envs.num_envs
-        self.agents = Agents(
-            self.upload.observations(observations),
-            self.network.initial_state(agents, self.device),
-            np.zeros(agents, np.float64),
-            np.zeros(agents, np.int64),
-        )
+        self.actor.start(seed_of(self.config, self.index, updates))
 
-    @torch.no_grad()
     def measure_background(self) -> None:
         """Let the untrained policy play; its mean observation becomes the shared background.
 
         For one thread, before `start`. Does nothing for a network without a background.
         """
-        background = self.network.torso.background
+        background = self.network.background
         if background is None:
             return
         self.start()
         self.network.prepare()
         total = torch.zeros_like(background)  # [H, W, C]
         for t in range(-STACKED_FRAMES, BACKGROUND_STEPS):  # stacks start with black frames
-            policy, _, state = self.network(self.agents.observations, self.agents.state)
-            actions = self.network.policy.sample(policy, self.generator)
-            step = self.envs.step(actions.cpu().numpy())
-            advance(self.agents, self.upload, step, state)
+            seen = self.actor.step().step.observations
             if t >= 0:
-                total += self.agents.observations.float().mean(0)
-        background.copy_((total / BACKGROUND_STEPS).round())  # whole numbers: exact in bfloat16
-        self.shared.parameters.copy_(self.parameters)
+                total += seen.float().mean(0)
+        with torch.no_grad():  # whole numbers: exact in bfloat16
+            background.copy_((total / BACKGROUND_STEPS).round())
+        self.store.restart(self.parameters)
 
     def run(self) -> None:
         """Update after update until the run ends."""
         with torch.cuda.stream(self.stream):  # does nothing for None
-            while self.shared.going_on():
+            while self.gate.going_on():
                 self.update()
+            self.settle()
 
     def update(self) -> None:
-        """Sync, rollout, returns, loss, gradients, apply."""
-        config, stopwatch = self.config, Stopwatch()
+        """Sync, rollout, loss, gradients, apply."""
+        stopwatch = self.actor.stopwatch
         with stopwatch("forward"):
             self.sync()
             self.network.prepare()
-        rollout, games = collect(
-            self.envs, self.network, self.agents, self.upload, self.generator, config, stopwatch
-        )
+        rollout = self.actor.rollout(self.config.rollout_length)
+        self.settle()  # the update before: its figures have long arrived
         with stopwatch("backward"):
-            values = rollout.values.detach()  # [T, N]
-            advantages = gae(
-                rollout.rewards,
-                values,
-                rollout.dones,
-                rollout.bootstrap,
-                config.gamma,
-                config.gae_lambda,
-            )
-            losses = actor_critic_loss(
-                rollout.log_probs,
-                rollout.entropies,
-                rollout.values,
-                advantages,
-                advantages + values,
-                config.ent_coef,
-                config.vf_coef,
-                config.loss_reduction,
-            )
+            if self.method.learns_with_newest:
+                self.learn_with_newest()
+            losses = self.method.loss(self.network, self.target, rollout)
             self.gradients.zero_()
             losses.total.backward()
         with stopwatch("apply"):
             agent_steps = rollout.rewards.numel()
-            applied = self.shared.apply(self.gradients, agent_steps, self.synced_at, self.index)
+            applied = self.store.apply(self.gradients, agent_steps, self.synced_at, self.index)
             self.updates += 1
-        self.metrics.add(games, losses, applied, stopwatch)
+        self.under_way = Figures.of(rollout, losses, applied, stopwatch.take())
 
     def sync(self) -> None:
         """Copy the shared parameters, or stay with the older ones if the run wants such a lag."""
         if self.updates % self.config.sync_every == 0:
-            self.synced_at = self.shared.copy_to(self.parameters)
+            self.synced_at = self.store.copy_to(self.parameters, self.target_parameters)
+            if self.target is not None:
+                self.target.prepare()
+
+    def learn_with_newest(self) -> None:
+        """Take the newest parameters, and see the rollout with them: one more forward pass."""
+        self.synced_at = self.store.copy_to(self.parameters)
+        self.network.prepare()
+        self.network.reread()
+
+    def settle(self) -> None:
+        """Account for the last update, once. Raises FloatingPointError if nothing was applied.
+
+        Called one update later, when nobody waits for its figures any more, and where all threads
+        stand still.
+        """
+        if self.under_way is not None:
+            figures, self.under_way = self.under_way, None
+            games, values = figures.read()
+            self.metrics.add(games, values)
+            norm = values["gradient_norm"]
+            if not norm < float("inf"):
+                raise FloatingPointError(f"the gradient is not finite (its norm is {norm})")
 
     def save(self) -> dict[str, NDArray[Any] | Tensor]:
         """This thread's part of a checkpoint: random state and, where possible, its agents."""
@@ -135,10 +140,11 @@ class ActorLearner:
         if environments is None:
             return saved
         saved |= {f"envs.{name}": array for name, array in environments.items()}
-        saved["observations"] = self.agents.observations
-        saved["returns"], saved["lengths"] = self.agents.returns, self.agents.lengths
-        if self.agents.state is not None:
-            saved["hidden"], saved["cell"] = self.agents.state
+        agents = self.actor.agents
+        saved["observations"] = agents.observations
+        saved["returns"], saved["lengths"] = agents.returns, agents.lengths
+        if agents.state is not None:
+            saved["hidden"], saved["cell"] = agents.state
         return saved
 
     def load(self, saved: dict[str, Tensor], updates: int) -> None:
@@ -150,17 +156,42 @@ class ActorLearner:
         if "observations" not in saved:
             return self.start(updates)
         self.envs.reset(seed_of(self.config, self.index, updates))
-        prefix = "envs."
-        self.envs.load_state(
-            {k.removeprefix(prefix): v.numpy() for k, v in saved.items() if k.startswith(prefix)}
-        )
-        state = None
-        if "hidden" in saved:
-            state = saved["hidden"].to(self.device), saved["cell"].to(self.device)
-        observations = saved["observations"].to(self.device)
-        self.agents = Agents(
-            observations, state, saved["returns"].numpy(), saved["lengths"].numpy()
-        )
+        games = {k.removeprefix("envs."): v.numpy() for k, v in saved.items() if "envs." in k}
+        saved = {name: tensor.to(self.device) for name, tensor in saved.items()}
+        self.envs.load_state(games, saved["observations"])
+        state = (saved["hidden"], saved["cell"]) if "hidden" in saved else None
+        self.actor.agents = Agents(saved["observations"], state, saved["returns"], saved["lengths"])
+
+
+class Figures(NamedTuple):
+    """All that the host needs of an update, in one copy on its way."""
+
+    sent: ToHost  # float64: the scalars `names`, then ended, returns, lengths [T N] each
+    names: list[str]
+    known: dict[str, float]  # what the host knows without a device
+
+    @staticmethod
+    def of(
+        rollout: Rollout, losses: Losses, applied: Applied, seconds: dict[str, float]
+    ) -> Figures:
+        """Send them off."""
+        shown = {**losses.shown, "gradient_norm": applied.gradient_norm}
+        parts = (*shown.values(), rollout.ended, rollout.returns, rollout.lengths)
+        sent = ToHost(torch.cat([part.double().flatten() for part in parts]))
+        seconds["apply"] -= applied.waiting_seconds
+        seconds["waiting"] += applied.waiting_seconds
+        known = {"policy_lag": float(applied.policy_lag), "lr": applied.lr}
+        known |= {f"seconds_{stage}": value for stage, value in seconds.items()}
+        return Figures(sent, list(shown), known)
+
+    def read(self) -> tuple[list[Game], dict[str, float]]:
+        """The games that ended, in order, and all figures by name. The wait of an update."""
+        values = self.sent.read()
+        scalars, games = np.split(values, [len(self.names)])
+        ended, returns, lengths = games.reshape(3, -1)
+        ends = np.flatnonzero(ended)
+        found = [Game(float(returns[i]), int(lengths[i])) for i in ends]
+        return found, {**dict(zip(self.names, scalars.tolist(), strict=True)), **self.known}
 
 
 def seed_of(config: Config, thread: int, updates: int = 0) -> int:

@@ -1,8 +1,16 @@
-"""Which device to compute on, and in which precision."""
+"""Which device to compute on, in which precision, and the ways to it and back.
+
+The host waits for a device in `wait` and nowhere else: at most once for each agent step, when
+actions come down, and once for each update, when its figures do. A test counts.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from a3c.config import Config, InputError
 
@@ -35,3 +43,64 @@ def pick_precision(config: Config, device: torch.device) -> torch.dtype:
 def cpu_multiplies_bfloat16() -> bool:
     """AMX or AVX512-BF16. (Not public in torch 2.11, which has no `get_capabilities`.)"""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def wait(event: torch.cuda.Event | None) -> None:
+    """Wait for the device to come to `event`; None is no event, and no wait."""
+    if event is not None:
+        event.synchronize()
+
+
+class ToHost:
+    """A tensor on its way to the host. The device goes on meanwhile; `read` waits for the arrival.
+
+    On the CPU it is there at once, in the tensor's own memory.
+    """
+
+    def __init__(self, tensor: Tensor):
+        self.arriving, self.event = tensor, None
+        if tensor.is_cuda:
+            self.arriving = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self.arriving.copy_(tensor, non_blocking=True)
+            self.event = torch.cuda.current_stream(tensor.device).record_event()
+
+    def read(self) -> NDArray[Any]:
+        """The array, once it is there."""
+        wait(self.event)
+        return self.arriving.numpy()
+
+
+class ToDevice:
+    """The way of arrays of one shape and type to a device: pinned memory, no wait.
+
+    Two buffers take turns, so that the host can fill one while the other is still being copied.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.buffers: list[tuple[Tensor, torch.cuda.Event]] = []
+
+    def send(self, array: NDArray[Any]) -> Tensor:
+        """The array on the device. On the CPU that is its own memory."""
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cpu":
+            return tensor
+        if len(self.buffers) < 2:
+            self.buffers.append((torch.empty_like(tensor, pin_memory=True), torch.cuda.Event()))
+        else:
+            self.buffers.reverse()
+            if not self.buffers[-1][1].query():
+                wait(self.buffers[-1][1])
+        buffer, event = self.buffers[-1]
+        on_device = buffer.copy_(tensor).to(self.device, non_blocking=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return on_device
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for all of a device's streams: setting up and copying out use another than the threads.
+
+    Once at the start, at each checkpoint and at the end.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -37,15 +35,6 @@ def n_step_returns(rewards: Tensor, dones: Tensor, bootstrap: Tensor, gamma: flo
     return gae(rewards, torch.zeros_like(rewards), dones, bootstrap, gamma, lam=1.0)
 
 
-class Losses(NamedTuple):
-    """Scalars; `total` is what is minimised."""
-
-    total: Tensor
-    policy: Tensor
-    value: Tensor
-    entropy: Tensor
-
-
 def actor_critic_loss(
     log_probs: Tensor,
     entropies: Tensor,
@@ -55,15 +44,17 @@ def actor_critic_loss(
     ent_coef: float,
     vf_coef: float,
     reduction: str = "mean",
-) -> Losses:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Advantage actor-critic with entropy bonus (Mnih et al., 2016, section 4 and Algorithm S3).
 
     All inputs [T, N] float32. log_probs, entropies and values carry the graph; advantages and
     returns are constants: the actor's gradient does not flow into the critic through them.
-    The value's error is (R - V)^2, without a half. Entropy is reported as a mean in any case.
+    The value's error is (R - V)^2, without a half.
+    Returns what is minimised, and its parts for the log; the entropy there is a mean in any case.
     """
     reduce = torch.sum if reduction == "sum" else torch.mean
     policy = -reduce(log_probs * advantages.detach())
     value = reduce((returns.detach() - values).square())
     total = policy + vf_coef * value - ent_coef * reduce(entropies)
-    return Losses(total, policy.detach(), value.detach(), entropies.detach().mean())
+    shown = {"policy_loss": policy, "value_loss": value, "entropy": entropies.mean()}
+    return total, {name: scalar.detach() for name, scalar in shown.items()}

@@ -10,15 +10,17 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from a3c.loss import Losses
-    from a3c.rollout import Game
-    from a3c.shared import Applied
+from typing import Any, NamedTuple
 
 RECENT_GAMES = 100
 STAGES = ("environment", "forward", "backward", "apply", "waiting")
+
+
+class Game(NamedTuple):
+    """One finished episode: its unclipped return and its length in agent steps."""
+
+    episodic_return: float
+    length: int
 
 
 class Stopwatch:
@@ -26,6 +28,11 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    def take(self) -> dict[str, float]:
+        """The seconds since the last call."""
+        taken, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
+        return taken
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -61,22 +68,8 @@ class Metrics:
         """Wall-clock time of this run, without the time between its parts."""
         return self.seconds_before + time.monotonic() - self.start
 
-    def add(
-        self, games: list[Game], losses: Losses, applied: Applied, stopwatch: Stopwatch
-    ) -> None:
-        """One update of one thread."""
-        stages = stopwatch.seconds
-        stages["apply"] -= applied.waiting_seconds
-        stages["waiting"] += applied.waiting_seconds
-        values = {
-            "policy_loss": float(losses.policy),
-            "value_loss": float(losses.value),
-            "entropy": float(losses.entropy),
-            "gradient_norm": applied.gradient_norm,
-            "policy_lag": float(applied.policy_lag),
-            "lr": applied.lr,
-            **{f"seconds_{stage}": seconds for stage, seconds in stages.items()},
-        }
+    def add(self, games: list[Game], values: dict[str, float]) -> None:
+        """One update of one thread: games that ended, and figures by name."""
         with self.lock:
             self._updates += 1
             for name, value in values.items():
@@ -96,8 +89,8 @@ class Metrics:
     def drain(self, agent_steps: int, updates: int) -> dict[str, Any]:
         """The record of the time since the last one.
 
-        seconds_*: thread-seconds by stage since the last record; losses, entropy, gradient_norm,
-        policy_lag and lr: means over its updates; returns and lengths: of its games.
+        seconds_*: thread-seconds by stage since the last record; the other figures of `add`: means
+        over its updates; returns and lengths: of its games.
         """
         with self.lock:
             sums, games, count = self._sums, self._games, self._updates

@@ -1,4 +1,4 @@
-"""ActorCritic: torso -> (LSTM) -> policy head and value head.
+"""Network: torso -> (LSTM) -> heads; all its parameters are views into one vector.
 
 Pixels stay uint8 until the first convolution, and 1/255 is folded into that layer's weights. The
 torso may compute in bfloat16; the parameters, heads, LSTM and everything after them are float32.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from a3c.config import Config, InputError
 from a3c.envs.protocol import Spec
+from a3c.heads import MakesHeads, Outputs, initialise
 
 
 class Convolution(NamedTuple):
@@ -115,7 +117,7 @@ class ConvolutionalTorso(nn.Module):
     """uint8 images [N, H, W, C] -> float32 features [N, width].
 
     `background` [H, W, C] is subtracted from the pixels. It is a parameter so that it is shared and
-    saved as the others are; it gets no gradient. Zeros until ActorLearner.measure_background.
+    saved as the others are; it gets no gradient. Zeros until it has been measured.
     """
 
     def __init__(
@@ -135,7 +137,9 @@ class ConvolutionalTorso(nn.Module):
             modules.append(nn.Conv2d(channels, *layer))
             height, width, channels = layer.size(height), layer.size(width), layer.channels
         if min(height, width) < 1:
-            raise InputError(f"--network {name} cannot read images as small as {shape}")
+            raise InputError(
+                f"--network {name} cannot read images as small as {shape}; channels come last"
+            )
         self.convolutions = nn.ModuleList(modules)
         self.linear = nn.Linear(height * width * channels, self.width)
         initialise(self, math.sqrt(2))
@@ -180,7 +184,10 @@ class ConvolutionalTorso(nn.Module):
         With `t`, the activations are kept as those of the rollout's step t.
         """
         kept = itertools.repeat(None) if t is None else iter([x[t] for x in self.memory])
-        x = self.subtracted(observations, next(kept))
+        return self.activate(self.subtracted(observations, next(kept)), kept)
+
+    def activate(self, x: Tensor, kept: Iterator[Tensor | None]) -> Tensor:
+        """[N, H, W, C] of the torso's arithmetic -> features; each layer's output into `kept`."""
         for layer, (weight, bias) in zip(self.layers, self.cast[:-1], strict=True):
             # [N, H, W, C] in memory is channels-last [N, C, H, W]: no copy
             y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, layer.stride, layer.padding)
@@ -193,6 +200,13 @@ class ConvolutionalTorso(nn.Module):
         if self.background is not None:
             observations = observations - self.whole_background
         return observations.to(self.dtype) if out is None else out.copy_(observations)
+
+    @torch.no_grad()
+    def reread(self) -> None:
+        """Compute the kept activations anew, from the kept pixels, with the weights of `cast`."""
+        chunks = [x.flatten(0, 1).split(Replay.CHUNK) for x in self.memory]
+        for pixels, *kept in zip(*chunks, strict=True):
+            self.activate(pixels, iter(kept))
 
     def replay(self) -> Tensor:
         """The features of a rollout, [T, N, width], with a graph back to the parameters."""
@@ -227,108 +241,41 @@ class VectorTorso(nn.Module):
             self.memory[t] = observations
         return torch.tanh(self.second(torch.tanh(self.first(observations))))
 
+    def reread(self) -> None:
+        """Nothing to do: `replay` computes from the observations."""
+
     def replay(self) -> Tensor:
         """The features of a rollout, [T, N, width], with a graph."""
         return self(self.memory)
 
 
-class Categorical(nn.Module):
-    """Discrete actions: logits [N, A] -> actions int64 [N]."""
-
-    def __init__(self, width: int, actions: int):
-        super().__init__()
-        self.linear = nn.Linear(width, actions)
-        initialise(self, 0.01)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.linear(features)
-
-    def sample(self, logits: Tensor, generator: Generator | None) -> Tensor:
-        # Gumbel's trick: one kernel fewer than a multinomial, and no synchronisation on CUDA
-        noise = torch.empty_like(logits).exponential_(generator=generator)
-        return (logits - noise.log()).argmax(-1)
-
-    def mode(self, logits: Tensor) -> Tensor:
-        return logits.argmax(-1)
-
-    def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
-        return logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-
-    def entropy(self, logits: Tensor) -> Tensor:
-        log_probabilities = logits.log_softmax(-1)
-        return -(log_probabilities.exp() * log_probabilities).sum(-1)
-
-
-class Gaussian(nn.Module):
-    """Continuous actions float32 [N, A]: mean and log standard deviation, concatenated [N, 2A].
-
-    Actions are unbounded here; the environment's bounds clip them on their way out only.
-    """
-
-    def __init__(self, width: int, actions: int, state_dependent: bool):
-        super().__init__()
-        self.mean = nn.Linear(width, actions)
-        self.log_std = nn.Linear(width, actions) if state_dependent else None
-        initialise(self, 0.01)
-        self.log_std_bias = None if state_dependent else nn.Parameter(torch.zeros(actions))
-
-    def forward(self, features: Tensor) -> Tensor:
-        mean = self.mean(features)
-        if self.log_std is not None:
-            return torch.cat([mean, self.log_std(features)], -1)
-        assert self.log_std_bias is not None
-        return torch.cat([mean, self.log_std_bias.expand_as(mean)], -1)
-
-    def sample(self, parameters: Tensor, generator: Generator | None) -> Tensor:
-        mean, log_std = parameters.chunk(2, -1)
-        noise = torch.empty_like(mean).normal_(generator=generator)
-        return mean + log_std.exp() * noise
-
-    def mode(self, parameters: Tensor) -> Tensor:
-        return parameters.chunk(2, -1)[0]
-
-    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
-        mean, log_std = parameters.chunk(2, -1)
-        z = (actions - mean) * (-log_std).exp()
-        return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
-
-    def entropy(self, parameters: Tensor) -> Tensor:
-        return (parameters.chunk(2, -1)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
-
-
-def initialise(module: nn.Module, gain: float) -> None:
-    """Orthogonal weights (Saxe et al., 2014) and zero biases in every layer below `module`."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.orthogonal_(layer.weight, gain)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
-
-
-class ActorCritic(nn.Module):
-    """The network that a thread acts and learns with.
+class Network(nn.Module):
+    """Torso -> (LSTM) -> a method's heads: what a thread acts and learns with.
 
     Its initial values depend on `config.seed` alone, and torch's global generator is left alone.
     """
 
-    def __init__(self, config: Config, spec: Spec, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self, config: Config, spec: Spec, method: MakesHeads, dtype: torch.dtype = torch.float32
+    ):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.torso = make_torso(config, spec, dtype)
-            # Vectors: actor and critic learn from torsos of their own, since an unclipped value's
-            # large errors would drown the policy's gradient in a shared one. Images share theirs.
-            own = not spec.pixels and not config.recurrent
-            self.critic_torso = make_torso(config, spec, dtype) if own else None
-            width = LSTM_CELLS if config.recurrent else self.torso.width
-            self.core = nn.LSTMCell(self.torso.width, LSTM_CELLS) if config.recurrent else None
-            self.policy: Categorical | Gaussian = (
-                Categorical(width, spec.num_actions)
-                if spec.discrete
-                else Gaussian(width, spec.num_actions, config.std == "dependent")
-            )
-            self.value = nn.Linear(width, 1)
-            initialise(self.value, 1.0)
+            # Images share a torso: its cost is most of the work. So do networks with an LSTM.
+            shared = spec.pixels or config.recurrent
+            torsos = [
+                make_torso(config, spec, dtype) for _ in range(1 if shared else method.torsos)
+            ]
+            self.torsos: Any = nn.ModuleList(torsos)
+            features = torsos[0].width
+            self.core = nn.LSTMCell(features, LSTM_CELLS) if config.recurrent else None
+            self.heads: Any = method.heads(LSTM_CELLS if config.recurrent else features, spec)
+
+    @property
+    def background(self) -> nn.Parameter | None:
+        """The mean image that is subtracted from pixels [H, W, C], if the network has one."""
+        background: nn.Parameter | None = self.torsos[0].background
+        return background
 
     def initial_state(self, agents: int, device: torch.device) -> State | None:
         """What the LSTM knows at the start of an episode: zeros."""
@@ -339,40 +286,41 @@ class ActorCritic(nn.Module):
 
     def prepare(self) -> None:
         """Call before the first forward pass with new parameters."""
-        self.torso.prepare()
+        for torso in self.torsos:
+            torso.prepare()
 
     def remember(self, rollout_length: int, num_envs: int) -> None:
         """Make room for rollouts; call it once. Fresh memory each time would cost page faults."""
-        for torso in self.torsos():
+        for torso in self.torsos:
             torso.remember(rollout_length, num_envs)
 
-    def torsos(self) -> list[ConvolutionalTorso | VectorTorso]:
-        """One, or the actor's and the critic's."""
-        return [self.torso] if self.critic_torso is None else [self.torso, self.critic_torso]
+    def reread(self) -> None:
+        """See the kept rollout with newer parameters: for after `prepare`, before `evaluate`."""
+        for torso in self.torsos:
+            torso.reread()
 
     @torch.no_grad()
     def forward(
         self, observations: Tensor, state: State | None, t: int | None = None
-    ) -> tuple[Tensor, Tensor, State | None]:
-        """To act: observations [N, ...] -> policy [N, A or 2A], values [N], next state; no graph.
+    ) -> tuple[Outputs, State | None]:
+        """To act: observations [N, ...] -> the heads' outputs [N, ...], next state; no graph.
 
-        `policy` is the distribution's parameters. With `t`, this is step t of a rollout that
-        `evaluate` will be asked for.
+        With `t`, this is step t of a rollout that `evaluate` will be asked for.
         """
-        features = [torso(observations, t) for torso in self.torsos()]  # [N, width]
+        features = [torso(observations, t) for torso in self.torsos]  # [N, width]
         if self.core is not None:
             state = self.core(features[0], state)
             assert state is not None
             features = [state[0]]
-        return *self.heads(features), state
+        return self.heads(features), state
 
-    def evaluate(self, state: State | None, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """To learn: policy [T, N, A or 2A] and values [T, N] of the rollout, with their graph.
+    def evaluate(self, state: State | None, keep: Tensor) -> Outputs:
+        """To learn: the heads' outputs [T, N, ...] of the rollout, with their graph.
 
         state: the LSTM's before the rollout. keep [T, N]: 0 where an episode ended with step t, so
         that the LSTM starts afresh at t + 1.
         """
-        features = [torso.replay() for torso in self.torsos()]  # [T, N, width]
+        features = [torso.replay() for torso in self.torsos]  # [T, N, width]
         if self.core is not None:
             outputs = []
             for feature, going_on in zip(features[0], keep.unsqueeze(-1), strict=True):
@@ -383,9 +331,15 @@ class ActorCritic(nn.Module):
             features = [torch.stack(outputs)]
         return self.heads(features)
 
-    def heads(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Policy [..., A or 2A] and values [...], from the actor's and the critic's features."""
-        return self.policy(features[0]), self.value(features[-1]).squeeze(-1)
+
+def check_network(config: Config, spec: Spec) -> None:
+    """Raise InputError if the network cannot read the environment's observations."""
+    if config.network in ("auto", "mlp") and not spec.pixels:
+        return
+    if not spec.pixels:
+        raise InputError(f"--network {config.network} reads images; {config.env} needs mlp")
+    if config.network == "mlp":
+        raise InputError(f"--network mlp reads vectors; {config.env} needs paper, seed or nature")
 
 
 def make_torso(config: Config, spec: Spec, dtype: torch.dtype) -> ConvolutionalTorso | VectorTorso:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from a3c.envs.protocol import Array, Spec, Step
+from a3c.envs.protocol import Array, NumpyStep, Spec
 
 VECTOR = Spec((2,), pixels=False, stacked=False, discrete=True, num_actions=3)
 
@@ -16,8 +16,8 @@ def step(
     life_lost: Iterable[bool] | None = None,
     observations: Array | None = None,
     final: Array | None = None,
-) -> Step:
-    """A Step of N agents with nothing but what is said."""
+) -> NumpyStep:
+    """A step of N agents with nothing but what is said."""
     reward = np.array(list(rewards), np.float32)
     nothing = np.zeros(len(reward), bool)
 
@@ -25,13 +25,13 @@ def step(
         return nothing.copy() if given is None else np.array(list(given))
 
     seen = np.zeros((len(reward), 2), np.float32) if observations is None else observations
-    return Step(seen, reward, flags(terminated), flags(truncated), flags(life_lost), final)
+    return NumpyStep(seen, reward, flags(terminated), flags(truncated), flags(life_lost), final)
 
 
 class Scripted:
-    """Plays the given steps, whatever the actions; remembers them."""
+    """NumpyEnvs that play the given steps, whatever the actions; they remember these."""
 
-    def __init__(self, steps: list[Step], spec: Spec = VECTOR):
+    def __init__(self, steps: list[NumpyStep], spec: Spec = VECTOR):
         self.spec, self.steps = spec, steps
         self.num_envs = len(steps[0].rewards)
         self.actions: list[Array] = []
@@ -39,7 +39,7 @@ class Scripted:
     def reset(self, seed: int) -> Array:
         return np.zeros_like(self.steps[0].observations)
 
-    def step(self, actions: Array) -> Step:
+    def step(self, actions: Array) -> NumpyStep:
         self.actions.append(actions)
         return self.steps[len(self.actions) - 1]
 

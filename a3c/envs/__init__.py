@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import torch
+
 from a3c.config import Config
-from a3c.devices import pick_device
 from a3c.envs.atari import STACKED_FRAMES, AtariEnvs
 from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.names import atari_game, check_gymnasium_id
-from a3c.envs.protocol import Envs
+from a3c.envs.on_device import OnDevice
+from a3c.envs.protocol import Envs, NumpyEnvs
 
 
-def make_envs(config: Config, num_envs: int) -> Envs:
-    """N environments for one thread; call it from the main thread, one call after another.
+def make_envs(config: Config, num_envs: int, device: torch.device) -> Envs:
+    """N environments for one thread, as tensors on `device`.
 
-    (ale-py stalls when several threads construct or reset vector environments at once.)
-    Raises InputError for a name that is no environment, and for spaces that are not supported.
+    Call it from the main thread, one call after another: ale-py stalls when several threads
+    construct or reset vector environments at once. Raises InputError for a name that is no
+    environment, and for spaces that are not supported.
     """
+    return OnDevice(numpy_envs(config, num_envs, device), device)
+
+
+def numpy_envs(config: Config, num_envs: int, device: torch.device) -> NumpyEnvs:
+    """The environments in the host's memory."""
     game = atari_game(config.env)
     if game is not None:
         # to a GPU only the newest frame travels, and is stacked there
-        whole = config.emulator == "atari2600" and pick_device(config.device).type == "cpu"
+        whole = config.emulator == "atari2600" and device.type == "cpu"
         return AtariEnvs(game, config, num_envs, stack_num=STACKED_FRAMES if whole else 1)
     check_gymnasium_id(config.env)
     return GymnasiumEnvs(config.env, num_envs)

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from a3c.config import Config, InputError
-from a3c.envs.protocol import Array, Spec, Step
+from a3c.envs.protocol import Array, NumpyStep, Spec
 from atari2600.vector_env import AtariVectorEnv
 
 STACKED_FRAMES = 4
@@ -42,14 +42,16 @@ class AtariEnvs:
         self.lives = info["lives"]
         return self.frames(observations)
 
-    def step(self, actions: Array) -> Step:
+    def step(self, actions: Array) -> NumpyStep:
         observations, rewards, terminated, truncated, info = self.vector.step(actions)
         ended = terminated | truncated
         life_lost = (info["lives"] < self.lives) & ~ended
         self.lives = info["lives"]
         final = self.frames(info["final_obs"]) if ended.any() else None
         rewards = rewards.astype(np.float32)
-        return Step(self.frames(observations), rewards, terminated, truncated, life_lost, final)
+        return NumpyStep(
+            self.frames(observations), rewards, terminated, truncated, life_lost, final
+        )
 
     def frames(self, observations: Array) -> Array:
         """Whole stacks [N, H, W, C], or the newest frames [N, H, W]."""

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from a3c.config import InputError
 from a3c.envs import classic_control
-from a3c.envs.protocol import Array, Spec, Step
+from a3c.envs.protocol import Array, NumpyStep, Spec
 
 
 class GymnasiumEnvs:
@@ -30,7 +30,7 @@ class GymnasiumEnvs:
     def reset(self, seed: int) -> Array:
         return self.encode(self.vector.reset(seed=seed)[0])
 
-    def step(self, actions: Array) -> Step:
+    def step(self, actions: Array) -> NumpyStep:
         result = self.vector.step(self.decode(actions))
         observations, rewards, terminated, truncated, info = result
         ended = terminated | truncated
@@ -41,7 +41,7 @@ class GymnasiumEnvs:
             final[ended] = self.encode(np.stack(list(info["final_obs"][ended])))
         nothing = np.zeros_like(terminated)
         rewards = rewards.astype(np.float32)
-        return Step(observations, rewards, terminated, truncated, nothing, final)
+        return NumpyStep(observations, rewards, terminated, truncated, nothing, final)
 
     def encode(self, observations: Array) -> Array:
         """Discrete observations one-hot, boxes as flat float32, images as they are."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
+from torch import Tensor
 
 Array = NDArray[Any]
 
@@ -20,13 +21,13 @@ class Spec:
 
     observation_shape: tuple[int, ...]  # [H, W, C] of pixels, [D] of vectors
     pixels: bool
-    stacked: bool  # of C frames; environments may send the newest [H, W] alone, see Upload
+    stacked: bool  # of C frames; NumPy environments may send the newest [H, W] alone
     discrete: bool
     num_actions: int  # of Discrete actions; or the size of continuous ones
 
 
-class Step(NamedTuple):
-    """The outcome of one agent step of N agents."""
+class NumpyStep(NamedTuple):
+    """One agent step of N agents, as NumPy environments answer it."""
 
     observations: Array  # [N, ...], of the next episode where one ended
     rewards: Array  # [N] float32, unclipped
@@ -36,16 +37,21 @@ class Step(NamedTuple):
     final_observations: Array | None  # [N, ...]; valid where an episode ended; None if none did
 
 
-class Envs(Protocol):
-    """N environments of one thread. Every method is called from one thread at a time."""
+class NumpyEnvs(Protocol):
+    """N environments in the host's memory; `on_device` makes Envs of them."""
 
-    num_envs: int
-    spec: Spec
+    @property
+    def num_envs(self) -> int:
+        """N."""
+
+    @property
+    def spec(self) -> Spec:
+        """What a network must know of them."""
 
     def reset(self, seed: int) -> Array:
         """Start N new episodes; returns the observations [N, ...]."""
 
-    def step(self, actions: Array) -> Step:
+    def step(self, actions: Array) -> NumpyStep:
         """One action for each agent: [N] int64, or [N, A] float32 not yet clipped."""
 
     def save_state(self) -> dict[str, Array] | None:
@@ -53,6 +59,51 @@ class Envs(Protocol):
 
     def load_state(self, state: dict[str, Array]) -> None:
         """Go on from what `save_state` returned."""
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+
+
+class Step(NamedTuple):
+    """One agent step of N agents: tensors on the environments' device.
+
+    Observations may lie in the same memory at every step; the others are new.
+    """
+
+    observations: Tensor  # [N, ...], of the next episode where one ended
+    rewards: Tensor  # [N] float32, unclipped
+    terminated: Tensor  # [N] bool
+    truncated: Tensor  # [N] bool
+    ended: Tensor  # [N] bool: one of the two
+    life_lost: Tensor  # [N] bool; a life lost in a game that goes on
+    final_observations: Tensor | None  # [N, ...]; valid where truncated; None if none was
+
+
+class Envs(Protocol):
+    """N environments of one thread. Every method is called from one thread at a time."""
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+
+    @property
+    def spec(self) -> Spec:
+        """What a network must know of them."""
+
+    def reset(self, seed: int) -> Tensor:
+        """Start N new episodes; returns the observations [N, ...]."""
+
+    def step(self, actions: Tensor) -> Step:
+        """One action for each agent: [N] int64, or [N, A] float32 not yet clipped.
+
+        Waits for the device once at most: where the environments need the actions on the host.
+        """
+
+    def save_state(self) -> dict[str, Array] | None:
+        """The exact state of all environments as named arrays, or None if it cannot be had."""
+
+    def load_state(self, state: dict[str, Array], observations: Tensor) -> None:
+        """Go on from what `save_state` returned, and from what the agents saw then."""
 
     def close(self) -> None:
         """Free what the environments hold."""

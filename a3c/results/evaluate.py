@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from a3c.acting import Actor, Choose
 from a3c.config import Config
-from a3c.envs import make_envs
+from a3c.devices import ToHost
+from a3c.envs import numpy_envs
 from a3c.envs.names import atari_game
-from a3c.envs.protocol import Array
+from a3c.envs.on_device import OnDevice
+from a3c.envs.protocol import Array, NumpyEnvs, NumpyStep
+from a3c.heads import Outputs
 from a3c.results.policy import Policy
 from a3c.results.scores import human_normalised
-from a3c.rollout import Upload
 
 
 @dataclass(frozen=True)
@@ -40,50 +45,90 @@ class Episode:
         return len(self.actions)
 
 
+class Games:
+    """NumpyEnvs of one game each. Those whose game has ended leave, so that one long game costs no
+    more than one game."""
+
+    def __init__(self, envs: list[NumpyEnvs]):
+        self.spec, self.envs = envs[0].spec, envs
+        self.playing = np.arange(len(envs))
+
+    @property
+    def num_envs(self) -> int:
+        return len(self.playing)
+
+    def reset(self, seed: int) -> Array:
+        return np.concatenate([env.reset(seed + i) for i, env in enumerate(self.envs)])
+
+    def step(self, actions: Array) -> NumpyStep:
+        """One action for each game that is being played."""
+        moved = zip(self.playing, actions, strict=True)
+        steps = [self.envs[i].step(action[None]) for i, action in moved]
+        seen, rewards, terminated, truncated, life_lost, finals = zip(*steps, strict=True)
+        final = [s if f is None else f for s, f in zip(seen, finals, strict=True)]
+        columns = seen, rewards, terminated, truncated, life_lost, final
+        return NumpyStep(*map(np.concatenate, columns))
+
+    def save_state(self) -> None:
+        return None
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
 def play_episodes(policy: Policy, config: Config, protocol: Protocol) -> list[Episode]:
     """One game of each of N agents, played at the same time; the order is that of the seeds.
 
-    Each has an environment of its own and leaves when its game has ended, so that one long game
-    costs no more than one game. Actions are drawn for all N all the time: those of a game do not
-    depend on when the others end.
+    Actions are drawn for all N all the time: those of a game do not depend on when the others end.
     """
-    count = protocol.episodes
-    envs = [make_envs(replace(config, num_envs=1), 1) for _ in range(count)]
+    games = Games([numpy_envs(config, 1, policy.device) for _ in range(protocol.episodes)])
+    envs = OnDevice(games, policy.device)
+    actor = Actor(envs, policy.network, chooser(policy, protocol, games))
+    actor.start(protocol.seed)
+    episodes = [Episode(protocol.seed + i, 0.0, []) for i in range(protocol.episodes)]
+    while games.num_envs:
+        moment = actor.step()
+        actions, rewards, ended = (
+            ToHost(part).read() for part in (moment.actions, moment.step.rewards, moment.step.ended)
+        )
+        for k, i in enumerate(games.playing):
+            episodes[i].actions.append(actions[k].tolist())
+            episodes[i].episodic_return += float(rewards[k])
+        games.playing = games.playing[~ended]
+        envs.keep(~moment.step.ended)
+        actor.keep(~moment.step.ended)
+    games.close()
+    return episodes
+
+
+def chooser(policy: Policy, protocol: Protocol, games: Games) -> Choose:
+    """Chooses for all N games, of which those that have ended stand still; returns the others'."""
     random = np.random.default_rng(protocol.seed)
-    upload = Upload(policy.device, policy.spec.stacked)
-    first = np.concatenate([env.reset(protocol.seed + i) for i, env in enumerate(envs)])
-    observations = upload.observations(first)
-    state = policy.network.initial_state(count, policy.device)
-    everyone, _, state = policy.network(observations, state)  # [N, A or 2A]
-    games = [Episode(protocol.seed + i, 0.0, []) for i in range(count)]
-    playing = np.arange(count)
-    while len(playing):
-        chosen = policy.choose(everyone, protocol.greedy)
-        chosen = with_random(chosen, protocol.epsilon, policy, random)
-        steps = [envs[i].step(chosen[[i]]) for i in playing]
-        for i, step in zip(playing, steps, strict=True):
-            games[i].actions.append(chosen[i].tolist())
-            games[i].episodic_return += float(step.rewards[0])
-        stays = [j for j, step in enumerate(steps) if not (step.terminated | step.truncated)[0]]
-        playing = playing[stays]
-        if stays:
-            newest = np.concatenate([steps[j].observations for j in stays])
-            observations = upload.next_observations(observations[stays], newest)
-            state = None if state is None else (state[0][stays], state[1][stays])
-            everyone[playing], _, state = policy.network(observations, state)
-    for env in envs:
-        env.close()
-    return games
+    everyone: Tensor | None = None  # [N, A or 2A]
+
+    def choose(outputs: Outputs) -> Tensor:
+        nonlocal everyone
+        playing = torch.from_numpy(games.playing).to(policy.device)
+        everyone = outputs[0] if everyone is None else everyone.index_copy(0, playing, outputs[0])
+        actions = policy.choose(everyone, protocol.greedy)
+        return with_random(actions, protocol.epsilon, policy, random)[playing]
+
+    return choose
 
 
 def with_random(
-    actions: Array, epsilon: float, policy: Policy, random: np.random.Generator
-) -> Array:
+    actions: Tensor, epsilon: float, policy: Policy, random: np.random.Generator
+) -> Tensor:
     """Replace each agent's discrete action by a uniformly random one with probability epsilon."""
     if not policy.spec.discrete or epsilon == 0:
         return actions
-    chosen = random.random(len(actions)) < epsilon
-    return np.where(chosen, random.integers(policy.spec.num_actions, size=len(actions)), actions)
+    chosen = torch.from_numpy(random.random(len(actions)) < epsilon)
+    drawn = torch.from_numpy(random.integers(policy.spec.num_actions, size=len(actions)))
+    return torch.where(chosen.to(actions.device), drawn.to(actions.device), actions)
 
 
 def summary(episodes: list[Episode], config: Config, protocol: Protocol) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from a3c.checkpoint import Checkpoint
 from a3c.config import InputError
-from a3c.devices import pick_device, pick_precision
-from a3c.network import ActorCritic, State, flatten
+from a3c.devices import ToHost, pick_device, pick_precision
+from a3c.methods import make_method
+from a3c.network import Network, State, flatten
 from a3c.results import models
 
 Array = NDArray[Any]
@@ -25,7 +27,9 @@ class Policy:
         self.config, self.spec = saved.config, saved.spec
         self.device = pick_device(device)
         dtype = pick_precision(saved.config, self.device)
-        self.network = ActorCritic(saved.config, saved.spec, dtype).to(self.device)
+        self.network = Network(saved.config, saved.spec, make_method(saved.config), dtype).to(
+            self.device
+        )
         parameters, _ = flatten(self.network)
         parameters.copy_(saved.tensors["parameters"])
         self.network.requires_grad_(False)
@@ -54,14 +58,13 @@ class Policy:
         tensor = torch.from_numpy(array).to(self.device)
         if self.state is None:
             self.state = self.network.initial_state(len(array), self.device)
-        parameters, _, self.state = self.network(tensor, self.state)
-        return self.choose(parameters, greedy)
+        (parameters, _), self.state = self.network(tensor, self.state)
+        return ToHost(self.choose(parameters, greedy)).read()
 
-    def choose(self, parameters: torch.Tensor, greedy: bool) -> Array:
+    def choose(self, parameters: Tensor, greedy: bool) -> Tensor:
         """Actions [N] or [N, A] from the distributions' parameters [N, A or 2A]."""
-        head = self.network.policy
-        actions = head.mode(parameters) if greedy else head.sample(parameters, self.generator)
-        return actions.cpu().numpy()
+        head = self.network.heads.policy
+        return head.mode(parameters) if greedy else head.sample(parameters, self.generator)
 
 
 def load(model_or_run: str | Path, device: str = "auto", seed: int = 0) -> Policy:

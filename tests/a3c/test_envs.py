@@ -3,10 +3,11 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from a3c.config import InputError, preset
-from a3c.envs import make_envs
+from a3c.envs import numpy_envs
 from a3c.envs.atari import AtariEnvs, atari_options
 from a3c.envs.gymnasium import GymnasiumEnvs, gymnasium_spec
 from a3c.envs.names import atari_game
@@ -36,7 +37,7 @@ def test_names_of_games(env: str, game: str | None) -> None:
     ("emulator", "shape"), [("atari2600", (2, 84, 84, 4)), ("ale", (2, 84, 84))]
 )
 def test_breakout_reports_lost_lives_and_goes_on(emulator: str, shape: tuple[int, ...]) -> None:
-    envs = make_envs(preset("fast", noop_max=0, emulator=emulator, device="cpu"), 2)
+    envs = numpy_envs(preset("fast", noop_max=0, emulator=emulator), 2, torch.device("cpu"))
     assert envs.spec == Spec((84, 84, 4), True, True, True, 4)
     frames = envs.reset(seed=3)
     assert frames.shape == shape

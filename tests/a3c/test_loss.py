@@ -74,15 +74,15 @@ def leaves() -> tuple[Tensor, Tensor, Tensor]:
 def test_loss_and_gradients_by_hand(reduction: str, divisor: float) -> None:
     log_probs, entropies, values = leaves()
     advantages, returns = column(2.0, -1.0), column(4.0, 3.0)
-    losses = actor_critic_loss(
+    total, shown = actor_critic_loss(
         log_probs, entropies, values, advantages, returns, 0.1, 0.5, reduction
     )
     # policy: -(-1*2 + -2*-1) = 0;  value: (4-3)^2 + (3-5)^2 = 5;  entropy: 1.2
-    assert losses.policy.item() == pytest.approx(0.0)
-    assert losses.value.item() == pytest.approx(5.0 / divisor)
-    assert losses.total.item() == pytest.approx((0.0 + 0.5 * 5.0 - 0.1 * 1.2) / divisor)
-    assert losses.entropy.item() == pytest.approx(0.6)
-    losses.total.backward()
+    assert shown["policy_loss"].item() == pytest.approx(0.0)
+    assert shown["value_loss"].item() == pytest.approx(5.0 / divisor)
+    assert total.item() == pytest.approx((0.0 + 0.5 * 5.0 - 0.1 * 1.2) / divisor)
+    assert shown["entropy"].item() == pytest.approx(0.6)
+    total.backward()
     assert log_probs.grad is not None
     assert values.grad is not None
     assert entropies.grad is not None
@@ -94,9 +94,9 @@ def test_loss_and_gradients_by_hand(reduction: str, divisor: float) -> None:
 def test_the_actor_does_not_teach_the_critic() -> None:
     log_probs, entropies, values = leaves()
     returns = column(4.0, 3.0)
-    losses = actor_critic_loss(
+    total, _ = actor_critic_loss(
         log_probs, entropies, values, returns - values, returns, 0.0, 0.0, "sum"
     )
-    losses.total.backward()
+    total.backward()
     assert values.grad is not None
     assert values.grad.abs().sum() == 0

@@ -18,7 +18,8 @@ from a3c import checkpoint, log, provenance
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
-from a3c.network import ActorCritic
+from a3c.methods import make_method
+from a3c.network import Network
 from a3c.results.policy import load
 from a3c.train import Run, RunFailed, train
 
@@ -70,7 +71,7 @@ def test_the_background_is_measured_once_and_saved(tmp_path: Path) -> None:
     def background(agent_steps: int) -> torch.Tensor:
         changes = {"num_envs": 4, "total_agent_steps": agent_steps, "runs_dir": str(tmp_path)}
         run = train(preset("fast", env="pong", **changes), quiet=True)
-        measured = load(run.folder).network.torso.background
+        measured = load(run.folder).network.background
         assert measured is not None
         return measured
 
@@ -158,8 +159,8 @@ def stop_after(patch: pytest.MonkeyPatch, updates: int) -> None:
     original = ActorLearner.update
 
     def update(self: ActorLearner) -> None:
-        if self.shared.updates == updates - 1:
-            self.shared.stop()
+        if self.store.updates == updates - 1:
+            self.gate.stop()
         original(self)
 
     patch.setattr(ActorLearner, "update", update)
@@ -251,7 +252,7 @@ def test_a_dead_thread_stops_the_run(
     original = ActorLearner.update
 
     def update(self: ActorLearner) -> None:
-        if self.index == 1 and self.shared.updates > 5:
+        if self.index == 1 and self.store.updates > 5:
             raise ZeroDivisionError("as if by accident")
         original(self)
 
@@ -394,5 +395,5 @@ def test_async_threads_share_one_network(tmp_path: Path) -> None:
     updates = saved.progress["updates"]
     assert updates * 4 * saved.config.rollout_length == run.agent_steps
     assert max(record.get("policy_lag", 0) for record in records) > 0
-    start = ActorCritic(saved.config, saved.spec)
+    start = Network(saved.config, saved.spec, make_method(saved.config))
     assert sum(p.numel() for p in start.parameters()) == saved.tensors["parameters"].numel()

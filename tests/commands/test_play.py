@@ -13,7 +13,7 @@ from torch import Tensor
 import a3c
 from a3c import cli
 from a3c.envs.protocol import Array
-from a3c.network import ActorCritic
+from a3c.network import Network
 from a3c.results.play import PlayOptions, play
 from a3c.results.scores import human_normalised
 
@@ -78,13 +78,13 @@ def test_an_ended_game_costs_nothing_more(
 ) -> None:
     """The network sees each observation of each game once."""
     seen = []
-    forward = ActorCritic.forward
+    forward = Network.forward
 
-    def counted(network: ActorCritic, observations: Tensor, *rest: Any) -> Any:
+    def counted(network: Network, observations: Tensor, *rest: Any) -> Any:
         seen.append(len(observations))
         return forward(network, observations, *rest)
 
-    monkeypatch.setattr(ActorCritic, "forward", counted)
+    monkeypatch.setattr(Network, "forward", counted)
     lengths = play(PlayOptions(str(breakout), episodes=4, out=str(tmp_path)))["lengths_agent_steps"]
     assert min(lengths) < max(lengths)
     assert sum(seen) == sum(lengths)

@@ -1,0 +1,90 @@
+"""Actor: the one acting loop, for training, the background, evaluation and play."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from a3c.envs.protocol import Envs
+from a3c.heads import Outputs
+from a3c.metrics import Stopwatch
+from a3c.network import Network, State
+from a3c.rollout import Moment, Rollout, rollout_of
+
+Choose = Callable[[Outputs], Tensor]  # the heads' outputs -> actions [N] or [N, A]
+
+
+@dataclass
+class Agents:
+    """Where the N agents of an actor stand between two agent steps; tensors on its device."""
+
+    observations: Tensor  # [N, H, W, C] uint8 or [N, D] float32
+    state: State | None  # the LSTM's
+    returns: Tensor  # [N] float64, of the episodes under way
+    lengths: Tensor  # [N] int64, agent steps of the episodes under way
+
+
+class Actor:
+    """N agents that act with one network; no graph, nothing derived."""
+
+    def __init__(self, envs: Envs, network: Network, choose: Choose):
+        self.envs, self.network, self.choose = envs, network, choose
+        self.stopwatch = Stopwatch()
+        self.agents: Agents
+
+    def start(self, seed: int) -> None:
+        """New episodes for all agents."""
+        observations = self.envs.reset(seed)
+        n, device = self.envs.num_envs, observations.device
+        state = self.network.initial_state(n, device)
+        returns = torch.zeros(n, dtype=torch.float64, device=device)
+        self.agents = Agents(observations, state, returns, torch.zeros_like(returns).long())
+
+    def rollout(self, length: int) -> Rollout:
+        """`length` agent steps of each agent. For after `network.prepare` and `remember`."""
+        before = self.agents.state
+        moments = [self.step(t) for t in range(length)]
+        with self.stopwatch("forward"):
+            return rollout_of(moments, before, self.agents.observations, self.agents.state)
+
+    def step(self, t: int | None = None) -> Moment:
+        """One agent step; an agent whose episode ended starts the next one.
+
+        With `t`, the network keeps what it computes as step t of a rollout.
+        """
+        agents = self.agents
+        with self.stopwatch("forward"):
+            outputs, state = self.network(agents.observations, agents.state, t)
+            actions = self.choose(outputs)
+        with self.stopwatch("environment"):  # on CUDA it begins with the wait for the actions
+            step = self.envs.step(actions)
+        with self.stopwatch("forward"):
+            returns, lengths = agents.returns + step.rewards, agents.lengths + 1
+            self.agents = Agents(
+                step.observations,
+                started_afresh(state, step.ended),
+                returns.masked_fill(step.ended, 0),
+                lengths.masked_fill(step.ended, 0),
+            )
+        return Moment(outputs[0], actions, step, state, returns, lengths)
+
+    def keep(self, stays: Tensor) -> None:
+        """Go on with those agents alone where `stays` [N] is true, as the environments do."""
+        agents, state = self.agents, self.agents.state
+        self.agents = Agents(
+            agents.observations[stays],
+            None if state is None else (state[0][stays], state[1][stays]),
+            agents.returns[stays],
+            agents.lengths[stays],
+        )
+
+
+def started_afresh(state: State | None, ended: Tensor) -> State | None:
+    """The LSTM's state [N, cells] twice, zero where an episode ended."""
+    if state is None:
+        return None
+    keep = (~ended).float().unsqueeze(-1)  # [N, 1]
+    return state[0] * keep, state[1] * keep

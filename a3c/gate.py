@@ -1,0 +1,64 @@
+"""Gate: pausing, parking and stopping of threads, between updates only. No tensors.
+
+Requests come at any time; `look` takes them into force. In async mode each thread looks after its
+own update. In sync mode the thread that applies for all looks, while all others wait for it: so all
+see a request at the same update.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Gate:
+    """Between the updates of `num_threads` threads."""
+
+    def __init__(self, num_threads: int):
+        self._pause_wanted = self._stop_wanted = False
+        self._paused = self._stopped = False
+        self._running, self._parked = num_threads, 0
+        self._boundary = threading.Condition()
+
+    def look(self, finished: bool) -> None:
+        """Take what was asked for into force; `finished`: the run has reached its end."""
+        self._paused, self._stopped = self._pause_wanted, self._stop_wanted or finished
+
+    def going_on(self) -> bool:
+        """Called by each thread between two updates: parks while paused; False when to stop."""
+        with self._boundary:
+            while self._paused and not self._stopped:
+                self._parked += 1
+                self._boundary.notify_all()
+                self._boundary.wait()
+                self._parked -= 1
+            return not self._stopped
+
+    def leave(self) -> None:
+        """Called once by each thread at its end, however it ends."""
+        with self._boundary:
+            self._running -= 1
+            self._boundary.notify_all()
+
+    def stop(self) -> None:
+        """Ask the threads to end after the update they are in. Safe in a signal handler."""
+        self._stop_wanted = True
+
+    def abort(self) -> None:
+        """A thread died: the others end now, also those that are parked."""
+        with self._boundary:
+            self._stop_wanted = self._stopped = True
+            self._boundary.notify_all()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Every thread stands between two updates (or has ended) in the meantime."""
+        with self._boundary:
+            self._pause_wanted = True
+            self._boundary.wait_for(lambda: self._parked >= self._running)
+            try:
+                yield
+            finally:
+                self._pause_wanted = self._paused = False
+                self._boundary.notify_all()

@@ -1,0 +1,120 @@
+"""What stands on a torso: distributions of actions, values; and initial weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from a3c.envs.protocol import Spec
+
+Outputs = tuple[Tensor, ...]  # [..., size] each; actions are chosen by the first
+
+
+class MakesHeads(Protocol):
+    """What a network asks of a method."""
+
+    torsos: int  # how many its heads learn from, where each may have one of its own
+
+    def heads(self, width: int, spec: Spec) -> nn.Module:
+        """Makes a module from the torsos' features, a list of [..., width], to Outputs.
+
+        The list has one entry where the torso is shared.
+        """
+
+
+class ActorCriticHeads(nn.Module):
+    """Policy [..., A or 2A], the distribution's parameters, and value [...].
+
+    For vectors actor and critic learn from torsos of their own: an unclipped value's large errors
+    would drown the policy's gradient in a shared one.
+    """
+
+    def __init__(self, width: int, spec: Spec, state_dependent_std: bool):
+        super().__init__()
+        self.policy: Categorical | Gaussian = (
+            Categorical(width, spec.num_actions)
+            if spec.discrete
+            else Gaussian(width, spec.num_actions, state_dependent_std)
+        )
+        self.value = nn.Linear(width, 1)
+        initialise(self.value, 1.0)
+
+    def forward(self, features: list[Tensor]) -> Outputs:
+        """features: of the actor's and the critic's torso, or of the one that they share."""
+        return self.policy(features[0]), self.value(features[-1]).squeeze(-1)
+
+
+class Categorical(nn.Module):
+    """Discrete actions: logits [N, A] -> actions int64 [N]."""
+
+    def __init__(self, width: int, actions: int):
+        super().__init__()
+        self.linear = nn.Linear(width, actions)
+        initialise(self, 0.01)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features)
+
+    def sample(self, logits: Tensor, generator: Generator | None) -> Tensor:
+        # Gumbel's trick: one kernel fewer than a multinomial, and no synchronisation on CUDA
+        noise = torch.empty_like(logits).exponential_(generator=generator)
+        return (logits - noise.log()).argmax(-1)
+
+    def mode(self, logits: Tensor) -> Tensor:
+        return logits.argmax(-1)
+
+    def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
+        return logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, logits: Tensor) -> Tensor:
+        log_probabilities = logits.log_softmax(-1)
+        return -(log_probabilities.exp() * log_probabilities).sum(-1)
+
+
+class Gaussian(nn.Module):
+    """Continuous actions float32 [N, A]: mean and log standard deviation, concatenated [N, 2A].
+
+    Actions are unbounded here; the environment's bounds clip them on their way out only.
+    """
+
+    def __init__(self, width: int, actions: int, state_dependent: bool):
+        super().__init__()
+        self.mean = nn.Linear(width, actions)
+        self.log_std = nn.Linear(width, actions) if state_dependent else None
+        initialise(self, 0.01)
+        self.log_std_bias = None if state_dependent else nn.Parameter(torch.zeros(actions))
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean = self.mean(features)
+        if self.log_std is not None:
+            return torch.cat([mean, self.log_std(features)], -1)
+        assert self.log_std_bias is not None
+        return torch.cat([mean, self.log_std_bias.expand_as(mean)], -1)
+
+    def sample(self, parameters: Tensor, generator: Generator | None) -> Tensor:
+        mean, log_std = parameters.chunk(2, -1)
+        noise = torch.empty_like(mean).normal_(generator=generator)
+        return mean + log_std.exp() * noise
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        return parameters.chunk(2, -1)[0]
+
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        mean, log_std = parameters.chunk(2, -1)
+        z = (actions - mean) * (-log_std).exp()
+        return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        return (parameters.chunk(2, -1)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+def initialise(module: nn.Module, gain: float) -> None:
+    """Orthogonal weights (Saxe et al., 2014) and zero biases in every layer below `module`."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.orthogonal_(layer.weight, gain)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,139 @@
+"""Node: one machine's part of a run: a store, a gate, and its actor-learner threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from a3c.actor_learner import ActorLearner
+from a3c.config import Config
+from a3c.devices import pick_precision, synchronise
+from a3c.envs import make_envs
+from a3c.gate import Gate
+from a3c.methods import make_method
+from a3c.metrics import Metrics
+from a3c.network import Network, check_network, flatten, sizes
+from a3c.shared import SharedParameters
+
+
+class Node:
+    """`num_threads` actor-learners on one device. Raises InputError for what it cannot run."""
+
+    def __init__(self, config: Config, device: torch.device, metrics: Metrics):
+        self.config, self.device = config, device
+        self.dtype = pick_precision(config, device)
+        method = make_method(config)
+        envs = [make_envs(config, config.num_envs, device) for _ in range(config.num_threads)]
+        self.spec = envs[0].spec
+        check_network(config, self.spec)
+
+        def network() -> Network:
+            return Network(config, self.spec, method, self.dtype).to(device)
+
+        first = network()
+        self.gate = Gate(config.num_threads)
+        self.store = SharedParameters(
+            flatten(first)[0],
+            sizes(first),
+            config,
+            lambda: self.gate.look(self.store.finished),
+            method.target_every_agent_steps,
+        )
+        self.learners = [
+            ActorLearner(
+                index,
+                config,
+                method,
+                envs[index],
+                (network(), network() if method.target_every_agent_steps else None),
+                self.store,
+                self.gate,
+                metrics,
+                device,
+            )
+            for index in range(config.num_threads)
+        ]
+        self.failures: list[BaseException] = []  # of the threads, the first one first
+        self.threads: list[threading.Thread] = []
+
+    def begin(self) -> None:
+        """New games for all agents."""
+        self.learners[0].measure_background()
+        for learner in self.learners:
+            learner.start()
+
+    def start(self) -> None:
+        """Start the threads."""
+        synchronise(self.device)
+        self.threads = [
+            threading.Thread(target=self._guarded, args=[learner], daemon=True)
+            for learner in self.learners
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def _guarded(self, learner: ActorLearner) -> None:
+        """A thread's whole life. A dead thread stops the run: no other waits for it."""
+        try:
+            learner.run()
+        except threading.BrokenBarrierError:
+            pass  # another thread died, and has said why
+        except BaseException as error:
+            self.failures.append(error)
+            self.abort()
+        finally:
+            self.gate.leave()
+
+    def alive(self, seconds: float) -> bool:
+        """Whether a thread is still at work; waits up to so long for the first one's end."""
+        self.threads[0].join(timeout=seconds)
+        return any(thread.is_alive() for thread in self.threads)
+
+    def stop(self) -> None:
+        """Ask the threads to end after the update they are in. Safe in a signal handler."""
+        self.gate.stop()
+
+    def abort(self) -> None:
+        """End the threads as soon as may be, also those that wait for one another."""
+        self.gate.abort()
+        self.store.abort()
+
+    def join(self) -> None:
+        """Wait for the threads to end."""
+        for thread in self.threads:
+            thread.join()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """All threads stand between two updates, and these are accounted for."""
+        with self.gate.paused():
+            for learner in self.learners:
+                learner.settle()
+            yield
+
+    def save(self) -> dict[str, Tensor]:
+        """Copies of all tensors of a checkpoint, on the host; for while the threads stand still."""
+        synchronise(self.device)
+        tensors = self.store.save()
+        for learner in self.learners:
+            for name, value in learner.save().items():
+                tensors[f"thread{learner.index}.{name}"] = torch.as_tensor(value)
+        return {name: tensor.cpu().clone() for name, tensor in tensors.items()}
+
+    def load(self, saved: dict[str, Tensor], agent_steps: int, updates: int) -> None:
+        """Go on from what `save` returned, before the threads start."""
+        self.store.load(saved, agent_steps, updates)
+        self.gate.look(self.store.finished)
+        for learner in self.learners:
+            prefix = f"thread{learner.index}."
+            own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
+            learner.load(own, updates)
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+        for learner in self.learners:
+            learner.envs.close()

@@ -1,0 +1,81 @@
+"""Pausing, parking and stopping between updates."""
+
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+import torch
+
+from a3c.config import preset
+from a3c.gate import Gate
+from a3c.shared import SharedParameters
+
+
+def test_a_request_is_in_force_after_the_next_look() -> None:
+    gate = Gate(1)
+    gate.stop()
+    assert gate.going_on()
+    gate.look(finished=False)
+    assert not gate.going_on()
+
+
+def test_a_finished_run_stops_at_the_next_look() -> None:
+    gate = Gate(1)
+    gate.look(finished=True)
+    assert not gate.going_on()
+
+
+def test_abort_wakes_who_is_parked() -> None:
+    gate = Gate(2)
+    answers: list[bool] = []
+
+    def park() -> None:
+        gate.look(finished=False)
+        answers.append(gate.going_on())
+        gate.leave()
+
+    gate._pause_wanted = True
+    thread = threading.Thread(target=park)
+    thread.start()
+    while not gate._parked:
+        time.sleep(1e-3)
+    gate.abort()
+    thread.join(timeout=30)
+    assert answers == [False]
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_pausing_stops_all_threads_between_updates(mode: str) -> None:
+    config = preset("fast", mode=mode, num_threads=3, total_agent_steps=10**9)
+    gate = Gate(3)
+    shared = SharedParameters(torch.zeros(10), [10], config, lambda: gate.look(shared.finished))
+
+    def work(thread: int) -> None:
+        local = torch.empty(10)
+        while gate.going_on():
+            shared.apply(torch.ones(10), 1, shared.copy_to(local), thread)
+        gate.leave()
+
+    workers = [threading.Thread(target=work, args=[i], daemon=True) for i in range(3)]
+    for worker in workers:
+        worker.start()
+
+    def watch() -> tuple[int, int]:
+        before = shared.updates
+        time.sleep(0.02)
+        return before, shared.updates
+
+    seen = []
+    for _ in range(20):
+        with gate.paused():
+            seen.append(watch())
+        give_up = time.monotonic() + 30
+        while shared.updates == seen[-1][1] and time.monotonic() < give_up:
+            time.sleep(1e-3)  # after a pause all go on, however late a busy machine wakes them
+    gate.stop()
+    for worker in workers:
+        worker.join(timeout=30)
+        assert not worker.is_alive()
+    assert all(before == after for before, after in seen)
+    assert all(one[1] < next_one[0] for one, next_one in pairwise(seen))

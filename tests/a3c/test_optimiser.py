@@ -1,0 +1,49 @@
+"""Clipping and the learning rate; RMSProp itself is tested through SharedParameters."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from a3c.config import Config, preset
+from a3c.optimiser import RMSProp, learning_rate
+
+
+def clip(gradients: Tensor, config: Config, sizes: list[int]) -> float:
+    """In place; returns the norm before."""
+    return RMSProp(gradients, sizes, config).clip(gradients).item()
+
+
+def test_clip_by_global_norm() -> None:
+    gradients = torch.tensor([3.0, 4.0])
+    assert clip(gradients, preset("fast", max_grad_norm=1.0), [1, 1]) == pytest.approx(5.0)
+    assert gradients.tolist() == pytest.approx([0.6, 0.8])
+    assert clip(gradients, preset("fast", max_grad_norm=40.0), [1, 1]) == pytest.approx(1.0)
+    assert gradients.tolist() == pytest.approx([0.6, 0.8])
+
+
+def test_clip_by_each_tensors_average_norm() -> None:
+    gradients = torch.tensor([3.0, 4.0, 0.1, 0.0, 0.0])
+    config = preset("fast", grad_clip="average-norm", max_grad_norm=0.1)
+    clip(gradients, config, [2, 3])
+    # the first tensor: norm 5 / 2 elements = 2.5 -> 0.1;  the second: 0.1 / 3 is below 0.1
+    assert gradients.tolist() == pytest.approx([0.12, 0.16, 0.1, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("how", ["global-norm", "average-norm"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_gradient_that_is_not_finite_becomes_nothing(how: str, bad: float) -> None:
+    gradients = torch.tensor([3.0, bad, 1.0])
+    assert not math.isfinite(clip(gradients, preset("fast", grad_clip=how), [2, 1]))
+    assert gradients.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_learning_rate_schedules() -> None:
+    to_zero = preset("fast", lr=1.0, total_agent_steps=100)
+    assert [learning_rate(to_zero, steps) for steps in (0, 25, 100, 120)] == [1, 0.75, 0, 0]
+    seed = preset("seed", total_agent_steps=100)
+    assert learning_rate(seed, 0) == pytest.approx(2.5e-4)
+    assert learning_rate(seed, 25) == pytest.approx(2.5e-4 * 0.55)
+    assert learning_rate(seed, 50) == learning_rate(seed, 100) == pytest.approx(2.5e-5)
+    assert learning_rate(preset("fast", lr=0.1, lr_schedule="constant"), 10**9) == 0.1

@@ -1,0 +1,128 @@
+"""The host waits for a device once for each agent step, and once for each update; nowhere else.
+
+On the CPU nothing waits, so a stand-in counts: within an update, every operation that would bring
+something from a device to the host must happen inside `ToHost.read`.
+"""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from a3c import devices
+from a3c.actor_learner import ActorLearner
+from a3c.config import Config, preset
+from a3c.devices import ToHost
+from a3c.metrics import Metrics
+from a3c.node import Node
+
+# What a tensor's content is read by, or its shape depends on
+WAITS = {
+    "item", "tolist", "numpy", "cpu", "nonzero", "masked_select", "unique", "equal", "allclose",
+    "is_nonzero", "__bool__", "__float__", "__int__", "__index__", "__array__", "__contains__",
+}  # fmt: skip
+
+
+class Watch(TorchFunctionMode):
+    """Collects the lines of this project at which the host would have waited for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(function, "__name__", "")
+        indexed = name == "__getitem__" and is_mask(args[1])
+        moved = name == "to" and "cpu" in str(args[1:]) + str(kwargs)
+        if name in WAITS or indexed or moved:
+            stack = traceback.extract_stack()[:-1]
+            own = [frame for frame in stack if "/a3c/" in frame.filename]
+            if not any(frame.name == "read" and "devices" in frame.filename for frame in own):
+                self.lines.append(f"{Path(own[-1].filename).name}:{own[-1].lineno} {name}")
+        return function(*args, **(kwargs or {}))
+
+
+def is_mask(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, Tensor) and part.dtype == torch.bool for part in parts)
+
+
+@contextmanager
+def counted(patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The reads of ToHost: who asked for each."""
+    found: list[str] = []
+    read = ToHost.read
+
+    def noted(sent: ToHost) -> Any:
+        found.append(traceback.extract_stack()[-2].name)
+        return read(sent)
+
+    patch.setattr(devices.ToHost, "read", noted)
+    yield found
+
+
+CONFIGS = {
+    "atari": preset("fast", num_threads=1, num_envs=2, rollout_length=6),
+    "frames travel": preset("fast", num_threads=1, num_envs=2, rollout_length=6, emulator="ale"),
+    "sync": preset("control", env="CartPole-v1", mode="sync", rollout_length=6),
+    "recurrent": preset("control", env="CartPole-v1", recurrent=True, rollout_length=6),
+    "continuous": preset("control", env="Pendulum-v1", rollout_length=210),  # truncated at 200
+}
+
+
+def learner_of(config: Config) -> ActorLearner:
+    node = Node(config, torch.device("cpu"), Metrics(1))
+    node.begin()
+    return node.learners[0]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_one_wait_for_each_agent_step_and_one_for_each_update(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIGS[name]
+    learner = learner_of(config)
+    learner.update()
+    watch = Watch()
+    with counted(monkeypatch) as reads, watch:
+        learner.update()
+    assert watch.lines == []
+    steps = ["step"] * config.rollout_length
+    assert reads == [*steps, "read"]  # the figures of the update before, after acting
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: float(x.sum()),
+        lambda x: bool((x > 0).any()),
+        lambda x: x.cpu(),
+        lambda x: x.to("cpu"),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x.numpy(),
+        lambda x: np.asarray(x),
+    ],
+)
+def test_a_new_wait_is_noticed(wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = learner_of(CONFIGS["sync"])
+    prepare = learner.network.prepare
+
+    def prepare_and_wait() -> None:
+        wait(learner.parameters)
+        prepare()
+
+    monkeypatch.setattr(learner.network, "prepare", prepare_and_wait)
+    watch = Watch()
+    with watch:
+        learner.update()
+    assert watch.lines
