@@ -16,7 +16,7 @@ SIZE = 7
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows and columns: north, south, west, east
 
 
-class Harbour(gymnasium.Env[int, int]):
+class Harbour(gymnasium.Env[Any, Any]):
     """A boat on a sea of 7 x 7 squares is to reach the middle; the wind may push it to the east.
 
     An observation is the number of the boat's square, an action a direction. Each step costs 1.
@@ -57,4 +57,4 @@ class Harbour(gymnasium.Env[int, int]):
 
 
 # The time limit truncates an episode: its value goes on behind it, as if it had not been cut
-gymnasium.register("Harbour-v0", Harbour, max_episode_steps=100)
+gymnasium.register("Harbour-v0", f"{__name__}:Harbour", max_episode_steps=100)
