@@ -232,7 +232,7 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
 
     def check_loaded(self, rest: Rest, arrays: list[Array]) -> None:
         """Raise ValueError if such a state would not be one."""
-        registers, generators = arrays[0], arrays[len(arrays) - len(agent.changing(self.agents))]
+        registers, _, _, generators = arrays[:4]
         snapshot.check_machines(self.machines, registers, generators)
         if "np_random" in rest:
             try:

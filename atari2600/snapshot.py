@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atari2600.ale import ACTION_MASK, RESET_SWITCH
 from atari2600.cartridge import BANK_BYTES, FIELDS, OPERANDS
+from atari2600.games import ACTIONS
 from atari2600.mersenne import LENGTH, POSITION
 from atari2600.state import (
     ADDRESS_MASK,
@@ -68,7 +70,6 @@ Rest = dict[str, Any]
 VERSION = 2  # of the state's layout, registers included; 1 is read as well
 LENGTH_BYTES = 8  # an int64, the length of the header
 CHECKSUM = "sha256"
-ACTION_MASK, LAST_ACTION, RESET_SWITCH = 63, 17, 40  # of HELD_ACTION, see ale.py
 
 # first and last register of a group, and the values that the compiled code relies on
 RANGES = [
@@ -178,7 +179,7 @@ def check_machines(machines: Machines, registers: Array, generators: Array) -> N
                 f" expected {low} to {high}"
             )
     action = registers[:, HELD_ACTION] & ACTION_MASK
-    if not ((action <= LAST_ACTION) | (action == RESET_SWITCH)).all():
+    if not ((action < len(ACTIONS)) | (action == RESET_SWITCH)).all():
         raise ValueError("the state is damaged: it holds an action that there is not")
     if (registers[:, BANK] % BANK_BYTES).any():
         raise ValueError("the state is damaged: a bank does not start where banks do")

@@ -321,9 +321,10 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
 
     def check_loaded(self, rest: Rest, arrays: list[Array]) -> None:
         """Raise ValueError if such a state would not be one."""
-        registers, generators = arrays[0], arrays[len(arrays) - len(agent.changing(self.agents))]
+        registers, _, _, generators = arrays[:4]
         snapshot.check_machines(self.machines, registers, generators)
-        asked, ready = (list(rest.get(key) or []) for key in ("asked", "ready"))
+        turns = [rest.get("asked"), rest.get("ready")]
+        asked, ready = (turn if isinstance(turn, list) else [] for turn in turns)
         everybody = sorted(map(str, range(self.num_envs)))
         if len(asked) not in (0, self.batch_size) or sorted(map(str, asked + ready)) != everybody:
             raise ValueError("the state is damaged: it does not say whose turn it is")
@@ -431,9 +432,8 @@ def check_affinity(offset: int, workers: int) -> list[int]:
     if offset == -1:
         return []
     chosen = list(range(offset, offset + workers))
-    known = range(os.cpu_count() or 1)
-    usable = [processor for processor in known if can_pin(processor)]
-    if not set(chosen) <= set(usable):
+    if offset < 0 or not all(can_pin(processor) for processor in chosen):
+        usable = [processor for processor in range(os.cpu_count() or 1) if can_pin(processor)]
         raise ValueError(
             f"thread_affinity_offset is {offset}, for {workers} workers; expected -1, or the first"
             f" of as many processors out of {usable}"
@@ -448,18 +448,10 @@ def can_pin(processor: int) -> bool:
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {processor})
-    except OSError:
+    except (OSError, ValueError, OverflowError):
         return False
     os.sched_setaffinity(0, before)
     return True
-
-
-def observation_shape(
-    stack: int, height: int, width: int, grayscale: bool, layout: str
-) -> tuple[int, ...]:
-    if layout == "channels_last":
-        return (height, width, stack if grayscale else stack * 3)
-    return (stack, height, width) if grayscale else (stack, height, width, 3)
 
 
 def seeds_of(seed: int | Array | None, num_envs: int, first: bool) -> Array:
@@ -482,8 +474,10 @@ def seeds_of(seed: int | Array | None, num_envs: int, first: bool) -> Array:
             raise ValueError(f"seeds are {seeds.shape}; expected one per agent: ({num_envs},)")
         check_seeds(int(seeds.min(initial=0)), int(seeds.max(initial=0)))
         seeds = seeds.astype(np.int64)
-    drawn = np.random.SeedSequence().generate_state(num_envs).astype(np.int64)
-    return np.where(first & (seeds < 0), drawn, seeds)
+    if first and (seeds < 0).any():
+        drawn = np.random.SeedSequence().generate_state(num_envs).astype(np.int64)
+        seeds = np.where(seeds < 0, drawn, seeds)
+    return seeds
 
 
 def check_seeds(least: int, most: int) -> None:
