@@ -454,6 +454,14 @@ def can_pin(processor: int) -> bool:
     return True
 
 
+def observation_shape(
+    stack: int, height: int, width: int, grayscale: bool, layout: str
+) -> tuple[int, ...]:
+    if layout == "channels_last":
+        return (height, width, stack if grayscale else stack * 3)
+    return (stack, height, width) if grayscale else (stack, height, width, 3)
+
+
 def seeds_of(seed: int | Array | None, num_envs: int, first: bool) -> Array:
     """int64 [N]; a negative one goes on without a new seed, as ale-py has it.
 
