@@ -110,8 +110,13 @@ def test_workers_are_pinned() -> None:
     envs = AtariVectorEnv("pong", 2, num_threads=2, thread_affinity_offset=0)
     envs.reset(seed=0)
     assert envs.workers.threads is not None
-    found = [envs.workers.threads.submit(lambda: (time.sleep(0.2), os.sched_getaffinity(0))[1])
-             for _ in range(2)]  # fmt: skip
+    together = threading.Barrier(2)  # so that each worker takes one
+
+    def place() -> set[int]:
+        together.wait(10)
+        return os.sched_getaffinity(0)
+
+    found = [envs.workers.threads.submit(place) for _ in range(2)]
     assert sorted(map(tuple, (future.result() for future in found))) == [(0,), (1,)]
     assert os.sched_getaffinity(0) == before
     envs.close()
