@@ -39,6 +39,7 @@ class Checkpoint(NamedTuple):
     spec: Spec
     progress: dict[str, Any]  # counters and recent returns
     tensors: dict[str, Tensor]
+    sha256: str = ""  # of the file that it was read from; which model this is
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -86,7 +87,7 @@ def load(path: Path) -> Checkpoint:
     if metadata.get("sha256") != digest(metadata["a3c"], tensors):
         raise InputError(f"{path} is damaged: its checksum does not match")
     try:
-        return read_header(metadata["a3c"], tensors)
+        return read_header(metadata["a3c"], tensors)._replace(sha256=metadata["sha256"])
     except InputError as error:
         raise InputError(f"{path} {error}") from None
 

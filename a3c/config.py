@@ -141,7 +141,8 @@ _TYPES = get_type_hints(Config)
 
 # Closed intervals; whatever is not listed is free. Positive numbers start at TINY.
 TINY = 1e-30
-RANGES: dict[str, tuple[float, float]] = {
+Ranges = dict[str, tuple[float, float]]
+RANGES: Ranges = {
     "seed": (0, 2**31 - 1),
     "total_agent_steps": (1, 10**12),  # as far as names of checkpoints sort
     "num_threads": (1, 256),
@@ -197,7 +198,7 @@ def nearest(word: str, choices: list[str]) -> str:
 def _check_field(name: str, kind: Any, value: Any) -> None:
     choices = [str(choice) for choice in get_args(kind)]
     if kind in (int, float):
-        _check_number(name, kind, value)
+        check_number(name, kind, value)
     elif kind is bool and not isinstance(value, bool):
         raise InputError(f"{option(name)} is {value!r}; expected True or False")
     elif kind is str:
@@ -231,11 +232,12 @@ def _check_run_name(value: str) -> None:
         )
 
 
-def _check_number(name: str, kind: type, value: Any) -> None:
+def check_number(name: str, kind: type, value: Any, ranges: Ranges = RANGES) -> None:
+    """Raise InputError for what is not such a number, or lies outside the closed interval."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or (kind is int and not isinstance(value, int)):
         raise InputError(f"{option(name)} is {value!r}; expected {_words(kind)}")
-    low, high = RANGES.get(name, (-math.inf, math.inf))
+    low, high = ranges.get(name, (-math.inf, math.inf))
     if not low <= value <= high or math.isinf(value):
         bound = "above 0" if low == TINY else f"at least {low:g}"
         bound += "" if high == math.inf else f" and at most {high:g}"
