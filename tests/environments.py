@@ -25,6 +25,8 @@ class CartPoleHiddenVelocities(gymnasium.ObservationWrapper[Any, Any, Any]):
 class RewardsThatAreNotNumbers(gymnasium.Env[Any, Any]):
     """Every reward after the hundredth step is NaN."""
 
+    ruin = float("nan")
+
     observation_space = spaces.Box(-1, 1, (2,), np.float32)
     action_space = spaces.Discrete(2)
 
@@ -36,8 +38,14 @@ class RewardsThatAreNotNumbers(gymnasium.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         self.steps += 1
-        reward = float("nan") if self.steps > 100 else 1.0
+        reward = self.ruin if self.steps > 100 else 1.0
         return np.zeros(2, np.float32), reward, False, False, {}
+
+
+class RewardsTooLargeToAdd(RewardsThatAreNotNumbers):
+    """Every reward after the hundredth step is a float32, but the sum of two is not."""
+
+    ruin = 3e38
 
 
 class Crashing(RewardsThatAreNotNumbers):
@@ -51,4 +59,5 @@ class Crashing(RewardsThatAreNotNumbers):
 
 gymnasium.register("CartPoleHiddenVelocities-v1", CartPoleHiddenVelocities, max_episode_steps=500)
 gymnasium.register("NaN-v0", RewardsThatAreNotNumbers)
+gymnasium.register("Huge-v0", RewardsTooLargeToAdd)
 gymnasium.register("Crashing-v0", Crashing)
