@@ -56,7 +56,7 @@ class Policy:
         try:
             array = self.coding.encode(batch)
         except Unreadable as error:
-            raise InputError(f"observations have {error}") from None
+            raise InputError(f"cannot act on {error}") from None
         if self.state is not None and len(self.state[0]) != len(array):
             raise InputError(
                 f"observations of {len(array)} agents; expected {len(self.state[0])}, whose past "
