@@ -6,7 +6,7 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,18 +135,19 @@ def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
         observation, _ = env.reset(seed=episode.seed)
     observed, total, ended = checksum(encoded(coder, observation)), 0.0, False
     frames_per_second, shape = speed(env.metadata), None
-    for action in episode.actions:
-        if ended:
-            break
-        with rendering(name):
-            taken = coder.decode(np.array([action]))[0]
-            observation, reward, terminated, truncated, _ = env.step(taken)
-            frame = checked(env.render(), shape)
-        observed = checksum(encoded(coder, observation), observed)
-        total, ended, shape = total + float(reward), terminated or truncated, frame.shape
-        yield frame, frames_per_second
-    env.close()
-    if not same(total, episode.episodic_return) or observed != episode.observed:
+    with closing(env):
+        for action in episode.actions:
+            if ended:
+                break
+            with rendering(name):
+                taken = coder.decode(np.array([action]))[0]
+                observation, reward, terminated, truncated, _ = env.step(taken)
+                frame = checked(env.render(), shape)
+            observed = checksum(encoded(coder, observation), observed)
+            total, ended, shape = total + float(reward), terminated or truncated, frame.shape
+            yield frame, frames_per_second
+    seen = same(total, episode.episodic_return) and observed == episode.observed
+    if not seen or ended == episode.cut:
         raise NoFilm(NOT_THE_SAME)
 
 
