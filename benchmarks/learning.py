@@ -35,7 +35,7 @@ TASKS = {
     "cartpole": Task("a3c train CartPole-v1", 475),
     "pendulum": Task("a3c train InvertedPendulum-v5", 900),
     "memory": Task(
-        "a3c train tests.environments:CartPoleHiddenVelocities-v1 --recurrent"
+        "a3c train examples.memory:CartPoleHiddenVelocities-v1 --recurrent"
         " --rollout-length 16 --rmsprop-eps 1e-5 --total-agent-steps 1000000",
         400,
     ),

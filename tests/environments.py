@@ -1,25 +1,13 @@
-"""Environments that only the tests need; importing this module registers them."""
+"""Environments that break; importing this module registers them."""
 
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.classic_control import CartPoleEnv
 from numpy.typing import NDArray
 
 Observation = NDArray[np.float32]
-
-
-class CartPoleHiddenVelocities(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """CartPole that shows positions only: to balance it one must remember."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(CartPoleEnv(**kwargs))
-        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
-
-    def observation(self, observation: Observation) -> Observation:
-        return observation[[0, 2]]
 
 
 class RewardsThatAreNotNumbers(gymnasium.Env[Any, Any]):
@@ -49,6 +37,5 @@ class Crashing(RewardsThatAreNotNumbers):
         return super().step(action)
 
 
-gymnasium.register("CartPoleHiddenVelocities-v1", CartPoleHiddenVelocities, max_episode_steps=500)
 gymnasium.register("NaN-v0", RewardsThatAreNotNumbers)
 gymnasium.register("Crashing-v0", Crashing)

@@ -11,7 +11,7 @@ from rich.console import Console
 import a3c
 from a3c import cli
 from a3c.envs.names import atari_games
-from a3c.results import models, play
+from a3c.results import models, play, scores
 
 GAMES = list(models.shipped())
 
@@ -37,10 +37,15 @@ def test_a_model_has_its_card_and_its_protocol(game: str) -> None:
 
 @pytest.mark.parametrize("game", GAMES)
 def test_the_readme_has_its_scores(game: str) -> None:
-    page = (Path(__file__).parents[2] / "README.md").read_text()
+    """Four columns in the README, and all three policies in the page of results."""
     found = models.scores(models.shipped()[game])
-    means = " | ".join(f"{found[policy]['mean']:,.1f}" for policy in ("sample", "greedy", "random"))
-    assert f"(models/{game}/README.md) | {means} |" in page
+    mean = {policy: f"{found[policy]['mean']:,.1f}" for policy in ("sample", "greedy", "random")}
+    human = f"{scores.PUBLISHED[game][1]:,.1f}"
+    card, root = f"models/{game}/README.md", Path(__file__).parents[2]
+    row = f"]({card}) | {mean['sample']} | {mean['random']} | {human} |\n"
+    assert row in (root / "README.md").read_text()
+    row = f"](../../{card}) | {mean['sample']} | {mean['greedy']} | {mean['random']} | {human} |"
+    assert row in (root / "docs" / "results" / "README.md").read_text()
 
 
 def test_its_id_and_its_name_are_one_model() -> None:
@@ -67,9 +72,26 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
         assert game in said
 
 
-def test_the_list_shows_the_scores() -> None:
+def test_the_list_shows_the_scores_in_80_columns() -> None:
     page = io.StringIO()
-    Console(width=200, file=page).print(models.table())
+    Console(width=80, file=page).print(models.table())
+    lines = page.getvalue().splitlines()
     for game in GAMES:
-        mean = models.scores(models.shipped()[game])["sample"]["mean"]
-        assert f"{mean:,.1f}" in page.getvalue()
+        found = models.scores(models.shipped()[game])
+        (row,) = (line.split() for line in lines if line.startswith(f" {game} "))
+        words = [
+            game,
+            *models.spread(found["sample"]).split(),
+            *models.spread(found["greedy"]).split(),
+            f"{found['random']['mean']:,.1f}",
+            f"{found['sample']['human_normalised']:,.0%}",
+            f"{found['sample']['agent_steps_trained'] / 1e6:.1f}",
+        ]
+        assert row == words
+    assert "…" not in page.getvalue()
+    assert "measured" in page.getvalue()
+
+
+def test_spreads_are_whole_from_a_thousand_on() -> None:
+    assert models.spread({"mean": 4089.4, "std": 1685.6}) == "4,089 ± 1,686"
+    assert models.spread({"mean": -20.34, "std": 1.0}) == "-20.3 ± 1.0"

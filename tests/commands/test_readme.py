@@ -1,76 +1,201 @@
-"""Every command of the README, with a tiny budget; and its Python."""
+"""Every command of the README and the docs, with a tiny budget; their Python; the files they name.
+
+Commands are the lines of ```console blocks, and `a3c ...` in running text unless it has a
+placeholder in capitals (`a3c play GAME`). Each starts in a folder with a finished run of CartPole
+in `runs`, what `a3c play` made of it in `play`, and a `study.toml`.
+"""
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from a3c import cli
+from a3c.results import study
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-TINY = ["--total-agent-steps=40", "--num-envs=2", "--num-threads=1", "--network=auto"]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-COMMANDS = [
-    line for block in blocks("console") for line in block.splitlines() if line.startswith("a3c ")
+FILES = [
+    *("README.md", "docs/results/README.md", "examples/README.md"),
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
+PAGES = {name: (ROOT / name).read_text() for name in FILES}
+README, MAP = PAGES["README.md"], PAGES["docs/architecture.md"]
+# Commands of a console block that are not ours to run; of `python` the file must be there
+FOREIGN = ("make ", "pip install ", "source .venv/", "python -m venv ", "python -m pytest ")
+INSTALL = "PIP_EXTRA_INDEX_URL="
+PLACEHOLDER = re.compile(r"(?<![\w/])[A-Z]+(?![\w/])|\.\.\.")
+TRAIN = {"--total-agent-steps": "40", "--num-envs": "2", "--num-threads": "1"}
+PLAY = {"--episodes": "1"}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
+def console(page: str) -> list[str]:
+    """The lines of a page's console blocks; a backslash joins two."""
+    text = "".join(blocks(page, "console")).replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def in_the_text(page: str) -> list[str]:
+    """`a3c train pong` and the like, outside of blocks."""
+    text = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+    spans = (" ".join(span.split()) for span in re.findall(r"`(a3c \w+ [^`]+)`", text))
+    return [span for span in spans if not PLACEHOLDER.search(span)]
+
+
+def commands(page: str) -> list[str]:
+    ours = [line for line in console(page) if line.startswith("a3c ")]
+    return ours + in_the_text(page)
+
+
+COMMANDS = sorted({" ".join(line.split()) for page in PAGES.values() for line in commands(page)})
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_readme_has_commands_of_each_kind() -> None:
-    assert {shlex.split(line)[1] for line in COMMANDS} == {
+    assert {shlex.split(line)[1] for line in commands(README)} == {
         "train",
         "play",
         "plot",
         "report",
-        "study",
         "models",
     }
+    assert "a3c study" in PAGES["docs/running.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_command_of_another_program_is_one_of_few(name: str) -> None:
+    for line in console(PAGES[name]):
+        if line.startswith(("a3c ", *FOREIGN, INSTALL)):
+            continue
+        program, script, *_ = line.split()
+        assert program == "python", line
+        assert (ROOT / script).is_file(), line
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with a run that has finished some games."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a run that has finished some games, and has been played."""
     folder = tmp_path_factory.mktemp("readme")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         words = ["--total-agent-steps=2000", "--num-threads=1"]
         assert cli.main(["train", "CartPole-v1", *words]) == 0
-        (spec,) = blocks("toml")
+        assert cli.main(["play", "runs/latest", "--episodes", "1", "--out", "play"]) == 0
+        (spec,) = blocks(PAGES["docs/running.md"], "toml")
         assert "2_000_000" in spec
         assert 'env = "pong"' in spec
-        spec = spec.replace("2_000_000", "2000").replace('"pong"', '"CartPole-v1"')
+        spec = spec.replace("2_000_000", "600").replace('"pong"', '"CartPole-v1"')
         (folder / "study.toml").write_text(spec.replace("128", "8").replace("64", "4"))
+        (folder / "my_module.py").write_text(MY_MODULE)
     return folder
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_command(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+MY_MODULE = """
+import gymnasium
+gymnasium.register("MyEnv-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=9)
+"""
+
+
+@pytest.fixture
+def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder, for one command alone."""
+    place = tmp_path / "place"
+    shutil.copytree(finished, place, symlinks=True)
     monkeypatch.chdir(place)
+    return place
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(line)[1:]
     if "--help" in words:
         with pytest.raises(SystemExit) as end:
             cli.main(words)
         assert not end.value.code
         return
-    tiny = TINY if words[0] == "train" and "--resume" not in words else []
-    given = {word.split("=")[0] for word in words}
-    assert cli.main(words + [word for word in tiny if word.split("=")[0] not in given]) == 0
+    if words[0] == "study" and (ROOT / words[1]).is_file():  # hours of runs: it can be read
+        assert study.plan(study.read_spec(ROOT / words[1]), Path("studies"))
+        return
+    code = cli.main(tiny(words))
+    if "cuda" in line and not torch.cuda.is_available():
+        assert code == 2
+        assert "torch finds no CUDA device" in capsys.readouterr().err
+        return
+    assert code == 0
 
 
-def test_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place)
-    (code,) = blocks("python")
-    assert "2_000_000" in code
+def tiny(words: list[str]) -> list[str]:
+    """The command with the smallest budget: a resumed run keeps its own."""
+    if words[0] == "play":
+        return without(words, PLAY) + [word for option in PLAY.items() for word in option]
+    if words[0] == "train" and "--resume" not in words:
+        return without(words, TRAIN) + [word for option in TRAIN.items() for word in option]
+    return words
+
+
+def without(words: list[str], options: dict[str, str]) -> list[str]:
+    """The words but for these options and their values."""
+    places = {i for i, word in enumerate(words) if word in options}
+    return [word for i, word in enumerate(words) if i not in places and i - 1 not in places]
+
+
+PYTHON = [(name, i) for name, page in PAGES.items() for i, _ in enumerate(blocks(page, "python"))]
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(("name", "i"), PYTHON)
+def test_python(name: str, i: int) -> None:
+    code = blocks(PAGES[name], "python")[i]
+    for module in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
+        pytest.importorskip(module)
+    code = re.sub(r"total_agent_steps=[\d_]+", "total_agent_steps=160", code)
     names: dict[str, object] = {}
-    exec(code.replace("2_000_000", "160"), names)
-    assert getattr(names["actions"], "shape", None) == (8,)
+    exec(code, names)
+    if name == "README.md":
+        assert getattr(names["actions"], "shape", None) == (8,)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    """To a file that is there, and to a heading that it has."""
+    text = re.sub(r"^```.*?^```", "", PAGES[name], flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("http"):
+            continue
+        file, _, heading = target.partition("#")
+        path = (ROOT / name).parent / file if file else ROOT / name
+        assert path.exists(), target
+        if heading:
+            assert heading in headings(path.read_text()), target
+
+
+def headings(page: str) -> set[str]:
+    """As GitHub makes anchors of them."""
+    titles = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_map_of_the_code_has_each_module_once() -> None:
+    """Lines of docs/architecture.md's blocks that start with a path are the map."""
+    text = "\n".join(blocks(MAP, ""))
+    named = re.findall(r"\b((?:a3c|atari2600)/[\w/]+\.(?:py|html))\b", text)
+    assert sorted(named) == sorted(set(named)), "a file twice"
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+    modules = [*(ROOT / "a3c").rglob("*.py"), *(ROOT / "atari2600").rglob("*.py")]
+    there = {str(path.relative_to(ROOT)) for path in modules if path.read_text().strip()}
+    empty_or_init = {path for path in there if path.endswith("__init__.py")}
+    assert sorted(there - empty_or_init - set(named)) == [], "missing in the map"
 
 
 def test_make_passes_its_words_on() -> None:
