@@ -21,7 +21,7 @@ from a3c import checkpoint, log, provenance, strict_json
 from a3c.checkpoint import Checkpoint
 from a3c.config import Config
 from a3c.envs.names import atari_game
-from a3c.results.models import MODEL
+from a3c.models import MODEL
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import command

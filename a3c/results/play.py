@@ -15,11 +15,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from a3c import models
 from a3c.checkpoint import Checkpoint
 from a3c.config import RANGES, Config, InputError, Ranges, check_number
 from a3c.envs.protocol import Array
 from a3c.interrupts import interrupts
-from a3c.results import models
 from a3c.results.evaluate import Episode, GoesOn, Protocol, play_episodes, summary
 from a3c.results.film import Each, NoFilm, Window, film, open_window, show
 from a3c.results.output import whole_file

@@ -12,10 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from a3c import checkpoint, strict_json
+from a3c import checkpoint, models, strict_json
 from a3c.config import InputError
 from a3c.envs.names import atari_game
-from a3c.results import models
 from a3c.results.output import whole_file
 
 SCORES = "scores.json"

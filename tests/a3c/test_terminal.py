@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from a3c import checkpoint, terminal
+from a3c import checkpoint
 from a3c.metrics import Metrics
 from a3c.terminal import Terminal
 from a3c.train import train
@@ -26,7 +26,7 @@ def test_plain_lines_come_often_at_first_and_name_what_they_show(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 100.0
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: clock)
+    monkeypatch.setattr("a3c.terminal.time.monotonic", lambda: clock)
     said = Terminal(small(tmp_path), Metrics(1))
     lines = {}
     for seconds in range(5, 125, 5):

@@ -22,7 +22,8 @@ from a3c.devices import pick_device
 from a3c.methods import make_method
 from a3c.network import Network
 from a3c.results.policy import load
-from a3c.train import Run, RunFailed, train
+from a3c.run_folder import Run
+from a3c.train import RunFailed, train
 
 A3C = [sys.executable, "-m", "a3c.cli"]
 
