@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from a3c.envs.protocol import Envs
@@ -23,8 +22,6 @@ class Agents:
 
     observations: Tensor  # [N, H, W, C] uint8 or [N, D] float32
     state: State | None  # the LSTM's
-    returns: Tensor  # [N] float64, of the episodes under way
-    lengths: Tensor  # [N] int64, agent steps of the episodes under way
 
 
 class Actor:
@@ -38,10 +35,8 @@ class Actor:
     def start(self, seed: int) -> None:
         """New episodes for all agents."""
         observations = self.envs.reset(seed)
-        n, device = self.envs.num_envs, observations.device
-        state = self.network.initial_state(n, device)
-        returns = torch.zeros(n, dtype=torch.float64, device=device)
-        self.agents = Agents(observations, state, returns, torch.zeros_like(returns).long())
+        state = self.network.initial_state(self.envs.num_envs, observations.device)
+        self.agents = Agents(observations, state)
 
     def rollout(self, length: int) -> Rollout:
         """`length` agent steps of each agent. For after `network.prepare` and `remember`."""
@@ -61,15 +56,8 @@ class Actor:
             actions = self.choose(outputs)
         with self.stopwatch("environment"):  # on CUDA it begins with the wait for the actions
             step = self.envs.step(actions)
-        with self.stopwatch("forward"):
-            returns, lengths = agents.returns + step.rewards, agents.lengths + 1
-            self.agents = Agents(
-                step.observations,
-                started_afresh(state, step.ended),
-                returns.masked_fill(step.ended, 0),
-                lengths.masked_fill(step.ended, 0),
-            )
-        return Moment(outputs[0], actions, step, state, returns, lengths)
+        self.agents = Agents(step.observations, started_afresh(state, step.ended))
+        return Moment(outputs[0], actions, step, state)
 
     def keep(self, stays: Tensor) -> None:
         """Go on with those agents alone where `stays` [N] is true, as the environments do."""
@@ -77,8 +65,6 @@ class Actor:
         self.agents = Agents(
             agents.observations[stays],
             None if state is None else (state[0][stays], state[1][stays]),
-            agents.returns[stays],
-            agents.lengths[stays],
         )
 
 

@@ -16,7 +16,7 @@ from a3c.envs.atari import STACKED_FRAMES
 from a3c.envs.protocol import Envs
 from a3c.gate import Gate
 from a3c.methods import Losses, Method
-from a3c.metrics import Game, Metrics
+from a3c.metrics import Episodes, Floats, Metrics
 from a3c.network import Network, flatten
 from a3c.rollout import Rollout
 from a3c.shared import Applied, SharedParameters
@@ -50,12 +50,14 @@ class ActorLearner:
             envs, self.network, lambda out: method.act(self.network, out, self.generator)
         )
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.episodes = Episodes(envs.num_envs)
         self.updates = self.synced_at = 0
         self.under_way: Figures | None = None  # of the last update
 
     def start(self, updates: int = 0) -> None:
         """New episodes for all agents; another game than at any other number of updates."""
         self.actor.start(seed_of(self.config, self.index, updates))
+        self.episodes = Episodes(self.envs.num_envs)
 
     def measure_background(self) -> None:
         """Let the untrained policy play; its mean observation becomes the shared background.
@@ -124,8 +126,8 @@ class ActorLearner:
         """
         if self.under_way is not None:
             figures, self.under_way = self.under_way, None
-            games, values = figures.read()
-            self.metrics.add(games, values)
+            values, rewards, ended = figures.read()
+            self.metrics.add(self.episodes.count(rewards, ended), values)
             norm = values["gradient_norm"]
             if not norm < float("inf"):
                 raise FloatingPointError(f"the gradient is not finite (its norm is {norm})")
@@ -142,7 +144,7 @@ class ActorLearner:
         saved |= {f"envs.{name}": array for name, array in environments.items()}
         agents = self.actor.agents
         saved["observations"] = agents.observations
-        saved["returns"], saved["lengths"] = agents.returns, agents.lengths
+        saved["returns"], saved["lengths"] = self.episodes.returns, self.episodes.lengths
         if agents.state is not None:
             saved["hidden"], saved["cell"] = agents.state
         return saved
@@ -157,18 +159,21 @@ class ActorLearner:
             return self.start(updates)
         self.envs.reset(seed_of(self.config, self.index, updates))
         games = {k.removeprefix("envs."): v.numpy() for k, v in saved.items() if "envs." in k}
+        self.episodes.returns[:] = saved["returns"].numpy()
+        self.episodes.lengths[:] = saved["lengths"].numpy()
         saved = {name: tensor.to(self.device) for name, tensor in saved.items()}
         self.envs.load_state(games, saved["observations"])
         state = (saved["hidden"], saved["cell"]) if "hidden" in saved else None
-        self.actor.agents = Agents(saved["observations"], state, saved["returns"], saved["lengths"])
+        self.actor.agents = Agents(saved["observations"], state)
 
 
 class Figures(NamedTuple):
     """All that the host needs of an update, in one copy on its way."""
 
-    sent: ToHost  # float64: the scalars `names`, then ended, returns, lengths [T N] each
+    sent: ToHost  # float64: the scalars `names`, then rewards and ends [T N] each
     names: list[str]
     known: dict[str, float]  # what the host knows without a device
+    shape: tuple[int, ...]  # T, N
 
     @staticmethod
     def of(
@@ -176,22 +181,20 @@ class Figures(NamedTuple):
     ) -> Figures:
         """Send them off."""
         shown = {**losses.shown, "gradient_norm": applied.gradient_norm}
-        parts = (*shown.values(), rollout.ended, rollout.returns, rollout.lengths)
+        parts = (*shown.values(), rollout.rewards, rollout.ended)
         sent = ToHost(torch.cat([part.double().flatten() for part in parts]))
         seconds["apply"] -= applied.waiting_seconds
         seconds["waiting"] += applied.waiting_seconds
         known = {"policy_lag": float(applied.policy_lag), "lr": applied.lr}
         known |= {f"seconds_{stage}": value for stage, value in seconds.items()}
-        return Figures(sent, list(shown), known)
+        return Figures(sent, list(shown), known, rollout.ended.shape)
 
-    def read(self) -> tuple[list[Game], dict[str, float]]:
-        """The games that ended, in order, and all figures by name. The wait of an update."""
-        values = self.sent.read()
-        scalars, games = np.split(values, [len(self.names)])
-        ended, returns, lengths = games.reshape(3, -1)
-        ends = np.flatnonzero(ended)
-        found = [Game(float(returns[i]), int(lengths[i])) for i in ends]
-        return found, {**dict(zip(self.names, scalars.tolist(), strict=True)), **self.known}
+    def read(self) -> tuple[dict[str, float], Floats, Floats]:
+        """Figures by name; rewards and ends [T, N]. The wait of an update."""
+        scalars, rollout = np.split(self.sent.read(), [len(self.names)])
+        rewards, ended = rollout.reshape(2, *self.shape)
+        shown = dict(zip(self.names, scalars.tolist(), strict=True))
+        return {**shown, **self.known}, rewards, ended
 
 
 def seed_of(config: Config, thread: int, updates: int = 0) -> int:

@@ -2,28 +2,34 @@
 
 The file's header carries a JSON text: format version, Config, Spec, counters, recent returns, and a
 SHA-256 over the rest of that text and every tensor's name, kind, shape and bytes. So a model file
-alone can be played, and a damaged one is noticed.
+alone can be played, and a damaged one is noticed. A number that is not finite is null there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from a3c.config import Config, InputError, to_dict
+from a3c import strict_json
+from a3c.config import Config, InputError, nearest, to_dict
 from a3c.envs.protocol import Spec
 
 VERSION = 2
 KEPT = 3
+
+
+Made = TypeVar("Made", Config, Spec)
 
 
 class Checkpoint(NamedTuple):
@@ -33,6 +39,7 @@ class Checkpoint(NamedTuple):
     spec: Spec
     progress: dict[str, Any]  # counters and recent returns
     tensors: dict[str, Tensor]
+    sha256: str = ""  # of the file that it was read from; which model this is
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -41,16 +48,21 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises OSError, for instance on a full disk; the temporary file is removed then.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    header = {
-        "version": VERSION,
-        "config": to_dict(checkpoint.config),
-        "spec": dataclasses.asdict(checkpoint.spec),
-        "progress": checkpoint.progress,
-    }
-    metadata = {"a3c": json.dumps(header), "sha256": digest(json.dumps(header), tensors)}
+    header = strict_json.dumps(
+        {
+            "version": VERSION,
+            "config": to_dict(checkpoint.config),
+            "spec": dataclasses.asdict(checkpoint.spec),
+            "progress": checkpoint.progress,
+        }
+    )
     temporary = path.with_suffix(".writing")
     try:
-        save_file(tensors, temporary, metadata)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the umask leaves; safetensors' own is 0600
+        save_file(tensors, temporary, {"a3c": header, "sha256": digest(header, tensors)})
+        with contextlib.suppress(OSError):  # file systems without modes
+            temporary.chmod(mode)
         flush(temporary)
         os.replace(temporary, path)
         flush(path.parent)
@@ -61,7 +73,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read and verify. Raises InputError if it is no checkpoint, damaged or too old."""
+    """Read and verify. Raises InputError if it is no checkpoint, damaged or of another version."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -74,13 +86,84 @@ def load(path: Path) -> Checkpoint:
         raise InputError(f"{path} is not a model file of a3c-gpu: it is another safetensors file")
     if metadata.get("sha256") != digest(metadata["a3c"], tensors):
         raise InputError(f"{path} is damaged: its checksum does not match")
-    header = json.loads(metadata["a3c"])
-    if header["version"] != VERSION:
-        raise InputError(f"{path} has format version {header['version']}; expected {VERSION}")
-    spec = Spec(
-        **{**header["spec"], "observation_shape": tuple(header["spec"]["observation_shape"])}
-    )
-    return Checkpoint(Config(**header["config"]), spec, header["progress"], tensors)
+    try:
+        return read_header(metadata["a3c"], tensors)._replace(sha256=metadata["sha256"])
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
+
+
+def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
+    """The checkpoint of a header's text. Raises InputError, to be read after the file's name."""
+    try:
+        header = json.loads(text)
+        version, config, spec = header["version"], header["config"], header["spec"]
+        config["env"]  # the one field of Config that cannot be left to its default
+        progress = check_progress(header["progress"])
+    except (ValueError, TypeError, LookupError) as error:
+        raise InputError(f"has a header that cannot be read ({error!r})") from None
+    if version != VERSION:
+        raise InputError(f"has format version {version}; expected {VERSION}")
+    parameters = tensors.get("parameters")
+    if parameters is None or parameters.ndim != 1:
+        raise InputError("has no vector of parameters")
+    made = fields_of(Config, "option", config), fields_of(Spec, "fact", spec)
+    check_kinds(made[1])
+    return Checkpoint(*made, progress, tensors)
+
+
+def fields_of(kind: type[Made], what: str, values: Any) -> Made:
+    """A Config or Spec of a header's values; what an older version lacked has its default."""
+    if not isinstance(values, dict):
+        raise InputError(f"has a header that cannot be read ({kind.__name__} is {values!r})")
+    names = [field.name for field in dataclasses.fields(kind)]
+    for name in values:
+        if name not in names:
+            hint = nearest(name, names)
+            raise InputError(f"has the {what} {name!r}, which this version does not know{hint}")
+    try:
+        return kind(**{name: as_tuples(value) for name, value in values.items()})
+    except InputError as error:
+        raise InputError(f"has a value that this version does not take: {error}") from None
+    except TypeError as error:  # a field without a default
+        raise InputError(f"has a header that cannot be read ({error})") from None
+
+
+def check_kinds(spec: Spec) -> None:
+    """Raise InputError for a fact of another kind than Spec says: whole numbers and booleans."""
+    facts = {name: (kind, getattr(spec, name)) for name, kind in get_type_hints(Spec).items()}
+    wrong = [
+        name
+        for name, (kind, fact) in facts.items()
+        if kind in (int, bool) and type(fact) is not kind
+    ]
+    shape = spec.observation_shape
+    if not isinstance(shape, tuple) or not all(type(size) is int for size in shape):
+        wrong.append("observation_shape")
+    if wrong:
+        raise InputError(f"has a header that cannot be read ({wrong[0]} is {facts[wrong[0]][1]!r})")
+
+
+def as_tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def check_progress(progress: dict[str, Any]) -> dict[str, Any]:
+    """Progress with all that readers ask for; a return that was not finite is nan again.
+
+    Raises LookupError, TypeError or ValueError for what it lacks.
+    """
+    metrics = progress["metrics"]
+    returns = [math.nan if value is None else float(value) for value in metrics["recent_returns"]]
+    counts = {"episodes": int(metrics["episodes"]), "seconds": float(metrics["seconds"])}
+    return {
+        **progress,
+        "agent_steps": int(progress["agent_steps"]),
+        "updates": int(progress["updates"]),
+        "mean_return_100": progress["mean_return_100"],
+        "best_mean_return_100": progress["best_mean_return_100"],
+        "metrics": {**metrics, **counts, "recent_returns": returns},
+    }
 
 
 def digest(header: str, tensors: dict[str, Tensor]) -> str:
@@ -94,10 +177,23 @@ def digest(header: str, tensors: dict[str, Tensor]) -> str:
 
 
 def flush(path: Path) -> None:
-    """Make the system write a file (or a folder's names) to the disk now."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Make the system write a file (or a folder's names) to the disk now.
+
+    Not every system opens folders (Windows), and not every file system flushes them: there a crash
+    of the machine may lose the newest name, and nothing else.
+    """
+    folder = path.is_dir()
+    try:
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    except OSError:
+        if folder:
+            return
+        raise
     try:
         os.fsync(descriptor)
+    except OSError:
+        if not folder:
+            raise
     finally:
         os.close(descriptor)
 
@@ -133,12 +229,17 @@ class Newest(NamedTuple):
 
 
 def set_aside(run: Path) -> None:
-    """Rename the damaged checkpoints of a run, so that they do not count as kept."""
+    """Rename the damaged checkpoints of a run, so that they do not count as kept.
+
+    What a killed process was writing is removed: nobody else writes here now, see run_folder.py.
+    """
+    for unfinished in run.rglob("*.writing"):
+        unfinished.unlink(missing_ok=True)
     for path in numbered(run):
         try:
             load(path)
         except InputError:
-            path.rename(path.with_suffix(".damaged"))
+            path.replace(path.with_suffix(".damaged"))
 
 
 def newest(run: Path) -> Newest:
@@ -150,10 +251,30 @@ def newest(run: Path) -> Newest:
         except InputError as error:
             damaged.append(str(error))
     if not run.is_dir():
-        raise InputError(f"no run folder {str(run)!r}")
-    raise InputError("; ".join([f"{run} has no checkpoint that can be read", *damaged]))
+        raise InputError(no_run_folder(run))
+    if damaged:
+        raise InputError("; ".join([f"{run} has no checkpoint that can be read", *damaged]))
+    raise InputError(f"{run} has no checkpoint that can be read: it has none{other_run(run)}")
 
 
 def find(model_or_run: Path) -> Checkpoint:
     """Of a model file or of a run folder (its newest). Raises InputError."""
-    return newest(model_or_run).checkpoint if model_or_run.is_dir() else load(model_or_run)
+    if model_or_run.is_file() or model_or_run.suffix == ".safetensors":
+        return load(model_or_run)
+    return newest(model_or_run).checkpoint
+
+
+def no_run_folder(run: Path) -> str:
+    """What is wrong with a path that is no folder, and what else there is."""
+    gone = f", but leads to {os.readlink(run)}, which is gone" if run.is_symlink() else ""
+    return f"no run folder {str(run)!r}{gone}{other_run(run)}"
+
+
+def other_run(run: Path) -> str:
+    """`; the newest run there is X`, in or beside it; nothing if none can be resumed."""
+    near = [*run.glob("[!.]*"), *run.parent.glob("[!.]*")]
+    others = [path for path in near if numbered(path) and path.name not in ("latest", run.name)]
+    if not others:
+        return ""
+    newest_one = max(others, key=lambda path: numbered(path)[0].stat().st_mtime)
+    return f"; the newest run there is {newest_one}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -114,10 +116,12 @@ class Config:
     """The optimiser sees a lost life as the end of the episode. Reported returns go on (Atari)."""
 
     # The run
+    run_name: str = ""
+    """A word for the name of the run's folder: letters, digits, dots, dashes, underscores."""
     runs_dir: str = "runs"
     """Folder in which the run's own folder is created."""
     checkpoint_every_seconds: float = 60.0
-    """Time between two checkpoints."""
+    """Time between two checkpoints; the first one comes after 5 seconds at the latest."""
     log_every_seconds: float = 5.0
     """Time between two lines of metrics.jsonl."""
 
@@ -137,9 +141,10 @@ _TYPES = get_type_hints(Config)
 
 # Closed intervals; whatever is not listed is free. Positive numbers start at TINY.
 TINY = 1e-30
-RANGES: dict[str, tuple[float, float]] = {
+Ranges = dict[str, tuple[float, float]]
+RANGES: Ranges = {
     "seed": (0, 2**31 - 1),
-    "total_agent_steps": (1, math.inf),
+    "total_agent_steps": (1, 10**12),  # as far as names of checkpoints sort
     "num_threads": (1, 256),
     "num_envs": (1, 65_536),
     "rollout_length": (1, 10_000),
@@ -167,6 +172,17 @@ RANGES: dict[str, tuple[float, float]] = {
 # Options that do not change what is learned, so a resumed run may be given others.
 FREE_ON_RESUME = {"device", "checkpoint_every_seconds", "log_every_seconds", "runs_dir"}
 
+# The groups of options by the first of each; what stands before them belongs to none.
+GROUPS = {
+    "mode": "asynchrony",
+    "gamma": "objective",
+    "lr": "optimiser",
+    "network": "network",
+    "emulator": "environment",
+    "run_name": "run",
+}
+LONGEST_RUN_NAME = 100
+
 
 def option(name: str) -> str:
     """The command-line spelling of a field."""
@@ -182,22 +198,49 @@ def nearest(word: str, choices: list[str]) -> str:
 def _check_field(name: str, kind: Any, value: Any) -> None:
     choices = [str(choice) for choice in get_args(kind)]
     if kind in (int, float):
-        _check_number(name, kind, value)
+        check_number(name, kind, value)
     elif kind is bool and not isinstance(value, bool):
         raise InputError(f"{option(name)} is {value!r}; expected True or False")
+    elif kind is str:
+        _check_text(name, value)
     elif "Literal" in str(kind) and value not in choices:
         hint = nearest(str(value), choices)
         raise InputError(f"{option(name)} is {value!r}; expected {', '.join(choices)}{hint}")
 
 
-def _check_number(name: str, kind: type, value: Any) -> None:
+def _check_text(name: str, value: Any) -> None:
+    """Raise InputError if it is no text that a name or a path can be."""
+    words = "the environment" if name == "env" else option(name)
+    if not isinstance(value, str):
+        raise InputError(f"{words} is {value!r}; expected text")
+    if name == "run_name":
+        _check_run_name(value)
+    elif not value.strip() or not value.isprintable():
+        raise InputError(f"{words} is {value!r}; expected a name without control characters")
+
+
+def _check_run_name(value: str) -> None:
+    """Raise InputError if it cannot be a part of a folder's name everywhere."""
+    if value and not re.fullmatch(r"\w[\w.-]*", value):
+        raise InputError(
+            f"--run-name is {value!r}; expected letters, digits, dots, dashes and underscores, "
+            "a letter or digit first"
+        )
+    if len(value) > LONGEST_RUN_NAME:
+        raise InputError(
+            f"--run-name has {len(value)} characters; expected at most {LONGEST_RUN_NAME}"
+        )
+
+
+def check_number(name: str, kind: type, value: Any, ranges: Ranges = RANGES) -> None:
+    """Raise InputError for what is not such a number, or lies outside the closed interval."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or (kind is int and not isinstance(value, int)):
         raise InputError(f"{option(name)} is {value!r}; expected {_words(kind)}")
-    low, high = RANGES.get(name, (-math.inf, math.inf))
+    low, high = ranges.get(name, (-math.inf, math.inf))
     if not low <= value <= high or math.isinf(value):
-        bound = "above 0" if low == TINY else f"at least {low:g}"
-        bound += "" if high == math.inf else f" and at most {high:g}"
+        bound = "above 0" if low == TINY else f"at least {low}"
+        bound += "" if high == math.inf else f" and at most {high}"
         raise InputError(f"{option(name)} is {value}; expected {_words(kind)} {bound}")
 
 
@@ -297,12 +340,27 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def preset(name: str, **changes: Any) -> Config:
     """The named preset with changes, as a Config. Raises InputError for an unknown name."""
-    if name not in PRESETS:
-        choices = list(PRESETS)
+    choices = list(PRESETS)
+    if name not in choices:
         raise InputError(
-            f"--preset is {name!r}; expected {', '.join(choices)}{nearest(name, choices)}"
+            f"--preset is {name!r}; expected {', '.join(choices)}{nearest(str(name), choices)}"
         )
+    check_names(changes)
     return Config(**{**PRESETS[name], **changes})
+
+
+def check_names(names: Iterable[str], also: Sequence[str] = ()) -> None:
+    """Raise InputError for a name that is neither a field of Config nor one of `also`."""
+    choices = [*also, *(field.name for field in dataclasses.fields(Config))]
+    for name in names:
+        if name not in choices:
+            raise InputError(f"no option {name!r}{nearest(name, choices)}")
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """The fields of two Configs that differ."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

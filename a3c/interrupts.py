@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SAME_SECONDS = 1.0  # a Ctrl-C this soon after the first is the same one: keys bounce, hands hurry
+
 
 @contextmanager
 def interrupts(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call `stop` once; a second one ends the process as usual.
+    """Ctrl-C, SIGTERM and a closed terminal (SIGHUP) call `stop`, once.
 
-    Outside the main thread Python allows no handlers: there this does nothing.
+    A second one, a second or more later, raises KeyboardInterrupt in the main thread. SIGHUP stays
+    ignored where it was, as under nohup. Outside the main thread Python allows no handlers: there
+    this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    first: list[float] = []
 
-    def handler(number: int, _frame: Any) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        stop()
+    def handler(_number: int, _frame: Any) -> None:
+        if not first:
+            first.append(time.monotonic())
+            stop()
+        elif time.monotonic() - first[0] >= SAME_SECONDS:
+            raise KeyboardInterrupt
 
+    # None: a handler that Python did not install, and cannot bring back
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in stopping_signals()}
     for number in before:
         signal.signal(number, handler)
     try:
@@ -31,3 +41,18 @@ def interrupts(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+def stopping_signals() -> list[signal.Signals]:
+    """The signals that mean stop."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    return numbers
+
+
+def ignore() -> None:
+    """For a process that was asked to stop, and is ending: the same wish once more is nothing."""
+    for number in stopping_signals():
+        signal.signal(number, signal.SIG_IGN)

@@ -7,35 +7,60 @@ a run is resumed, its lines after the checkpoint are dropped, and TensorBoard is
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from a3c import strict_json
+from a3c.config import InputError
 from a3c.metrics import STAGES
+
+Record = dict[str, Any]
 
 
 class Log:
-    """metrics.jsonl and TensorBoard's event files of one run folder."""
+    """metrics.jsonl and TensorBoard's event files of one run folder.
+
+    `remarks`: lines about what was wrong with an earlier part's file.
+    """
 
     def __init__(self, folder: Path, agent_steps: int):
-        """Open the log; of an earlier part of the run keep what lies before `agent_steps`."""
+        """Open the log; of an earlier part of the run keep what lies before `agent_steps`.
+
+        A file with damaged lines is kept aside. Raises InputError if nothing can be written.
+        """
         self.path = folder / "metrics.jsonl"
-        records = [record for record in read(self.path) if record["agent_steps"] <= agent_steps]
-        temporary = self.path.with_suffix(".writing")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
-        os.replace(temporary, self.path)
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        from torch.utils.tensorboard import SummaryWriter  # a second to import, so not at the top
+        self.last_agent_steps = agent_steps
+        found = scan(self.path)
+        records = [record for record in found.records if record["agent_steps"] <= agent_steps]
+        try:
+            self.remarks = [keep_aside(self.path, found.damaged)] if found.damaged else []
+            temporary = self.path.with_suffix(".writing")
+            temporary.write_text("".join(strict_json.dumps(record) + "\n" for record in records))
+            os.replace(temporary, self.path)
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+            from torch.utils.tensorboard import SummaryWriter  # a second to import: not at the top
 
-        self.tensorboard = SummaryWriter(str(folder / "tensorboard"))
-        for record in records:
-            self._curves(record)
-        self.file = self.path.open("a")
+            self.tensorboard = SummaryWriter(str(folder / "tensorboard"))
+            for record in records:
+                self._curves(record)
+            self.file = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Append one record to both; raises OSError if the disk is full."""
-        self.file.write(json.dumps(record) + "\n")
+    def write(self, record: Record) -> None:
+        """Append one record to both; raises OSError if the disk is full.
+
+        What happened since the last record at the same agent steps is none, unless there were games
+        or updates: such a record is left out.
+        """
+        if record["agent_steps"] == self.last_agent_steps and not says_something(record):
+            return
+        self.last_agent_steps = record["agent_steps"]
+        self.file.write(strict_json.dumps(record) + "\n")
         self.file.flush()
         self._curves(record)
         self.tensorboard.flush()
@@ -45,41 +70,108 @@ class Log:
         self.file.close()
         self.tensorboard.close()
 
-    def _curves(self, record: dict[str, Any]) -> None:
+    def _curves(self, record: Record) -> None:
         """Names as CleanRL has them where it has them; the three curves of the return."""
         steps = record["agent_steps"]
-        if record["mean_return_100"] is not None:
-            mean = record["mean_return_100"]
+        mean = record["mean_return_100"]
+        if is_number(mean):
             self.tensorboard.add_scalar("charts/episodic_return", mean, steps)
             self.tensorboard.add_scalar("return/by_agent_steps", mean, steps)
             self.tensorboard.add_scalar("return/by_episodes", mean, record["episodes"])
             self.tensorboard.add_scalar("return/by_seconds", mean, int(record["seconds"]))
-        for name, tag in TAGS.items():
-            if name in record:
-                self.tensorboard.add_scalar(tag, record[name], steps)
-        total = sum(record.get(f"seconds_{stage}", 0.0) for stage in STAGES)
+        for name, tag in tags(record):
+            self.tensorboard.add_scalar(tag, record[name], steps)
+        seconds = {stage: record.get(f"seconds_{stage}", 0.0) for stage in STAGES}
+        total = sum(seconds.values()) if all(map(is_number, seconds.values())) else 0.0
         for stage in STAGES if total else ():
-            share = record[f"seconds_{stage}"] / total
-            self.tensorboard.add_scalar(f"time/{stage}", share, steps)
+            self.tensorboard.add_scalar(f"time/{stage}", seconds[stage] / total, steps)
 
 
+# CleanRL's names of what is no loss; whatever else a record has is one
 TAGS = {
     "agent_steps_per_second": "charts/SPS",
     "lr": "charts/learning_rate",
     "policy_lag": "charts/policy_lag",
-    "policy_loss": "losses/policy_loss",
-    "value_loss": "losses/value_loss",
-    "entropy": "losses/entropy",
-    "gradient_norm": "losses/gradient_norm",
 }
+COUNTS = ("agent_steps", "emulator_frames", "updates", "episodes", "seconds")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line cut short by a crash is left out."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+def tags(record: Record) -> Iterator[tuple[str, str]]:
+    """Names of a record's figures, with TensorBoard's name for each."""
+    for name, value in record.items():
+        shown_otherwise = name in COUNTS or name.startswith("seconds_") or "return" in name
+        if is_number(value) and not shown_otherwise:
+            yield name, TAGS.get(name, f"losses/{name}")
+
+
+def says_something(record: Record) -> bool:
+    """Whether there were games or updates since the record before."""
+    return bool(record["returns"]) or any(name.startswith("seconds_") for name in record)
+
+
+class Scan(NamedTuple):
+    """A metrics.jsonl: its records, and the numbers of the lines that are none."""
+
+    records: list[Record]
+    damaged: list[int]
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a metrics.jsonl, without what is damaged; none if there is no file.
+
+    Each has `agent_steps`, `seconds` and `episodes`, finite numbers; `returns` and `lengths`, lists
+    of numbers (nan for what was not finite); and `mean_return_100`, a finite number or None. Raises
+    InputError if the file cannot be read.
+    """
+    return scan(path).records
+
+
+def scan(path: Path) -> Scan:
+    """`read`, and what is damaged. A last line cut short by a crash is not: it is left out."""
+    try:
+        *lines, cut = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return Scan([], [])
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    records = [record_of(line) for line in lines]
+    damaged = [number for number, record in enumerate(records, 1) if record is None]
+    last = record_of(cut)  # whole, but for its line's end
+    return Scan([record for record in (*records, last) if record is not None], damaged)
+
+
+def record_of(line: bytes) -> Record | None:
+    """The record of a line, or None if it is none."""
+    try:
+        record = strict_json.finite(json.loads(line))
+    except (ValueError, RecursionError):  # no JSON, or no text
+        return None
+    if not isinstance(record, dict):
+        return None
+    if not all(is_number(record.get(name)) for name in ("agent_steps", "seconds", "episodes")):
+        return None
+    mean = record.get("mean_return_100")
+    lists = {name: numbers(record.get(name)) for name in ("returns", "lengths")}
+    return {**record, "mean_return_100": mean if is_number(mean) else None, **lists}
+
+
+def numbers(values: Any) -> list[float]:
+    """The numbers of a list, nan in place of what is none; empty for what is no list."""
+    known = values if isinstance(values, list) else []
+    return [value if is_number(value) else math.nan for value in known]
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def keep_aside(path: Path, damaged: list[int]) -> str:
+    """Copy a file with damaged lines to another name; returns a line that says so."""
+    kept, number = path.with_name(f"{path.name}.damaged"), 1
+    while kept.exists():
+        number += 1
+        kept = path.with_name(f"{path.name}.damaged-{number}")
+    shutil.copyfile(path, kept)
+    lines = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+    return f"{path.name} is damaged in line {lines}: left out; the file is kept as {kept.name}"

@@ -12,6 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
 RECENT_GAMES = 100
 STAGES = ("environment", "forward", "backward", "apply", "waiting")
 
@@ -21,6 +26,25 @@ class Game(NamedTuple):
 
     episodic_return: float
     length: int
+
+
+class Episodes:
+    """The episodes under way of N agents: whole games, all lives, never clipped."""
+
+    def __init__(self, num_envs: int):
+        self.returns = np.zeros(num_envs, np.float64)
+        self.lengths = np.zeros(num_envs, np.int64)  # agent steps
+
+    def count(self, rewards: Floats, ended: Floats) -> list[Game]:
+        """Add T agent steps, [T, N] each; returns the games that ended, in order."""
+        games = []
+        for reward, end in zip(rewards, ended, strict=True):
+            self.returns += reward
+            self.lengths += 1
+            for i in np.flatnonzero(end):
+                games.append(Game(float(self.returns[i]), int(self.lengths[i])))
+                self.returns[i] = self.lengths[i] = 0
+        return games
 
 
 class Stopwatch:

@@ -11,19 +11,48 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from a3c import strict_json
+from a3c.config import InputError
+
 VERSIONS = ("a3c-gpu", "torch", "numpy", "numba", "gymnasium", "ale-py")
 
 
 def note(folder: Path, **facts: Any) -> None:
-    """Add a line to the run's provenance.jsonl: a run that was resumed has one for each part."""
-    with (folder / "provenance.jsonl").open("a") as file:
-        file.write(json.dumps({**provenance(), **facts}) + "\n")
+    """Add a line to the run's provenance.jsonl: a run that was resumed has one for each part.
+
+    Facts that are None are left out. Raises InputError if nothing can be written.
+    """
+    path = folder / "provenance.jsonl"
+    known = {name: value for name, value in facts.items() if value is not None}
+    line = strict_json.dumps({**provenance(), **known}) + "\n"
+    try:
+        with path.open("ab") as file:
+            # a line that a crash cut short must not spoil this one
+            cut = file.tell() > 0 and not path.read_bytes().endswith(b"\n")
+            file.write((f"\n{line}" if cut else line).encode())
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The parts of a run, the first one first; none for a run that noted nothing."""
-    path = folder / "provenance.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The parts of a run, the first one first, without damaged lines.
+
+    None for a run that noted nothing, or whose file cannot be read.
+    """
+    try:
+        lines = (folder / "provenance.jsonl").read_bytes().splitlines()
+    except OSError:
+        return []
+    return [part for part in map(part_of, lines) if part is not None]
+
+
+def part_of(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None if it is damaged."""
+    try:
+        part = json.loads(line)
+    except ValueError:
+        return None
+    return part if isinstance(part, dict) else None
 
 
 def provenance() -> dict[str, Any]:
@@ -32,10 +61,18 @@ def provenance() -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in VERSIONS},
+        **{name: version_of(name) for name in VERSIONS},
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     }
+
+
+def version_of(package: str) -> str | None:
+    """The version that is installed; None for a copy of the code that is not."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def commit() -> str | None:

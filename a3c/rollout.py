@@ -18,8 +18,6 @@ class Moment(NamedTuple):
     actions: Tensor  # [N] int64, or [N, A] float32
     step: Step
     state: State | None  # the LSTM's after it, episodes that ended included
-    returns: Tensor  # [N] float64, unclipped sums of the episodes under way, this step included
-    lengths: Tensor  # [N] int64, agent steps of the episodes under way, this one included
 
 
 class Truncation(NamedTuple):
@@ -40,8 +38,6 @@ class Rollout(NamedTuple):
     truncated: Tensor  # [T, N] bool
     ended: Tensor  # [T, N] bool: one of the two
     life_lost: Tensor  # [T, N] bool
-    returns: Tensor  # [T, N] float64, of the episodes under way
-    lengths: Tensor  # [T, N] int64
     truncations: list[Truncation]
     state: State | None  # the LSTM's before the first step
     last_observations: Tensor  # [N, ...], after the last step
@@ -60,7 +56,7 @@ def rollout_of(
     last_state: State | None,
 ) -> Rollout:
     """T moments, one after another, of agents whose LSTM stood at `state` before the first."""
-    outputs, actions, steps, _, returns, lengths = zip(*moments, strict=True)
+    outputs, actions, steps, _ = zip(*moments, strict=True)
     _, rewards, terminated, truncated, ended, life_lost, finals = zip(*steps, strict=True)
     return Rollout(
         torch.stack(outputs),
@@ -70,8 +66,6 @@ def rollout_of(
         torch.stack(truncated),
         torch.stack(ended),
         torch.stack(life_lost),
-        torch.stack(returns),
-        torch.stack(lengths),
         [
             Truncation(t, final, moments[t].state)
             for t, final in enumerate(finals)

@@ -1,30 +1,181 @@
-"""A run's own folder, and the link runs/latest to the newest."""
+"""A run's own folder: made once, locked while a process trains in it, and found as runs/latest."""
 
 from __future__ import annotations
 
-import json
+import errno
 import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from a3c import checkpoint
+try:
+    import fcntl
+except ImportError:  # Windows: there nothing keeps two processes out of one folder
+    fcntl = None  # type: ignore[assignment]
+
+from a3c import checkpoint, strict_json
 from a3c.config import Config, InputError, to_dict
+
+LOCK = ".lock"
+# What flock says where another process has the lock; anything else means that there are no locks
+TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `train` returns."""
+
+    folder: Path
+    agent_steps: int
+    episodes: int
+    mean_return_100: float | None  # of the last 100 games, unclipped
+    finished: bool  # False if it was interrupted and can be resumed
 
 
 def create_run_folder(config: Config) -> Path:
-    """runs/<env>-<time>/ with config.json, and the link runs/latest to it. Raises InputError."""
+    """runs/<env>[-<run_name>]-<time>/ with config.json. Raises InputError, and leaves nothing."""
     runs = Path(config.runs_dir)
-    name = f"{config.env.replace('/', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder, number = runs / name, 1
+    words = [config.env, config.run_name, f"{datetime.now():%Y%m%d-%H%M%S}"]
+    name = "-".join(re.sub(r"[^\w.-]", "-", word) for word in words if word)
+    missing = [path for path in (runs, *runs.parents) if not path.exists()]
+    made: list[Path] = []
     try:
-        while folder.exists():
+        runs.mkdir(parents=True, exist_ok=True)
+        made.append(make_numbered(runs / name))
+        checkpoint.folder(made[0]).mkdir()
+        write_config(made[0], config)
+    except BaseException as error:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+        if not isinstance(error, OSError):
+            raise
+        reason = error.strerror or error
+        raise InputError(f"cannot create the run folder {runs / name}: {reason}") from None
+    return made[0]
+
+
+def make_numbered(folder: Path) -> Path:
+    """Make `folder`, or folder-2, folder-3, ... where others were as quick; raises OSError."""
+    number = 1
+    while True:
+        path = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
             number += 1
-            folder = runs / f"{name}-{number}"
-        checkpoint.folder(folder).mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(to_dict(config), indent=1) + "\n")
-        link = runs / f".latest-{os.getpid()}"
-        link.symlink_to(folder.name)
-        os.replace(link, runs / "latest")
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """config.json: the options of the run, as in its checkpoints. Raises OSError."""
+    temporary = folder / "config.writing"
+    try:
+        temporary.write_text(strict_json.dumps(to_dict(config), indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, folder / "config.json")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def link_latest(folder: Path) -> str | None:
+    """Lead runs/latest to a run. It is a convenience: returns a line where that cannot be done."""
+    latest = folder.parent / "latest"
+    temporary = folder.parent / f".latest-{folder.name}"  # the name of no other run
+    if latest.exists() and not latest.is_symlink():
+        return f"{latest} is no link: it is left as it is, and does not lead to this run"
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(folder.name)
+        os.replace(temporary, latest)
+    except (OSError, NotImplementedError) as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or error
+        return f"{latest} does not lead to this run: {reason}"
+    return None
+
+
+def establish(folder: Path, config: Config, new: bool) -> list[str]:
+    """Once a run has a checkpoint of its own: config.json says what that does, and runs/latest
+    leads to a new run. Returns lines about what could not be done; raises OSError.
+    """
+    write_config(folder, config)
+    remark = link_latest(folder) if new else None
+    return [remark] if remark else []
+
+
+def standing(folder: Path) -> str:
+    """What is left of a run that ended before its time, and how to go on."""
+    for path in checkpoint.numbered(folder)[:1]:
+        agent_steps = int(path.stem)
+        return (
+            f"the last checkpoint, at {agent_steps:,} agent steps, stands; "
+            f"go on: a3c train --resume {folder}"
+        )
+    return f"{folder} has no checkpoint to go on from"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[list[str]]:
+    """Keep other processes from training in this folder; the system unlocks it however we end.
+
+    Gives lines to say: one where the file system has no locks. Raises InputError that names who has
+    the folder, or why nothing can be written there.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise InputError(f"cannot create the run folder {folder}: {error.strerror}") from None
-    return folder
+        raise InputError(f"cannot write to {folder}: {error.strerror}") from None
+    try:
+        remark = lock(descriptor, folder)
+        with suppress(OSError):  # a full disk: the lock holds without its words
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        try:
+            yield [remark] if remark else []
+        finally:
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int, folder: Path, shared: bool = False) -> str | None:
+    """Lock an open file; returns a line if that is not possible. Raises InputError if taken."""
+    if fcntl is None:
+        return f"no locks on this system: let no other process train in {folder}"
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in TAKEN:
+            who = holder(folder)
+            raise InputError(f"{folder} is in use by {who}; expected one at a time") from None
+        return f"no locks in {folder} ({error.strerror}): let no other process train there"
+    return None
+
+
+def holder(folder: Path) -> str:
+    """Who has locked a folder, in words."""
+    with suppress(OSError):
+        if words := (folder / LOCK).read_text(errors="replace").strip():
+            return words
+    return "another process"
+
+
+def check_free(folder: Path) -> None:
+    """Raise InputError if another process trains in this folder. Writes nothing."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return  # never locked, or nothing that we may look at
+    try:
+        lock(descriptor, folder, shared=True)
+    finally:
+        os.close(descriptor)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -14,36 +14,32 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from a3c.config import Config
-from a3c.metrics import Metrics
-from a3c.shared import SharedParameters
-
-if TYPE_CHECKING:
-    from a3c.train import Run
+from a3c.metrics import RECENT_GAMES, Metrics
+from a3c.run_folder import Run
 
 PLAIN_EVERY_SECONDS = 30.0
 
 
 class Terminal:
-    """Context manager around a run. `quiet` says nothing at all."""
+    """Context manager around a run. `quiet` says nothing at all.
 
-    def __init__(
-        self,
-        config: Config,
-        shared: SharedParameters,
-        metrics: Metrics,
-        folder: Path,
-        quiet: bool = False,
-    ):
-        self.config, self.shared, self.metrics, self.folder = config, shared, metrics, folder
+    Where nothing can be shown any more (the terminal was closed, the reader of a pipe has left) the
+    run goes on in silence: its log has all of it.
+    """
+
+    def __init__(self, config: Config, metrics: Metrics, quiet: bool = False):
+        self.config, self.metrics = config, metrics
+        self.agent_steps = 0
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-        self.live = Live(console=self.console, auto_refresh=False) if sys.stdout.isatty() else None
+        live = sys.stdout is not None and sys.stdout.isatty()
+        self.live = Live(console=self.console, auto_refresh=False) if live else None
         self.latest: dict[str, Any] = {}
-        self.next_plain = 0.0
+        self.start = self.next_plain = time.monotonic()
+        self.gone = False
 
     def __enter__(self) -> Terminal:
-        self.say(f"run folder {self.folder}")
         if self.live is not None:
-            self.live.start()
+            self.show(self.live.start)
         return self
 
     def __exit__(
@@ -52,29 +48,45 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close_live()
+
+    def close_live(self) -> None:
+        """End the live status; what is said from now on stands below it."""
         if self.live is not None:
-            self.live.stop()
+            self.show(self.live.stop)
+            self.live = None
+
+    def show(self, write: Callable[[], object]) -> None:
+        """Call what writes to the terminal, unless that has gone away."""
+        if self.gone:
+            return
+        try:
+            write()
+        except (OSError, ValueError):  # ValueError: a closed file, or letters that it cannot write
+            self.gone = True
 
     def say(self, line: str) -> None:
         """One plain line."""
-        self.console.print(line, markup=False)
+        self.show(lambda: self.console.print(line, markup=False))
 
     def record(self, record: dict[str, Any]) -> None:
-        """Take note of a new record of the log."""
-        self.latest = record
-        if self.live is None and time.monotonic() >= self.next_plain:
-            self.next_plain = time.monotonic() + PLAIN_EVERY_SECONDS
+        """Take note of a new record of the log. Plain lines: often at first, then every 30 s."""
+        self.latest, self.agent_steps = record, record["agent_steps"]
+        now = time.monotonic()
+        if self.live is None and now >= self.next_plain:
+            self.next_plain = now + min(PLAIN_EVERY_SECONDS, now - self.start)
             self.say("  ".join(f"{name} {value}" for name, value in self.rows()))
 
-    def refresh(self) -> None:
+    def refresh(self, agent_steps: int) -> None:
         """Redraw the live status."""
-        if self.live is not None:
-            self.live.update(self.table(), refresh=True)
+        self.agent_steps = agent_steps
+        if (live := self.live) is not None:
+            self.show(lambda: live.update(self.table(), refresh=True))
 
     def table(self) -> Table:
         """The live status: a bar and what `rows` says."""
         table = Table.grid(padding=(0, 2))
-        total, done = self.config.total_agent_steps, self.shared.agent_steps
+        total, done = self.config.total_agent_steps, self.agent_steps
         table.add_row(self.config.env, ProgressBar(total, min(done, total), width=40))
         for name, value in self.rows():
             table.add_row(name, value)
@@ -82,7 +94,7 @@ class Terminal:
 
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of all that is shown."""
-        done, latest = self.shared.agent_steps, self.latest
+        done, latest = self.agent_steps, self.latest
         rate = latest.get("agent_steps_per_second", 0.0)
         frames = rate * self.metrics.frames_per_step
         status = self.metrics.status()
@@ -90,23 +102,30 @@ class Terminal:
         atari = (
             [("emulator frames/s", f"{frames:,.0f}")] if self.metrics.frames_per_step > 1 else []
         )
+        figures = [
+            (name.replace("_", " "), number(latest[name], digits))
+            for name, digits in (("policy_lag", 2), ("entropy", 3))
+            if name in latest
+        ]
         return [
             ("agent steps", f"{done:,} of {self.config.total_agent_steps:,}"),
             ("agent steps/s", f"{rate:,.0f}"),
             *atari,
-            ("mean return", number(status["mean_return_100"])),
-            ("best return", number(status["best_return_100"])),
-            ("policy lag", number(latest.get("policy_lag"))),
-            ("entropy", number(latest.get("entropy"), 3)),
+            (f"mean return of the last {RECENT_GAMES} games", number(status["mean_return_100"])),
+            ("best of these", number(status["best_return_100"])),
+            *figures,
             ("time left", duration(left)),
         ]
 
     def goodbye(self, run: Run) -> None:
-        """The last line: what came of it, and how to go on."""
-        returned = number(run.mean_return_100)
+        """The last lines: what came of it, and how to go on."""
+        if self.latest:  # not of a run that was finished before
+            self.refresh(run.agent_steps)
+        self.close_live()
+        games = "1 game" if run.episodes == 1 else f"{run.episodes:,} games"
         self.say(
-            f"{run.agent_steps:,} agent steps, {run.episodes:,} games, "
-            f"mean return of the last 100: {returned}"
+            f"{run.agent_steps:,} agent steps, {games}, "
+            f"mean return of the last {RECENT_GAMES}: {number(run.mean_return_100)}"
         )
         if run.finished:
             self.say(f"play it: a3c play {run.folder}")

@@ -1,6 +1,7 @@
 """One agent step, as ALE's vector environment has it: frames, rewards, ends, what the agent sees.
 
-Frames that nobody sees are not drawn, only their collisions are found. That is exact, see `play`.
+Frames that nobody sees are not drawn, only their collisions are found. That is exact, see
+`play_frames`.
 """
 
 from __future__ import annotations
@@ -44,11 +45,40 @@ EPISODIC_LIFE, LIFE_LOSS_INFO = 7, 8
 CLIP_REWARDS, MAX_FRAMES, SAME_STEP = 9, 10, 11
 RUN_ON = 12  # all frames of a step are played, also after the end: they take draws
 PROTOCOL = 13
+PROTOCOL_NAMES = ["skip_low", "skip_high", "maxpool", "stack", "channels_last", "noop_max",
+                  "fire_reset", "episodic_life", "life_loss_info", "clip_rewards", "max_frames",
+                  "same_step", "run_on"]  # fmt: skip
 
 NO_SEED = np.int64(-1)
 NEVER = 2**62  # frames
 NOT = np.bool_(False)
 ALL_DRAWN = 4  # steps of fewer frames are drawn completely
+
+
+def protocol_of(
+    frames: tuple[int, int],
+    *,
+    maxpool: bool = False,
+    stack: int = 0,
+    channels_last: bool = False,
+    noop_max: int = 0,
+    fire_reset: bool = False,
+    episodic_life: bool = False,
+    life_loss_info: bool = False,
+    clip_rewards: bool = False,
+    max_frames: int = NEVER,
+    same_step: bool = False,
+    run_on: bool = False,
+) -> Array:
+    """int64 [PROTOCOL]. The defaults are those of a game without ALE's vector environment."""
+    protocol = np.zeros(PROTOCOL, np.int64)
+    protocol[SKIP_LOW], protocol[SKIP_HIGH] = frames
+    protocol[MAXPOOL], protocol[STACK], protocol[CHANNELS_LAST] = maxpool, stack, channels_last
+    protocol[NOOP_MAX], protocol[FIRE_RESET] = noop_max, fire_reset
+    protocol[EPISODIC_LIFE], protocol[LIFE_LOSS_INFO] = episodic_life, life_loss_info
+    protocol[CLIP_REWARDS], protocol[MAX_FRAMES] = clip_rewards, max_frames
+    protocol[SAME_STEP], protocol[RUN_ON] = same_step, run_on
+    return protocol
 
 
 class Agents(NamedTuple):
@@ -79,7 +109,7 @@ class View(NamedTuple):
 class Scratch(NamedTuple):
     """Working memory of one worker; nothing in it outlives an agent step."""
 
-    console: Array  # uint64, see console.scratch
+    console: console.FrameScratch
     registers: Array  # int32 [1, REGISTERS] before the step
     ram: Array  # uint8 [1, RAM_BYTES] before the step
     held: Array  # int64 [SKIP_HIGH], the action of each frame
@@ -88,11 +118,11 @@ class Scratch(NamedTuple):
     image: Array  # uint8 [channels, height, width], resized
 
 
-def scratch_of(view: View, game: Game) -> Scratch:
-    """Working memory for one worker."""
+def scratch_of(view: View, game: Game, code: Any) -> Scratch:
+    """Working memory for one worker, with the game's translated code or None."""
     height, width = len(view.resizing.rows.first), len(view.resizing.columns.first)
     return Scratch(
-        console.scratch(),
+        console.scratch_of(code),
         np.zeros((1, REGISTERS), np.int32),
         np.zeros((1, RAM_BYTES), np.uint8),
         np.zeros(int(view.protocol[SKIP_HIGH]), np.int64),
@@ -179,7 +209,7 @@ def step(machines, layer, agents, view, scratch, i, action):  # type: ignore[no-
     if registers[i, ENDED] and not protocol[SAME_STEP]:
         reset(machines, layer, agents, view, scratch, i, NO_SEED)
         return
-    reward = play(machines, layer, agents, view, scratch, i, action)
+    reward = play_frames(machines, layer, agents, view, scratch, i, action)
     see(agents, view, scratch, i)
     lost = life_lost(registers, i)
     over = registers[i, OVER] != 0
@@ -216,7 +246,7 @@ def life_lost(registers, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, inline="always")
-def play(machines, layer, agents, view, scratch, i, action):  # type: ignore[no-untyped-def]
+def play_frames(machines, layer, agents, view, scratch, i, action):  # type: ignore[no-untyped-def]
     """The frames of one agent step; returns the sum of their rewards and leaves `pooled`.
 
     Only the last two frames are seen, so only they are drawn. But rows that a short frame does not

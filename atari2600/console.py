@@ -1,19 +1,19 @@
 """The console: one frame of the machine, from frame start to frame end. Start reading here.
 
-A frame: `start_frame` moves all clocks back to the frame's beginning, `cpu.execute` runs the
-program and logs what it writes to the video chip, and `tia.play` turns that log into the picture
+A frame: `start_frame` moves all clocks back to the frame's beginning, `m6507.execute` runs the
+program and logs what it writes to the video chip, and `tia.replay` turns that log into the picture
 and the collisions. Facts: docs/emulator.md.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from atari2600 import cartridge, cpu, riot, tia
+from atari2600 import cartridge, m6507, riot, tia
 from atari2600.state import (
     ADDRESS_MASK,
     BUFFER,
@@ -71,11 +71,16 @@ def constants_of(scheme: str, pal: bool, y_start: int, height: int, hmove_blanks
     return constants
 
 
-def scratch() -> Array:
-    """Working memory for one worker; nothing in it outlives a frame."""
-    memory = np.zeros(tia.SCRATCH, np.uint64)
-    memory[tia.OWN_ADDRESS] = memory.ctypes.data
-    return memory
+class FrameScratch(NamedTuple):
+    """What a worker brings to a frame; nothing in it outlives the frame."""
+
+    memory: Array  # uint64 [tia.MEMORY]: the video chip's masks, and the log
+    code: Any  # the game's translated code, of a type that the back end knows (hot.py); None: none
+
+
+def scratch_of(code: Any) -> FrameScratch:
+    """Working memory for one worker."""
+    return FrameScratch(np.zeros(tia.MEMORY, np.uint64), code)
 
 
 @numba.njit(_nrt=False)
@@ -131,9 +136,9 @@ def frame(machines, i, scratch, drawing):  # type: ignore[no-untyped-def]
     constants, registers, words = machines.constants, machines.registers, machines.words
     if registers[i, UNFINISHED] == 0:
         start_frame(constants, registers, i)
-    ended = cpu.execute(machines, scratch, i, drawing)
+    ended = m6507.execute(machines, scratch, i, drawing)
     logged, until = np.int64(registers[i, LOGGED]), 3 * np.int64(registers[i, TOUCHED])
-    tia.play(constants, registers, words, scratch, i, logged, until, drawing)
+    tia.replay(constants, registers, words, scratch.memory, i, logged, until, drawing)
     registers[i, LOGGED] = 0
     registers[i, UNFINISHED] = not ended
     lines = (3 * registers[i, CYCLES] - registers[i, FRAME_START]) // tia.LINE_CLOCKS

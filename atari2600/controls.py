@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,13 @@ def actions_of(actions: Array, threshold: float) -> Array:
 
 def frames_of(frameskip: int | tuple[int, int]) -> tuple[int, int]:
     """(low, high): frames per agent step are drawn from low to high - 1."""
-    low, high = (frameskip, frameskip + 1) if isinstance(frameskip, int) else frameskip
+    try:
+        both = frameskip if isinstance(frameskip, tuple | list) else (frameskip, frameskip + 1)
+        low, high = (operator.index(frames) for frames in both)
+    except (TypeError, ValueError):
+        low = high = 0
     if not 0 < low < high:
-        raise ValueError(f"frameskip is {frameskip}; expected at least 1, or 1 <= low < high")
+        raise ValueError(f"frameskip is {frameskip!r}; expected at least 1, or 1 <= low < high")
     return low, high
 
 

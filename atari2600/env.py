@@ -7,6 +7,7 @@ resizing), every frame drawn.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import gymnasium
@@ -20,7 +21,10 @@ from atari2600 import agent, boot, games, snapshot
 from atari2600.ale import full_strength
 from atari2600.backends import cpu
 from atari2600.controls import actions_of, check_probability, continuous_space, frames_of
-from atari2600.state import BUFFER, EPISODE_FRAMES, EXTRA_RAM, FRAMES, LIVES, OVER, WIDTH
+from atari2600.interface import Interface
+from atari2600.mersenne import ENVIRONMENT, SYSTEM
+from atari2600.snapshot import Rest
+from atari2600.state import BUFFER, EXTRA_RAM, WIDTH
 from atari2600.window import Window
 
 Array = NDArray[Any]
@@ -50,7 +54,7 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
     ):
         """Build the machine; `reset` starts it.
 
-        game: ROM name in snake_case
+        game: ROM name in snake_case, or an id of Gymnasium's such as ALE/Breakout-v5
         mode, difficulty: of the game; None is its default
         obs_type: "rgb", "grayscale" or "ram"
         frameskip: emulator frames per agent step; (low, high) draws from low to high - 1
@@ -72,6 +76,7 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
             raise ValueError(f"render_mode is {render_mode!r}; expected rgb_array or human")
         self.game = games.find(game)
         self.obs_type, self.render_mode = obs_type, render_mode
+        self._frameskip = frameskip  # wrappers look at ale-py's name
         self.frameskip = frames_of(frameskip)
         full = full_action_space or continuous
         actions = self.game.legal_actions if full else self.game.minimal_actions
@@ -80,28 +85,27 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         self.continuous = continuous
         self.continuous_action_threshold = continuous_action_threshold
         self.limit = max_num_frames_per_episode or 0
-        self.layer = boot.layer_of(
-            self.game,
-            games.check_mode(self.game, mode),
-            games.check_difficulty(self.game, difficulty),
-            check_probability(repeat_action_probability),
-            self.limit,
-        )
+        self.mode = games.check_mode(self.game, mode)
+        self.difficulty = games.check_difficulty(self.game, difficulty)
+        self.sticky = check_probability(repeat_action_probability)
+        self.layer = boot.layer_of(self.game, self.mode, self.difficulty, self.sticky, self.limit)
         self.make_machine()
         self.make_spaces()
         self.palette, self.greys = games.palette(self.game), games.greys(self.game)
         self.window = Window(self.game.gym_name) if render_mode == "human" else None
         self.started = False
+        self.load_seed = -1  # of the next reset; negative: the game goes on
+        self.seed_game()
+        self.load_game()
 
     def make_machine(self) -> None:
         """One machine, and the protocol without ALE's vector environment around it."""
-        self.protocol = np.zeros(agent.PROTOCOL, np.int64)
-        self.protocol[agent.SKIP_LOW], self.protocol[agent.SKIP_HIGH] = self.frameskip
-        self.protocol[agent.RUN_ON], self.protocol[agent.MAX_FRAMES] = 1, agent.NEVER
+        self.protocol = agent.protocol_of(self.frameskip, run_on=True)
         self.view = agent.view_of(self.game, self.protocol, 1, 1, grayscale=True)
         self.agents = agent.agents_of(np.zeros((1, 0), np.uint8), self.view, self.game)
-        self.scratch = agent.scratch_of(self.view, self.game)
-        self.machines = cpu.machines_of(self.game, self.layer, 1)
+        self.machines = boot.machines_of(self.game, 1)
+        code = cpu.prepare(self.machines, self.layer, self.game)
+        self.scratch = agent.scratch_of(self.view, self.game, code)
 
     def make_spaces(self) -> None:
         shape: tuple[int, ...] = (self.game.height, WIDTH)
@@ -117,18 +121,14 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Start an episode. A seed loads the game again; so does the first call without one."""
+        """Start an episode. A seed loads the game again."""
         super().reset(seed=seed, options=options)
         info: dict[str, Any] = {}
-        ale_seed = -1
-        if seed is not None or not self.started:
-            words = np.random.SeedSequence(seed).generate_state(2)
-            self._np_random, _ = seeding.np_random(int(words[0]))
-            ale_seed = int(words[1])
-            if seed is not None:
-                info["seeds"] = (words[0], words[1])
-        self.run(cpu.RESET, ale_seed)
-        self.started = True
+        if seed is not None:
+            info["seeds"] = self.seed_game(seed)
+            self.load_game()
+        self.run(cpu.RESET, self.load_seed)
+        self.load_seed, self.started = -1, True
         self.show(1)
         return self.observation(), self.info() | info
 
@@ -142,10 +142,8 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         self.protocol[agent.SKIP_LOW], self.protocol[agent.SKIP_HIGH] = frames, frames + 1
         self.run(code)
         self.show(frames)
-        registers = self.machines.registers[0]
-        truncated = 0 < self.limit <= registers[EPISODE_FRAMES]
-        reward = float(self.agents.rewards[0])
-        return self.observation(), reward, bool(registers[OVER]), bool(truncated), self.info()
+        reward, over = float(self.agents.rewards[0]), self.ale.game_over(with_truncation=False)
+        return self.observation(), reward, over, self.ale.game_truncated(), self.info()
 
     def render(self) -> Array | None:
         """The screen [H, W, 3] for "rgb_array"; the window shows itself."""
@@ -166,6 +164,45 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         """Keys of gymnasium.utils.play: w, a, s, d and the space bar."""
         return {keys_of(name): i for i, name in enumerate(self.get_action_meanings())}
 
+    # ---- ale-py's ways in ----
+
+    @property
+    def ale(self) -> Interface:
+        """What wrappers look at, in ale-py's names."""
+        return Interface(self)
+
+    def seed_game(self, seed: int | None = None) -> tuple[Any, Any]:
+        """Seed the drawn frame skips, and the machine from the next `load_game` on."""
+        words = np.random.SeedSequence(seed).generate_state(2)
+        self._np_random, _ = seeding.np_random(int(words[0]))
+        self.game_seed = int(words[1])
+        return words[0], words[1]
+
+    def load_game(self) -> None:
+        """The next `reset` loads the game again, with the seed of the last `seed_game`."""
+        self.load_seed = self.game_seed
+
+    def clone_state(self, include_rng: bool = False) -> Array:
+        """The machine as it is, for `restore_state`: uint8 [bytes].
+
+        include_rng: with the generators of the machine, so that sticky actions repeat themselves
+        """
+        if not self.started:
+            raise error.ResetNeeded("call reset() before clone_state()")
+        return snapshot.save(self.clone_header(), {"rng": include_rng}, self.state_arrays())
+
+    def restore_state(self, state: Array) -> None:
+        """Go back to a cloned state. Raises ValueError if it is of something else."""
+        generators = self.agents.generators.copy()
+        rest = snapshot.load(state, self.clone_header(), self.state_arrays(), self.check_loaded)
+        if not rest["rng"]:
+            for which in (ENVIRONMENT, SYSTEM):
+                self.agents.generators[0, which] = generators[0, which]
+        self.started = True
+
+    def clone_header(self) -> Rest:
+        return self.state_header() | {"kind": "clone"}
+
     # ---- exact saving ----
 
     def save_state(self) -> Array:
@@ -177,12 +214,42 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
 
     def load_state(self, state: Array) -> None:
         """Go on from what `save_state` returned. Raises ValueError if it is of something else."""
-        rest = snapshot.load(state, self.state_header(), self.state_arrays())
+        rest = snapshot.load(state, self.state_header(), self.state_arrays(), self.check_loaded)
         self.np_random.bit_generator.state = rest["np_random"]
-        self.started = True
+        self.load_seed, self.started = -1, True
 
-    def state_header(self) -> dict[str, Any]:
-        return {"game": self.game.name, "kind": "one machine"}
+    def state_header(self) -> Rest:
+        """What must be equal in the environment that loads a state."""
+        return {
+            "game": self.game.name,
+            "kind": "one machine",
+            "mode": self.mode,
+            "difficulty": self.difficulty,
+            "repeat_action_probability": float(self.sticky),
+            "frameskip": list(self.frameskip),
+            "max_num_frames_per_episode": self.limit,
+        }
+
+    def check_loaded(self, rest: Rest, arrays: list[Array]) -> None:
+        """Raise ValueError if such a state would not be one."""
+        registers, _, _, generators = arrays[:4]
+        snapshot.check_machines(self.machines, registers, generators)
+        if "np_random" in rest:
+            try:
+                np.random.PCG64().state = rest["np_random"]
+            except (TypeError, KeyError, ValueError, OverflowError):
+                raise ValueError(
+                    "the state is damaged: NumPy does not take its generator"
+                ) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is built from the arguments, and goes on with the same game."""
+        return super().__getstate__() | {"saved": self.save_state() if self.started else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if state["saved"] is not None:
+            self.load_state(state["saved"])
 
     def state_arrays(self) -> list[Array]:
         machines = [self.machines.registers, self.machines.ram, self.machines.screens]
@@ -196,12 +263,17 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         cpu.run(self.machines, self.layer, self.agents, self.view, self.scratch, *only)
 
     def decode(self, action: Any) -> int:
-        """The action as ale.py has it. Raises ValueError."""
-        if not self.action_space.contains(action):
+        """The action, any kind of integer, as ale.py has it. Raises ValueError."""
+        chosen: Any
+        try:
+            chosen = np.asarray(action) if self.continuous else operator.index(action)
+        except TypeError:
+            chosen = action
+        if not self.action_space.contains(chosen):
             raise ValueError(f"action is {action!r}; expected one of {self.action_space}")
         if self.continuous:
-            return int(actions_of(action[None], self.continuous_action_threshold)[0])
-        return int(self.action_set[action])
+            return int(actions_of(chosen[None], self.continuous_action_threshold)[0])
+        return int(self.action_set[chosen])
 
     def screen(self) -> Array:
         """uint8 [H, W], colour codes."""
@@ -215,13 +287,11 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         return np.take(table, self.screen(), axis=0)
 
     def info(self) -> dict[str, int]:
-        registers = self.machines.registers[0]
-        fields = {
-            "lives": LIVES,
-            "episode_frame_number": EPISODE_FRAMES,
-            "frame_number": FRAMES,
+        return {
+            "lives": self.ale.lives(),
+            "episode_frame_number": self.ale.getEpisodeFrameNumber(),
+            "frame_number": self.ale.getFrameNumber(),
         }
-        return {name: int(registers[field]) for name, field in fields.items()}
 
     def show(self, frames: int) -> None:
         if self.window is not None:

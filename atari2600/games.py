@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,23 @@ def gym_name(name: str) -> str:
     return name.title().replace("_", "")
 
 
+def name_of(gym_id: str) -> str:
+    """The game of an id of Gymnasium's: breakout of ALE/Breakout-v5, BreakoutNoFrameskip-v4.
+
+    Of anything else, also of an id that is not an image's (Breakout-ram-v4), the word itself.
+    """
+    known = re.fullmatch(
+        r"(?:(?:ALE|atari2600)/)?(\w+?)(?:NoFrameskip|Deterministic)?-v\d+", gym_id
+    )
+    by_id = {gym_name(name): name for name in names()}
+    return by_id.get(known[1], gym_id) if known else gym_id
+
+
 def find(name: str) -> Game:
-    """The game called `name`. Raises ValueError with the nearest names."""
+    """The game called `name`, also by Gymnasium's ids. Raises ValueError with the nearest names."""
+    name = name_of(str(name))
     if name not in table()["games"]:
-        word = str(name).lower().replace("-", "_").replace(" ", "_")
+        word = name.lower().replace("-", "_").replace(" ", "_")
         near = difflib.get_close_matches(word, names(), 3, 0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"no game {name!r} among the {len(names())} in atari2600/games.json{hint}")

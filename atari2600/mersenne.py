@@ -19,6 +19,7 @@ LENGTH, MIDDLE = 624, 397
 POSITION = LENGTH
 WORDS = LENGTH + 1
 LOW = 0xFFFFFFFF
+REJECTIONS = 64  # in a row: so no draw goes on for ever, not even of a generator of zeros
 
 
 @numba.njit(_nrt=False)
@@ -66,9 +67,12 @@ def draw_below(generators, i, which, bound):  # type: ignore[no-untyped-def]
     """A uniform whole number in [0, bound) by multiplication, without a bias.
 
     Lemire, "Fast Random Integer Generation in an Interval" (2019), as C++ libraries do it: where
-    the low half of the product is below 2^32 mod bound, draw again.
+    the low half of the product is below 2^32 mod bound, draw again; at most REJECTIONS times, which
+    a seeded generator comes to in less than one of 2^64 cases, whatever the bound.
     """
     product = draw(generators, i, which) * bound
-    while product & LOW < (LOW + 1) % bound:
+    for _ in range(REJECTIONS):
+        if product & LOW >= (LOW + 1) % bound:
+            break
         product = draw(generators, i, which) * bound
     return product >> 32

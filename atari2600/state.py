@@ -119,8 +119,6 @@ class Machines(NamedTuple):
     ram: Array  # uint8 [N, RAM_BYTES]
     screens: Array  # uint8 [N, 2, HEIGHT * WIDTH], colour codes
     words: Array  # uint64 view of `screens`: 8 pixels a word
-    heat: Array  # int32, like `image`: how often each instruction was interpreted, see translate.py
-    addresses: Array  # int64: of the translated code (0: none), registers, ram, image
 
 
 def allocate(constants: Array, image: Array, graphics: Array, num_machines: int) -> Machines:
@@ -128,15 +126,5 @@ def allocate(constants: Array, image: Array, graphics: Array, num_machines: int)
     screens = np.zeros((num_machines, 2, int(constants[HEIGHT]) * WIDTH), np.uint8)
     registers = np.zeros((num_machines, REGISTERS), np.int32)
     ram = np.zeros((num_machines, RAM_BYTES), np.uint8)
-    pointers = [registers.ctypes.data, ram.ctypes.data, image.ctypes.data]
-    return Machines(
-        constants,
-        image,
-        graphics,
-        registers,
-        ram,
-        screens,
-        screens.view(np.uint64),
-        np.zeros(len(image), np.int32),
-        np.array([0, *pointers], np.int64),
-    )
+    words = screens.view(np.uint64)
+    return Machines(constants, image, graphics, registers, ram, screens, words)

@@ -1,6 +1,6 @@
 """TIA: the video chip. It plays the processor's score of register writes, late and in one go.
 
-The processor appends (cycle, register, value) to a log. `play` replays it when a collision latch is
+The processor appends (cycle, register, value) to a log. `replay` plays it when a collision latch is
 read, when the log is full, and at the end of a frame: it draws (or only checks for collisions) from
 one state change to the next. A line's 160 pixels are four words of 40 bits for each of the six
 objects, pixel 0 in the lowest bit, because a playfield cell is 4 pixels and 40 divides 160; the
@@ -78,13 +78,12 @@ WORD_PIXELS = 40  # of a mask
 WORD = (1 << WORD_PIXELS) - 1
 ROW_WORDS = PIXELS // 8  # of the screen: uint64, 8 pixels each
 
-# Scratch memory of one worker (uint64): masks of the objects, then the log
+# Memory of one worker (uint64): masks of the objects, then the log
 P0, M0, P1, M1, BL, PLAYFIELD = range(0, 24, 4)  # 4 words each
 POSSIBLE_HERE = 24  # latches that the objects would set if their whole line were drawn
-OWN_ADDRESS = 25  # in memory, for the translated code
-LOG = 26
+LOG = 25
 LOG_SIZE = 2048
-SCRATCH = LOG + LOG_SIZE
+MEMORY = LOG + LOG_SIZE
 
 # Objects as bits
 BIT_P0, BIT_M0, BIT_P1, BIT_M1, BIT_BL, BIT_PF = 1, 2, 4, 8, 16, 32
@@ -171,27 +170,27 @@ assert all(a < b for a, b in pairwise(PLAYFIELD_REGISTERS))
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def place(scratch, at, bits, position):  # type: ignore[no-untyped-def]
+def place(memory, at, bits, position):  # type: ignore[no-untyped-def]
     """Add up to 32 pixels at `position`, wrapping round, to an object's mask."""
     position = position % PIXELS
     word = position // WORD_PIXELS
     shift = np.uint64(position - word * WORD_PIXELS)
-    scratch[at + word] |= (bits << shift) & np.uint64(WORD)
-    scratch[at + ((word + 1) & 3)] |= bits >> (np.uint64(WORD_PIXELS) - shift)
+    memory[at + word] |= (bits << shift) & np.uint64(WORD)
+    memory[at + ((word + 1) & 3)] |= bits >> (np.uint64(WORD_PIXELS) - shift)
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def clear(scratch, at):  # type: ignore[no-untyped-def]
+def clear(memory, at):  # type: ignore[no-untyped-def]
     """An object without pixels."""
     for k in range(at, at + 4):
-        scratch[k] = np.uint64(0)
+        memory[k] = np.uint64(0)
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def mask_player(registers, scratch, i, k):  # type: ignore[no-untyped-def]
+def mask_player(registers, memory, i, k):  # type: ignore[no-untyped-def]
     """Pixels of player k; returns its bit if its shown graphics are not zero."""
     at = P1 if k else P0
-    clear(scratch, at)
+    clear(memory, at)
     graphics = np.int64(registers[i, (OLD_GRP0 if registers[i, VDELP0 + k] else GRP0) + k])
     if graphics == 0:
         return np.int64(0)
@@ -207,17 +206,17 @@ def mask_player(registers, scratch, i, k):  # type: ignore[no-untyped-def]
     offset = 0
     while copies:
         if copies & 1:
-            place(scratch, at, bits, position + offset)
+            place(memory, at, bits, position + offset)
         copies >>= 1
         offset += 16
     return np.int64(BIT_P1 if k else BIT_P0)
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def mask_missile(registers, scratch, i, k):  # type: ignore[no-untyped-def]
+def mask_missile(registers, memory, i, k):  # type: ignore[no-untyped-def]
     """Pixels of missile k; returns its bit if it is enabled."""
     at = M1 if k else M0
-    clear(scratch, at)
+    clear(memory, at)
     if registers[i, ENAM0 + k] == 0 or registers[i, RESMP0 + k]:
         return np.int64(0)
     nusiz = np.int64(registers[i, NUSIZ0 + k])
@@ -232,52 +231,52 @@ def mask_missile(registers, scratch, i, k):  # type: ignore[no-untyped-def]
     offset = 0
     while copies:
         if copies & 1:
-            place(scratch, at, bits, position + offset)
+            place(memory, at, bits, position + offset)
         copies >>= 1
         offset += 16
     return np.int64(BIT_M1 if k else BIT_M0)
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def mask_ball(registers, scratch, i):  # type: ignore[no-untyped-def]
+def mask_ball(registers, memory, i):  # type: ignore[no-untyped-def]
     """Pixels of the ball; returns its bit if it is enabled."""
-    clear(scratch, BL)
+    clear(memory, BL)
     if registers[i, OLD_ENABL if registers[i, VDELBL] else ENABL] == 0:
         return np.int64(0)
     size = (np.int64(registers[i, CTRLPF]) >> 4) & 3
-    place(scratch, BL, np.uint64((1 << (1 << size)) - 1), np.int64(registers[i, POS_BL]))
+    place(memory, BL, np.uint64((1 << (1 << size)) - 1), np.int64(registers[i, POS_BL]))
     return np.int64(BIT_BL)
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def mask_playfield(registers, scratch, i):  # type: ignore[no-untyped-def]
+def mask_playfield(registers, memory, i):  # type: ignore[no-untyped-def]
     """Pixels of the playfield; returns its bit if there are any."""
     cells = np.int64(registers[i, PF])
     left, right = cells & 1023, cells >> 10
-    scratch[PLAYFIELD], scratch[PLAYFIELD + 1] = CELLS[left], CELLS[right]
+    memory[PLAYFIELD], memory[PLAYFIELD + 1] = CELLS[left], CELLS[right]
     if registers[i, REFLECTED]:
-        scratch[PLAYFIELD + 2], scratch[PLAYFIELD + 3] = MIRRORED[right], MIRRORED[left]
+        memory[PLAYFIELD + 2], memory[PLAYFIELD + 3] = MIRRORED[right], MIRRORED[left]
     else:
-        scratch[PLAYFIELD + 2], scratch[PLAYFIELD + 3] = CELLS[left], CELLS[right]
+        memory[PLAYFIELD + 2], memory[PLAYFIELD + 3] = CELLS[left], CELLS[right]
     return np.int64(BIT_PF if cells else 0)
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def update_masks(registers, scratch, i, present, dirty):  # type: ignore[no-untyped-def]
+def update_masks(registers, memory, i, present, dirty):  # type: ignore[no-untyped-def]
     """Recompute the masks of the objects in `dirty`; returns the objects that are present."""
     present &= ~dirty
     if dirty & BIT_P0:
-        present |= mask_player(registers, scratch, i, 0)
+        present |= mask_player(registers, memory, i, 0)
     if dirty & BIT_P1:
-        present |= mask_player(registers, scratch, i, 1)
+        present |= mask_player(registers, memory, i, 1)
     if dirty & BIT_M0:
-        present |= mask_missile(registers, scratch, i, 0)
+        present |= mask_missile(registers, memory, i, 0)
     if dirty & BIT_M1:
-        present |= mask_missile(registers, scratch, i, 1)
+        present |= mask_missile(registers, memory, i, 1)
     if dirty & BIT_BL:
-        present |= mask_ball(registers, scratch, i)
+        present |= mask_ball(registers, memory, i)
     if dirty & BIT_PF:
-        present |= mask_playfield(registers, scratch, i)
+        present |= mask_playfield(registers, memory, i)
     return present
 
 
@@ -296,18 +295,18 @@ def word_of(x):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def collide(scratch, first, last):  # type: ignore[no-untyped-def]
+def collide(memory, first, last):  # type: ignore[no-untyped-def]
     """The latches that the pixels first <= x < last of a line set."""
     latches = np.int64(0)
     for word in range(word_of(first), word_of(last - 1) + 1):
         start = word * WORD_PIXELS
         seen = bits_between(max(first - start, 0), min(last - start, WORD_PIXELS))
-        p0 = scratch[P0 + word] & seen
-        m0 = scratch[M0 + word] & seen
-        p1 = scratch[P1 + word] & seen
-        m1 = scratch[M1 + word] & seen
-        bl = scratch[BL + word] & seen
-        pf = scratch[PLAYFIELD + word] & seen
+        p0 = memory[P0 + word] & seen
+        m0 = memory[M0 + word] & seen
+        p1 = memory[P1 + word] & seen
+        m1 = memory[M1 + word] & seen
+        bl = memory[BL + word] & seen
+        pf = memory[PLAYFIELD + word] & seen
         # pixels of two objects or more: mostly there are none
         sprites = p0 | m0 | p1 | m1 | bl
         shared = (
@@ -337,7 +336,7 @@ def collide(scratch, first, last):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def draw(registers, scratch, words, i, buffer, row, first, last, present):  # type: ignore[no-untyped-def]
+def draw(registers, memory, words, i, buffer, row, first, last, present):  # type: ignore[no-untyped-def]
     """Colours of the pixels first <= x < last of a row of the screen."""
     control = np.int64(registers[i, CTRLPF])
     score = control & 2 != 0
@@ -352,10 +351,10 @@ def draw(registers, scratch, words, i, buffer, row, first, last, present):  # ty
     for word in range(word_of(first), word_of(last - 1) + 1):
         start = word * WORD_PIXELS
         at = row * ROW_WORDS + word * 5
-        of0 = scratch[P0 + word] | scratch[M0 + word]
-        of1 = scratch[P1 + word] | scratch[M1 + word]
-        ball = scratch[BL + word]
-        field = scratch[PLAYFIELD + word]
+        of0 = memory[P0 + word] | memory[M0 + word]
+        of1 = memory[P1 + word] | memory[M1 + word]
+        ball = memory[BL + word]
+        field = memory[PLAYFIELD + word]
         whole = first <= start and last >= start + WORD_PIXELS
         if whole and (of0 | of1 | ball | field) == 0:
             for group in range(5):
@@ -446,7 +445,7 @@ def end_line(registers, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def catch_up(constants, registers, words, scratch, i, target, present, dirty, drawing):  # type: ignore[no-untyped-def]
+def catch_up(constants, registers, words, memory, i, target, present, dirty, drawing):  # type: ignore[no-untyped-def]
     """Bring the picture to the clock `target`; returns (present, dirty)."""
     clock = np.int64(registers[i, LAST_CLOCK])
     end = np.int64(registers[i, END_CLOCK])
@@ -469,16 +468,16 @@ def catch_up(constants, registers, words, scratch, i, target, present, dirty, dr
                     black(words, i, buffer, row, first, last)
             else:
                 if dirty:
-                    present = update_masks(registers, scratch, i, present, dirty)
+                    present = update_masks(registers, memory, i, present, dirty)
                     dirty = np.int64(0)
                     possible = POSSIBLE[present]
                     if possible & ~registers[i, COLLISIONS]:
-                        possible = collide(scratch, 0, PIXELS)
-                    scratch[POSSIBLE_HERE] = np.uint64(possible)
-                if np.int64(scratch[POSSIBLE_HERE]) & ~registers[i, COLLISIONS]:
-                    registers[i, COLLISIONS] |= collide(scratch, first, last)
+                        possible = collide(memory, 0, PIXELS)
+                    memory[POSSIBLE_HERE] = np.uint64(possible)
+                if np.int64(memory[POSSIBLE_HERE]) & ~registers[i, COLLISIONS]:
+                    registers[i, COLLISIONS] |= collide(memory, first, last)
                 if visible:
-                    draw(registers, scratch, words, i, buffer, row, first, last, present)
+                    draw(registers, memory, words, i, buffer, row, first, last, present)
         if registers[i, HMOVE_BLANK]:
             shown = min(max(start, BLANK_CLOCKS), stop)
             if shown < 76:  # not so for the empty slice that only completes the line before
@@ -500,7 +499,7 @@ def catch_up(constants, registers, words, scratch, i, target, present, dirty, dr
 
 
 @numba.njit(_nrt=False)
-def play(constants, registers, words, scratch, i, logged, until, drawing):  # type: ignore[no-untyped-def]
+def replay(constants, registers, words, memory, i, logged, until, drawing):  # type: ignore[no-untyped-def]
     """Replay `logged` writes of the log, then catch up to the clock `until`."""
     present, dirty = np.int64(0), np.int64(ALL_DIRTY)
     frame_start = np.int64(registers[i, FRAME_START])
@@ -509,7 +508,7 @@ def play(constants, registers, words, scratch, i, logged, until, drawing):  # ty
     while k <= LOG + logged:
         target = until
         if k < LOG + logged:
-            entry = np.int64(scratch[k])
+            entry = np.int64(memory[k])
             value = entry & 0xFF
             register = (entry >> 8) & 0x3F
             clock = 3 * (entry >> 16)
@@ -526,7 +525,7 @@ def play(constants, registers, words, scratch, i, logged, until, drawing):  # ty
             elif 0x20 <= register <= 0x24 or register == 0x2B:
                 target = np.int64(0)  # HMOVE reads these; the picture does not
         present, dirty = catch_up(
-            constants, registers, words, scratch, i, target, present, dirty, drawing
+            constants, registers, words, memory, i, target, present, dirty, drawing
         )
         if k < LOG + logged:
             dirty |= write(constants, registers, i, register, value, clock, position)

@@ -8,22 +8,26 @@ first `reset` draws seeds from the system; ale-py does the same, so such runs di
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
+import re
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
 from typing import Any
 
 import numpy as np
 from gymnasium import error
 from gymnasium.spaces import Box, Discrete
+from gymnasium.utils import EzPickle
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from atari2600 import agent, boot, games, snapshot
-from atari2600.agent import View
+from atari2600.agent import Scratch
 from atari2600.ale import FIRE, full_strength
 from atari2600.backends import cpu
 from atari2600.controls import (
@@ -33,13 +37,14 @@ from atari2600.controls import (
     continuous_space,
     frames_of,
 )
-from atari2600.games import Game
+from atari2600.snapshot import Rest
 
 Array = NDArray[Any]
 LAYOUTS = ("stacked_first", "channels_last")
+MAX_SEED = 2**32 - 1
 
 
-class AtariVectorEnv(VectorEnv[Array, Array, Array]):
+class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
     """N agents of one game."""
 
     def __init__(
@@ -74,10 +79,11 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
     ):
         """Build N machines; `reset` starts them.
 
-        game: ROM name in snake_case
+        game: ROM name in snake_case, or an id of Gymnasium's such as ALE/Breakout-v5
         batch_size: answers that `recv` waits for; 0 is all of them
-        num_threads: workers; 0 is as many as there are processors, at most one an agent
-        thread_affinity_offset: processor of the first worker; -1 leaves it to the system
+        num_threads: workers; 0 is as many as this process has processors, at most one an agent
+        thread_affinity_offset: processor of the first worker (of the calling thread, if it is the
+            only one); -1 leaves it to the system
         max_num_frames_per_episode: emulator frames after which an episode is truncated
         repeat_action_probability: of the sticky actions, at each emulator frame
         full_action_space: all 18 actions, also where the game ignores some
@@ -99,6 +105,8 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         out: uint8 array that every `reset` and `step` writes its observations into and returns;
             without it they return fresh arrays
         """
+        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        EzPickle.__init__(self, **arguments)
         self.game = games.find(game)
         check_least(
             1, num_envs=num_envs, stack_num=stack_num, img_height=img_height, img_width=img_width
@@ -116,34 +124,40 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         self.action_set = full_strength(np.array(actions))
         self.continuous = continuous
         self.continuous_action_threshold = continuous_action_threshold
-
-        protocol = np.zeros(agent.PROTOCOL, np.int64)
-        protocol[agent.SKIP_LOW], protocol[agent.SKIP_HIGH] = frames_of(frameskip)
-        protocol[agent.MAXPOOL], protocol[agent.STACK] = maxpool, stack_num
-        protocol[agent.CHANNELS_LAST] = check_layout(layout) == "channels_last"
-        protocol[agent.NOOP_MAX] = noop_max
-        protocol[agent.FIRE_RESET] = use_fire_reset and FIRE in actions
-        protocol[agent.EPISODIC_LIFE] = episodic_life
-        protocol[agent.LIFE_LOSS_INFO] = life_loss_info
-        protocol[agent.CLIP_REWARDS] = reward_clipping
-        protocol[agent.MAX_FRAMES] = max_num_frames_per_episode
-        protocol[agent.SAME_STEP] = self.autoreset_mode is AutoresetMode.SAME_STEP
-        self.view = agent.view_of(self.game, protocol, img_height, img_width, grayscale)
-        self.layer = boot.layer_of(
-            self.game,
-            games.check_mode(self.game, mode),
-            games.check_difficulty(self.game, difficulty),
-            check_probability(repeat_action_probability),
+        protocol = agent.protocol_of(
+            frames_of(frameskip),
+            maxpool=maxpool,
+            stack=stack_num,
+            channels_last=check_layout(layout) == "channels_last",
+            noop_max=noop_max,
+            fire_reset=use_fire_reset and FIRE in actions,
+            episodic_life=episodic_life,
+            life_loss_info=life_loss_info,
+            clip_rewards=reward_clipping,
+            max_frames=max_num_frames_per_episode,
+            same_step=self.autoreset_mode is AutoresetMode.SAME_STEP,
         )
-        self.machines = cpu.machines_of(self.game, self.layer, num_envs)
+        self.view = agent.view_of(self.game, protocol, img_height, img_width, grayscale)
+        self.mode = games.check_mode(self.game, mode)
+        self.difficulty = games.check_difficulty(self.game, difficulty)
+        self.sticky = check_probability(repeat_action_probability)
+        self.make_spaces(observation_shape(stack_num, img_height, img_width, grayscale, layout))
+        self.out = out
+        workers = min(num_threads or processors(), num_envs)
+        self.pinned = check_affinity(thread_affinity_offset, workers)
+        self.make_machines(workers)
 
-        shape = observation_shape(stack_num, img_height, img_width, grayscale, layout)
-        self.make_spaces(shape)
-        self.out = check_out(out, (num_envs, *shape), self.batch_size)
-        self.observations = np.zeros((num_envs, *shape), np.uint8) if out is None else out
+    def make_machines(self, workers: int) -> None:
+        """N machines, their agents and the threads that move them."""
+        self.layer = boot.layer_of(self.game, self.mode, self.difficulty, self.sticky)
+        self.machines = boot.machines_of(self.game, self.num_envs)
+        shape = self.num_envs, *(self.single_observation_space.shape or ())
+        out = check_out(self.out, shape, self.batch_size)
+        self.observations = np.zeros(shape, np.uint8) if out is None else out
         self.agents = agent.agents_of(self.observations, self.view, self.game)
-        workers = min(num_threads or os.cpu_count() or 1, num_envs)
-        self.workers = Workers(workers, thread_affinity_offset, self.view, self.game)
+        code = cpu.prepare(self.machines, self.layer, self.game)
+        new_scratch = functools.partial(agent.scratch_of, self.view, self.game, code)
+        self.workers = Workers(workers, self.pinned, new_scratch)
         # Agents whose answer has not been given yet, oldest first, and what still computes it
         self.ready: deque[tuple[int, Future[None] | None]] = deque()
         self.asked: Array | None = None  # agents of the last answer: `send` brings their actions
@@ -164,9 +178,11 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
     ) -> tuple[Array, dict[str, Array]]:
         """Start episodes. An integer seeds agent i with seed + i, an array gives each its own.
 
-        With options={"reset_mask": bool [N]} only these agents start anew; an array of seeds has
-        then one seed for each of them.
+        An agent whose seed is negative goes on without a new one; the first time it is drawn. With
+        options={"reset_mask": bool [N]} only these agents start anew; an array of seeds has then
+        one seed for each of them.
         """
+        self.check_open()
         ids = np.arange(self.num_envs)
         if options is not None and "reset_mask" in options:
             ids = ids[check_mask(options["reset_mask"], self.num_envs)]
@@ -187,6 +203,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
 
     def send(self, actions: Array) -> None:
         """Start agent steps of the agents whose answers came last."""
+        self.check_open()
         if self.asked is None or len(self.asked) == 0:
             raise error.ResetNeeded("call reset() before step(), and recv() before the next send()")
         codes = self.decode(np.asarray(actions))
@@ -195,6 +212,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
 
     def recv(self) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
         """The next `batch_size` answers; info["env_id"] tells whose."""
+        self.check_open()
         if len(self.ready) < self.batch_size:
             raise error.ResetNeeded("nothing to receive: call reset() or send() first")
         entries = [self.ready.popleft() for _ in range(self.batch_size)]
@@ -205,8 +223,22 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         return self.answer(self.asked)
 
     def close_extras(self, **kwargs: Any) -> None:
-        self.finish()
-        self.workers.close()
+        if not self.workers.forked():
+            self.finish()
+            self.workers.close()
+
+    def check_open(self) -> None:
+        """Raises ClosedEnvironmentError after `close`. In a forked child: new threads.
+
+        What the threads of before the fork were at is lost: then `reset` is needed.
+        """
+        if self.closed:
+            raise error.ClosedEnvironmentError("the environment is closed; make another")
+        if self.workers.forked():
+            self.workers = self.workers.again()
+            if any(future is not None for _, future in self.ready):
+                self.ready.clear()
+                self.asked = None
 
     # ---- what is behind it ----
 
@@ -243,6 +275,8 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
         """Actions as ale.py has them. Raises ValueError."""
         if self.continuous:
             check_array("actions", actions, np.float32, (self.batch_size, 3))
+            if not np.isfinite(actions).all():
+                raise ValueError(f"actions are {actions}; expected finite numbers")
             return actions_of(actions, self.continuous_action_threshold)
         check_array("actions", actions, np.integer, (self.batch_size,))
         limit = len(self.action_set)
@@ -257,6 +291,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
 
         An environment that goes on from it answers exactly as this one.
         """
+        self.check_open()
         self.finish()
         if self.asked is None:
             raise error.ResetNeeded("call reset() before save_state()")
@@ -265,19 +300,44 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array]):
 
     def load_state(self, state: Array) -> None:
         """Go on from what `save_state` returned. Raises ValueError if it is of something else."""
+        self.check_open()
         self.finish()
-        rest = snapshot.load(state, self.state_header(), self.state_arrays())
+        rest = snapshot.load(state, self.state_header(), self.state_arrays(), self.check_loaded)
         self.ready = deque((int(i), None) for i in rest["ready"])
         self.asked = np.array(rest["asked"], np.int64)
 
-    def state_header(self) -> dict[str, Any]:
+    def state_header(self) -> Rest:
         """What must be equal in the environment that loads a state."""
         return {
             "game": self.game.name,
             "num_envs": self.num_envs,
             "batch_size": self.batch_size,
             "observation": list(self.single_observation_space.shape or ()),
+            "mode": self.mode,
+            "difficulty": self.difficulty,
+            "repeat_action_probability": float(self.sticky),
+            **dict(zip(agent.PROTOCOL_NAMES, self.view.protocol.tolist(), strict=True)),
         }
+
+    def check_loaded(self, rest: Rest, arrays: list[Array]) -> None:
+        """Raise ValueError if such a state would not be one."""
+        registers, _, _, generators = arrays[:4]
+        snapshot.check_machines(self.machines, registers, generators)
+        turns = [rest.get("asked"), rest.get("ready")]
+        asked, ready = (turn if isinstance(turn, list) else [] for turn in turns)
+        everybody = sorted(map(str, range(self.num_envs)))
+        if len(asked) not in (0, self.batch_size) or sorted(map(str, asked + ready)) != everybody:
+            raise ValueError("the state is damaged: it does not say whose turn it is")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is built from the arguments, and goes on with the same games."""
+        going_on = self.asked is not None and not self.closed
+        return super().__getstate__() | {"saved": self.save_state() if going_on else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if state["saved"] is not None:
+            self.load_state(state["saved"])
 
     def state_arrays(self) -> list[Array]:
         """Everything that changes, in the order of a state."""
@@ -289,46 +349,109 @@ class Workers:
     """Threads that compute agent steps, each with its own scratch memory.
 
     A lone worker is the calling thread: several environments in several threads then share nothing.
+    The threads end with this object. A fork takes no threads along: the child makes new ones.
     """
 
-    def __init__(self, workers: int, affinity_offset: int, view: View, game: Game):
-        self.workers = workers
+    def __init__(self, workers: int, pinned: list[int], new_scratch: Callable[[], Scratch]):
+        self.workers, self.pinned, self.new_scratch = workers, pinned, new_scratch
         self.own = threading.local()
-        self.numbers = count(affinity_offset)
-        self.pinned = affinity_offset >= 0
-        self.new_scratch = lambda: agent.scratch_of(view, game)
-        self.threads = ThreadPoolExecutor(workers, "atari2600", self.begin) if workers > 1 else None
-        if self.threads is None:
-            self.begin()
+        self.process = os.getpid()
+        self.threads: ThreadPoolExecutor | None = None
+        if workers > 1:
+            arguments = self.own, new_scratch, iter(list(pinned))
+            self.threads = ThreadPoolExecutor(workers, "atari2600", begin, arguments)
+        else:
+            begin(self.own, new_scratch, iter(pinned))
 
-    def begin(self) -> None:
-        """A thread's first act."""
-        self.own.scratch = self.new_scratch()
-        if self.pinned and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {next(self.numbers)})
+    def forked(self) -> bool:
+        """Whether this is a child of the process that made the threads."""
+        return self.process != os.getpid()
+
+    def again(self) -> Workers:
+        """The same, with new threads."""
+        return Workers(self.workers, self.pinned, self.new_scratch)
 
     def run(
         self, shared: tuple[Any, ...], ids: Array, actions: Array, seeds: Array
     ) -> list[tuple[int, Future[None] | None]]:
         """Move the agents `ids` on; returns each with what computes it."""
         if self.threads is None:
-            self.work(shared, ids, actions, seeds)
+            work(self.own, self.new_scratch, shared, ids, actions, seeds)
             return [(i, None) for i in ids.tolist()]
         started: list[tuple[int, Future[None] | None]] = []
         for part in np.array_split(np.arange(len(ids)), self.workers):
             rows = ids[part], actions[part], seeds[part]
-            future = self.threads.submit(self.work, shared, *rows)
+            future = self.threads.submit(work, self.own, self.new_scratch, shared, *rows)
             started += [(i, future) for i in ids[part].tolist()]
         return started
-
-    def work(self, shared: tuple[Any, ...], ids: Array, actions: Array, seeds: Array) -> None:
-        if not hasattr(self.own, "scratch"):  # another thread took the environment over
-            self.own.scratch = self.new_scratch()
-        cpu.run(*shared, self.own.scratch, ids, actions, seeds)
 
     def close(self) -> None:
         if self.threads is not None:
             self.threads.shutdown()
+
+
+# What threads run knows nothing of Workers: a thread that held its pool would never end.
+
+
+def begin(
+    own: threading.local, new_scratch: Callable[[], Scratch], processors: Iterator[int]
+) -> None:
+    """A thread's first act: its scratch memory, and its processor if it is to have one."""
+    own.scratch = new_scratch()
+    for processor in processors:
+        os.sched_setaffinity(0, {processor})
+        break
+
+
+def work(
+    own: threading.local,
+    new_scratch: Callable[[], Scratch],
+    shared: tuple[Any, ...],
+    ids: Array,
+    actions: Array,
+    seeds: Array,
+) -> None:
+    """Move agents on in this thread."""
+    if not hasattr(own, "scratch"):  # another thread took the environment over
+        own.scratch = new_scratch()
+    cpu.run(*shared, own.scratch, ids, actions, seeds)
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_affinity(offset: int, workers: int) -> list[int]:
+    """The processors of these workers, in order; none for -1, or where the system cannot pin.
+
+    Raises ValueError if there are no such processors for this process.
+    """
+    if offset == -1:
+        return []
+    chosen = list(range(offset, offset + workers))
+    if offset < 0 or not all(can_pin(processor) for processor in chosen):
+        usable = [processor for processor in range(os.cpu_count() or 1) if can_pin(processor)]
+        raise ValueError(
+            f"thread_affinity_offset is {offset}, for {workers} workers; expected -1, or the first"
+            f" of as many processors out of {usable}"
+        )
+    return chosen if hasattr(os, "sched_setaffinity") else []
+
+
+def can_pin(processor: int) -> bool:
+    """Whether this thread could run on a processor; it stays where it is."""
+    if not hasattr(os, "sched_setaffinity"):
+        return True
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {processor})
+    except (OSError, ValueError, OverflowError):
+        return False
+    os.sched_setaffinity(0, before)
+    return True
 
 
 def observation_shape(
@@ -340,23 +463,50 @@ def observation_shape(
 
 
 def seeds_of(seed: int | Array | None, num_envs: int, first: bool) -> Array:
-    """int64 [N]; -1 goes on without a new seed. The first reset needs one, from the system."""
-    if seed is None and first:
-        return np.random.SeedSequence().generate_state(num_envs).astype(np.int64)
+    """int64 [N]; a negative one goes on without a new seed, as ale-py has it.
+
+    The first reset needs seeds: there negative ones are drawn from the system.
+    Raises TypeError for what is no whole number, ValueError for what has more than 32 bits.
+    """
     if seed is None:
-        return np.full(num_envs, -1)
-    if isinstance(seed, np.ndarray):
-        if seed.shape != (num_envs,):
-            raise ValueError(f"seeds are {seed.shape}; expected one per agent: ({num_envs},)")
-        return seed.astype(np.int64)
-    return int(seed) + np.arange(num_envs)
+        seeds = np.full(num_envs, -1)
+    elif np.ndim(seed) == 0:
+        first_seed = operator.index(seed)
+        check_seeds(first_seed, first_seed + num_envs - 1)
+        seeds = first_seed + np.arange(num_envs)
+    else:
+        seeds = np.asarray(seed)
+        if not np.issubdtype(seeds.dtype, np.integer):
+            raise TypeError(f"seeds are {seeds.dtype}; expected whole numbers")
+        if seeds.shape != (num_envs,):
+            raise ValueError(f"seeds are {seeds.shape}; expected one per agent: ({num_envs},)")
+        check_seeds(int(seeds.min(initial=0)), int(seeds.max(initial=0)))
+        seeds = seeds.astype(np.int64)
+    if first and (seeds < 0).any():
+        drawn = np.random.SeedSequence().generate_state(num_envs).astype(np.int64)
+        seeds = np.where(seeds < 0, drawn, seeds)
+    return seeds
+
+
+def check_seeds(least: int, most: int) -> None:
+    """The generators take 32 bits: of more, two seeds could be one."""
+    if most > MAX_SEED or least < -MAX_SEED:
+        wrong = most if most > MAX_SEED else least
+        raise ValueError(f"seed is {wrong}; expected at most {MAX_SEED}, for each agent")
 
 
 def autoreset(mode: AutoresetMode | str) -> AutoresetMode:
-    mode = AutoresetMode(mode)
-    if mode is AutoresetMode.DISABLED:
-        raise ValueError("autoreset_mode is DISABLED; expected NEXT_STEP or SAME_STEP")
-    return mode
+    """Gymnasium's mode, however its name is written: SAME_STEP, SameStep, same-step."""
+    known = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
+    word = letters(mode.value if isinstance(mode, AutoresetMode) else str(mode))
+    for each in known:
+        if word == letters(each.value):
+            return each
+    raise ValueError(f"autoreset_mode is {mode!r}; expected NEXT_STEP or SAME_STEP")
+
+
+def letters(name: str) -> str:
+    return re.sub("[^a-z]", "", name.lower().removeprefix("autoresetmode"))
 
 
 def check_layout(layout: str) -> str:

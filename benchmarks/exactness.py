@@ -8,7 +8,7 @@ Random actions of the game's minimal set, each held for 1 to 16 frames; ended ga
 emulator runs as users run it, hot code translated. Writes benchmarks/results/exactness.md, game by
 game; `--resume` takes over the rows of a table that was made of the same emulator (a digest of its
 source stands in it), the same number of seeds and of frames.
-tests/test_oracle.py runs the same comparison for a shorter time.
+tests/atari2600/test_oracle.py runs the same comparison for a shorter time.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Lockstep:
         return None
 
 
-def play(game: str, seed: int, frames: int, sticky: float = 0.0) -> Outcome:
+def compare(game: str, seed: int, frames: int, sticky: float = 0.0) -> Outcome:
     """Compare at the start and at every frame, up to the first difference."""
     lockstep = Lockstep(game, seed, sticky)
     random = np.random.default_rng(seed)
@@ -171,7 +171,9 @@ def main() -> None:
     rows = rows_before(options.seeds * options.frames) if options.resume else {}
     with ProcessPoolExecutor(options.workers) as pool:
         futures = {
-            game: [pool.submit(play, game, seed, options.frames) for seed in range(options.seeds)]
+            game: [
+                pool.submit(compare, game, seed, options.frames) for seed in range(options.seeds)
+            ]
             for game in options.games
             if game not in rows
         }

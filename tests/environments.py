@@ -1,5 +1,6 @@
 """Environments that break; importing this module registers them."""
 
+import time
 from typing import Any
 
 import gymnasium
@@ -13,6 +14,8 @@ Observation = NDArray[np.float32]
 class RewardsThatAreNotNumbers(gymnasium.Env[Any, Any]):
     """Every reward after the hundredth step is NaN."""
 
+    ruin = float("nan")
+
     observation_space = spaces.Box(-1, 1, (2,), np.float32)
     action_space = spaces.Discrete(2)
 
@@ -24,8 +27,14 @@ class RewardsThatAreNotNumbers(gymnasium.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         self.steps += 1
-        reward = float("nan") if self.steps > 100 else 1.0
+        reward = self.ruin if self.steps > 100 else 1.0
         return np.zeros(2, np.float32), reward, False, False, {}
+
+
+class RewardsTooLargeToAdd(RewardsThatAreNotNumbers):
+    """Every reward after the hundredth step is a float32, but the sum of two is not."""
+
+    ruin = 3e38
 
 
 class Crashing(RewardsThatAreNotNumbers):
@@ -37,5 +46,37 @@ class Crashing(RewardsThatAreNotNumbers):
         return super().step(action)
 
 
+class InfiniteRewards(gymnasium.Env[Any, Any]):
+    """Games of ten steps; the last reward is infinite."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.steps = 0
+
+    def reset(self, **kwargs: Any) -> tuple[Observation, dict[str, Any]]:
+        self.steps = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        ended = self.steps == 10
+        return np.zeros(2, np.float32), float("inf") if ended else 1.0, ended, False, {}
+
+
+class Stuck(RewardsThatAreNotNumbers):
+    """Does not return from its fiftieth step."""
+
+    def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        if self.steps >= 50:
+            print("stuck", flush=True)
+            time.sleep(3600)
+        return super().step(action)
+
+
 gymnasium.register("NaN-v0", RewardsThatAreNotNumbers)
+gymnasium.register("Huge-v0", RewardsTooLargeToAdd)
 gymnasium.register("Crashing-v0", Crashing)
+gymnasium.register("Stuck-v0", Stuck)
+gymnasium.register("Infinite-v0", InfiniteRewards)

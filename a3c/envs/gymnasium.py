@@ -2,90 +2,214 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeGuard
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from a3c.config import InputError
 from a3c.envs import classic_control
-from a3c.envs.protocol import Array, NumpyStep, Spec
+from a3c.envs.coding import Coding, Unreadable, check_finite, to_float32
+from a3c.envs.protocol import Array, EnvironmentFault, NumpyStep, Spec
+from a3c.envs.spaces import space_of
+
+PICTURE_SIDE = 20  # pixels; the smallest that the network `paper` reads
+MOST_CHANNELS = 16  # of an image whose channels come first
+LARGEST = 1_000_000  # inputs or outputs of a layer, which has 64 times as many parameters
 
 
 class GymnasiumEnvs:
-    """Any Gymnasium id with Box or Discrete spaces, stepped one after another in this thread."""
+    """N environments of a Gymnasium id, stepped one after another in this thread.
 
-    def __init__(self, env: str, num_envs: int, **kwargs: Any):
+    Raises InputError where they cannot be made, or their spaces are not supported; `reset` and
+    `step` raise EnvironmentFault for what is not of the space or not finite.
+    """
+
+    def __init__(self, env: str, num_envs: int):
         self.num_envs = num_envs
-        self.vector = SyncVectorEnv(
-            [lambda: gymnasium.make(env, **kwargs)] * num_envs,
-            autoreset_mode=AutoresetMode.SAME_STEP,
-        )
-        self.observation_space = self.vector.single_observation_space
-        self.action_space = self.vector.single_action_space
-        self.spec = gymnasium_spec(env, self.observation_space, self.action_space)
+        self.envs = [made(env)]
+        self.observation_space = self.envs[0].observation_space
+        self.spec = gymnasium_spec(env, self.observation_space, self.envs[0].action_space)
+        self.coding = Coding(self.spec)
+        for _ in range(num_envs - 1):
+            self.envs.append(made(env))
+            check_alike(env, *self.envs[-2:])
 
     def reset(self, seed: int) -> Array:
-        return self.encode(self.vector.reset(seed=seed)[0])
+        rows = self._rows()
+        for i, env in enumerate(self.envs):
+            self._put(rows, i, env.reset(seed=seed + i)[0])
+        return self.encode(rows)
 
     def step(self, actions: Array) -> NumpyStep:
-        result = self.vector.step(self.decode(actions))
-        observations, rewards, terminated, truncated, info = result
-        ended = terminated | truncated
-        observations = self.encode(observations)
-        final = None
-        if ended.any():
-            final = np.zeros_like(observations)
-            final[ended] = self.encode(np.stack(list(info["final_obs"][ended])))
-        nothing = np.zeros_like(terminated)
-        rewards = rewards.astype(np.float32)
-        return NumpyStep(observations, rewards, terminated, truncated, nothing, final)
+        # not SyncVectorEnv: it keeps references, and some environments write the first observation
+        # of an episode into the array that was the last one of the episode before
+        rows, finals = self._rows(), {}
+        exact = np.zeros(self.num_envs)
+        terminated, truncated, life_lost = np.zeros((3, self.num_envs), bool)
+        for i, (env, action) in enumerate(zip(self.envs, self.decode(actions), strict=True)):
+            observation, reward, terminated[i], truncated[i], _ = env.step(action)
+            put_reward(exact, i, reward)
+            if terminated[i] or truncated[i]:
+                finals[i] = np.array(observation)
+                observation, _ = env.reset()
+            self._put(rows, i, observation)
+        rewards = to_float32(exact)
+        with blaming_the_environment():
+            check_finite(rewards, "reward")
+        final = self._final(rows, finals) if finals else None
+        return NumpyStep(self.encode(rows), rewards, terminated, truncated, life_lost, final)
 
     def encode(self, observations: Array) -> Array:
-        """Discrete observations one-hot, boxes as flat float32, images as they are."""
-        if isinstance(self.observation_space, spaces.Discrete):
-            index = observations - self.observation_space.start
-            return np.eye(int(self.observation_space.n), dtype=np.float32)[index]
-        if self.spec.pixels:
-            return observations
-        return observations.reshape(len(observations), -1).astype(np.float32)
+        """The environments' observations [N, ...] as the network reads them."""
+        with blaming_the_environment():
+            return self.coding.encode(observations)
 
     def decode(self, actions: Array) -> Array:
-        """The learner's actions as the environment takes them."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return actions + self.action_space.start
-        assert isinstance(self.action_space, spaces.Box)
-        low, high = self.action_space.low, self.action_space.high
-        shaped = actions.reshape(len(actions), *self.action_space.shape)
-        return np.clip(shaped, low, high).astype(self.action_space.dtype)
+        """The network's choices as the environments take them."""
+        return self.coding.decode(actions)
 
     def save_state(self) -> dict[str, Array] | None:
-        return classic_control.save(self.vector.envs)
+        return classic_control.save(self.envs)
 
     def load_state(self, state: dict[str, Array]) -> None:
-        classic_control.load(self.vector.envs, state)
+        classic_control.load(self.envs, state)
 
     def close(self) -> None:
-        self.vector.close()
+        for env in self.envs:
+            env.close()
+
+    def _rows(self) -> Array:
+        """Room for N observations of the space."""
+        space = self.observation_space
+        return np.zeros((self.num_envs, *(space.shape or ())), space.dtype)
+
+    def _put(self, rows: Array, agent: int, observation: Any) -> None:
+        """Copy an agent's observation into its row."""
+        array = np.asarray(observation)
+        if array.shape != rows.shape[1:]:
+            raise EnvironmentFault(
+                f"the environment returned an observation of shape {list(array.shape)}; "
+                f"its space has {list(rows.shape[1:])} (agent {agent})"
+            )
+        if array.dtype != rows.dtype and not fits(array, rows.dtype):
+            raise EnvironmentFault(
+                f"the environment returned an observation of {array.dtype} that its space's "
+                f"{rows.dtype} cannot hold (agent {agent})"
+            )
+        rows[agent] = array
+
+    def _final(self, rows: Array, finals: dict[int, Array]) -> Array:
+        """Final observations [N, ...], encoded; those of `rows` where no episode ended."""
+        rows = rows.copy()
+        for agent, observation in finals.items():
+            self._put(rows, agent, observation)
+        return self.encode(rows)
+
+
+def made(env: str) -> gymnasium.Env[Any, Any]:
+    """One environment. Raises InputError if something is missing for it."""
+    try:
+        return gymnasium.make(env)
+    except (gymnasium.error.Error, ImportError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{env} cannot be made: {reason}") from None
+
+
+def check_alike(env: str, one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> None:
+    """Raise InputError if two environments of one id have other spaces."""
+    for name in ("observation_space", "action_space"):
+        before, after = getattr(one, name), getattr(other, name)
+        if before != after:
+            raise InputError(f"{env} has {name} {before}, then {after}; expected one space")
+
+
+def put_reward(rewards: Array, agent: int, reward: Any) -> None:
+    """Write an agent's reward."""
+    try:
+        rewards[agent] = reward
+    except (TypeError, ValueError):
+        raise EnvironmentFault(
+            f"the environment returned the reward {reward!r}; expected a number (agent {agent})"
+        ) from None
+
+
+def fits(array: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether a space's dtype can hold these values; floats may be rounded to others."""
+    if np.can_cast(array.dtype, dtype, "same_kind" if dtype.kind == "f" else "safe"):
+        return True
+    return array.dtype.kind in "iubf" and bool((array.astype(dtype) == array).all())
+
+
+@contextmanager
+def blaming_the_environment() -> Iterator[None]:
+    """An Unreadable as the environment's fault."""
+    try:
+        yield
+    except Unreadable as error:
+        raise EnvironmentFault(f"the environment returned {error}") from None
 
 
 def gymnasium_spec(
     env: str, observations: gymnasium.Space[Any], actions: gymnasium.Space[Any]
 ) -> Spec:
-    """The Spec of an environment's spaces. Raises InputError where they are of another kind."""
-    if isinstance(actions, spaces.Discrete):
-        discrete, num_actions = True, int(actions.n)
-    elif isinstance(actions, spaces.Box) and np.issubdtype(actions.dtype, np.floating):
-        discrete, num_actions = False, int(np.prod(actions.shape))
-    else:
+    """The Spec of an environment's spaces. Raises InputError where they are not supported."""
+    floats = isinstance(actions, spaces.Box) and np.issubdtype(actions.dtype, np.floating)
+    if not (floats or isinstance(actions, spaces.Discrete)):
         raise InputError(f"{env} takes actions {actions}; expected Discrete or a Box of floats")
-    if isinstance(observations, spaces.Discrete):
-        return Spec((int(observations.n),), False, False, discrete, num_actions)
-    if not isinstance(observations, spaces.Box):
-        raise InputError(f"{env} gives observations {observations}; expected Discrete or Box")
-    shape = observations.shape
-    if observations.dtype == np.uint8 and len(shape) == 3:
-        return Spec(shape, True, False, discrete, num_actions)
-    return Spec((int(np.prod(shape)),), False, False, discrete, num_actions)
+    if not isinstance(observations, spaces.Discrete | spaces.Box):
+        raise InputError(
+            f"{env} gives observations {observations}; expected Discrete or Box, as "
+            "gymnasium.wrappers.FlattenObservation makes one"
+        )
+    assert isinstance(actions, spaces.Discrete | spaces.Box)
+    seen, taken = space_of(observations), space_of(actions)
+    check_size(env, "actions", taken.size)
+    if is_picture(observations):
+        shape = image_shape(env, observations)
+        return Spec(shape, True, False, taken.discrete, taken.size, seen, taken)
+    check_size(env, "observations", seen.size)
+    return Spec((seen.size,), False, False, taken.discrete, taken.size, seen, taken)
+
+
+def check_size(env: str, what: str, size: int) -> None:
+    """Raise InputError if a network's layer cannot have so many inputs or outputs."""
+    if not 1 <= size <= LARGEST:
+        raise InputError(f"{env} has {what} of size {size:,}; expected 1 to {LARGEST:,}")
+
+
+def is_picture(box: gymnasium.Space[Any]) -> TypeGuard[spaces.Box[Any]]:
+    """Whether the numbers lie in a plane, as pixels do; small or unbounded ones make a vector."""
+    if not isinstance(box, spaces.Box) or 0 in box.shape:
+        return False
+    sides = sum(side >= PICTURE_SIDE for side in box.shape)
+    if box.dtype == np.uint8:
+        return len(box.shape) > 2 or sides == 2
+    if sides < 2 or not box.is_bounded():
+        return False
+    # a plane of other numbers is as likely a window of a time series
+    return len(box.shape) > 2 or (not box.low.any() and box.high.max() in (1, 255))
+
+
+def image_shape(env: str, box: spaces.Box[Any]) -> tuple[int, ...]:
+    """[height, width, channels] of images. Raises InputError if they are not of whole bytes."""
+    shape = box.shape
+    low, high = box.low.min(), box.high.max()
+    integers = np.issubdtype(box.dtype, np.integer)
+    if not (box.dtype == np.uint8 or (integers and low == 0 and high == 255)):
+        raise InputError(
+            f"{env} gives images of {box.dtype} from {low:g} to {high:g}; expected uint8, 0 to 255"
+        )
+    if len(shape) == 2:
+        return (*shape, 1)
+    if len(shape) > 3:
+        raise InputError(
+            f"{env} gives images of shape {list(shape)}; expected [height, width, channels]: "
+            "the frames of a stack are channels"
+        )
+    if shape[0] < min(shape[1:]) and shape[0] <= MOST_CHANNELS:
+        return (*shape[1:], shape[0])
+    return shape

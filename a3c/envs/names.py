@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
+import re
 import sys
 
 import ale_py
 import gymnasium
 from ale_py import roms
 
-from a3c.config import InputError, nearest
+from a3c import extras
+from a3c.config import InputError
+from atari2600.games import gym_name  # and atari2600 registers its ids
 
 gymnasium.register_envs(ale_py)
 
+EMULATORS = ("ale_py", "atari2600")
+GAMES_BY_ID = {  # as the emulators register them; ids that users register keep their own options
+    known.id: known.kwargs["game"]
+    for known in gymnasium.registry.values()
+    if str(known.entry_point).partition(".")[0] in EMULATORS
+    and known.name.removesuffix("NoFrameskip") == gym_name(known.kwargs["game"])
+    and known.kwargs.get("obs_type") != "ram"  # the machine's memory: a vector
+}
+
 
 def atari_game(env: str) -> str | None:
-    """The ALE name of `env` (breakout, ALE/Breakout-v5, BreakoutNoFrameskip-v4), or None.
+    """The ALE name of `env`, or None: of breakout, BreakoutNoFrameskip-v4, ALE/Breakout-v5,
+    atari2600/Breakout-v5, ale_py:ALE/Breakout-v5.
 
-    None also for ids that observe the machine's memory (ALE/Breakout-ram-v5): they are vectors.
+    None also for ids that observe the machine's memory: they are vectors.
     """
     if env in atari_games():
         return env
-    known = gymnasium.registry.get(env)
-    if known is None or known.kwargs.get("obs_type") == "ram":
-        return None
-    return known.kwargs.get("game") if "ale_py" in str(known.entry_point) else None
+    module, _, name = env.rpartition(":")
+    return GAMES_BY_ID.get(name) if module in ("", *EMULATORS) else None
 
 
 def atari_games() -> list[str]:
@@ -33,32 +45,70 @@ def atari_games() -> list[str]:
     return sorted(roms.get_all_rom_ids())
 
 
+def default_preset(env: str) -> str:
+    """The preset of an environment where none is named: `fast` is tuned for Atari, `control` not.
+
+    A lower-case word is meant as a game, so that a misspelt one is looked for among the games.
+    """
+    return "fast" if atari_game(env) or (":" not in env and env == env.lower()) else "control"
+
+
 def check_gymnasium_id(env: str) -> None:
     """Raise InputError if Gymnasium does not know `env` or an extra for it is missing.
 
     `package.module:Name-v0` imports the module first, which registers the environment.
     """
-    module, _, env = env.rpartition(":")
-    if module:
+    module, colon, name = env.rpartition(":")
+    if colon:
         import_environments(module)
-    known = [name for name in gymnasium.registry if not name.startswith("ALE/")]
-    games = atari_games()
-    if env not in gymnasium.registry:
-        if env.startswith("ALE/") or env == env.lower():
-            word = env.removeprefix("ALE/").split("-")[0].lower()
-            raise InputError(f"no game {env!r}{nearest(word, games)}")
-        raise InputError(f"no environment {env!r}{nearest(env, known + games)}")
-    entry_point = str(gymnasium.registry[env].entry_point)
-    if "mujoco" in entry_point and importlib.util.find_spec("mujoco") is None:
-        raise InputError(f"{env} needs MuJoCo; pip install 'a3c-gpu[mujoco]'")
-    if "box2d" in entry_point and importlib.util.find_spec("Box2D") is None:
-        raise InputError(f"{env} needs Box2D; pip install 'gymnasium[box2d]'")
+    known = gymnasium.registry.get(name)
+    if known is None:
+        kind = "game" if like_a_game(name) else "environment"
+        raise InputError(f"no {kind} {env!r}{suggestion(name, module + colon)}")
+    entry_point = str(known.entry_point)
+    for package, extra in (("mujoco", "mujoco"), ("Box2D", "box2d")):
+        if (
+            entry_point.startswith(f"gymnasium.envs.{extra}")
+            and importlib.util.find_spec(package) is None
+        ):
+            raise extras.missing(env, package, extra)
+
+
+def like_a_game(name: str) -> bool:
+    """Whether a name that is not known was meant as an Atari game."""
+    return name.startswith(("ALE/", "atari2600/")) or re.search(r"[A-Z]|-v\d", name) is None
+
+
+def suggestion(name: str, prefix: str) -> str:
+    """The nearest game or the newest version of the nearest id; `prefix` is the given module's."""
+    games = {bare(game): game for game in atari_games()}
+    newest = sorted(gymnasium.registry.values(), key=lambda known: known.version or 0)
+    ids = {bare(known.id): prefix + known.id for known in newest if known.id not in GAMES_BY_ID}
+    choices = {**ids, **games} if like_a_game(name) else {**games, **ids}
+    close = difflib.get_close_matches(bare(name), choices, n=1)
+    if not close:
+        return ": expected an Atari game such as breakout, or a Gymnasium id such as CartPole-v1"
+    return f"; did you mean {choices[close[0]]!r}?"
+
+
+def bare(name: str) -> str:
+    """What people remember of a name: letters and digits alone, without the version."""
+    name = re.sub(r"^(ALE|atari2600)/|(NoFrameskip)?(-v\d+)?$", "", name)
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def import_environments(module: str) -> None:
     """Import what registers environments. Raises InputError if there is no such module."""
-    sys.path.insert(0, "")  # a console script does not look in the current folder by itself
+    if "" not in sys.path:  # a console script does not look in the current folder by itself
+        sys.path.insert(0, "")
     try:
+        if ":" in module or "" in module.split("."):  # these names import_module refuses otherwise
+            raise ModuleNotFoundError(name=module)
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise InputError(f"no module {error.name!r} to import environments from") from None
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise InputError(
+                f"no module {module!r} to import environments from; looked in the current folder "
+                "and among the installed packages"
+            ) from None
+        raise InputError(f"{module} cannot be imported: {error}") from None

@@ -39,16 +39,16 @@ class OnDevice:
 
     def step(self, actions: Tensor) -> Step:
         step = self.envs.step(ToHost(actions).read())  # the wait of an agent step
-        flags = step.rewards, step.terminated, step.truncated, step.life_lost
-        outcome = self._up(np.stack(flags, dtype=np.float32))  # [4, N]
-        terminated, truncated, life_lost = outcome[1:] > 0
-        ended = terminated | truncated
+        ends = step.terminated, step.truncated, step.terminated | step.truncated, step.life_lost
+        outcome = self._up(np.stack([step.rewards, *ends], dtype=np.float32))  # [5, N]
+        terminated, truncated, ended, life_lost = outcome[1:].bool().unbind()
         final = None
         if step.truncated.any():  # known on the host: no wait
             assert step.final_observations is not None
             final = self._next(step.final_observations, torch.zeros_like(ended))
         self.observations = self._next(step.observations, ended)
-        return Step(self.observations, outcome[0], terminated, truncated, ended, life_lost, final)
+        rewards, seen = outcome[0], self.observations
+        return Step(seen, rewards, terminated, truncated, ended, life_lost, final)
 
     def keep(self, stays: Tensor) -> None:
         """Those agents where `stays` [N] is not true have left the NumPy environments."""

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 from numpy.typing import NDArray
 from torch import Tensor
 
+from a3c.envs.spaces import Space
+
 Array = NDArray[Any]
 
 
@@ -24,6 +26,21 @@ class Spec:
     stacked: bool  # of C frames; NumPy environments may send the newest [H, W] alone
     discrete: bool
     num_actions: int  # of Discrete actions; or the size of continuous ones
+    # What the environment gives and takes. None: the network's observations and choices as they
+    # are, as for Atari, and in checkpoints made before these fields.
+    observations: Space | None = None
+    actions: Space | None = None
+
+    def __post_init__(self) -> None:
+        """Dictionaries become spaces: in a checkpoint the fields are JSON."""
+        for name in ("observations", "actions"):
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                object.__setattr__(self, name, Space(**value))
+
+
+class EnvironmentFault(RuntimeError):
+    """An environment returned what nothing can be learned from, such as a NaN reward."""
 
 
 class NumpyStep(NamedTuple):

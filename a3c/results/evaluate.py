@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from a3c.heads import Outputs
 from a3c.results.policy import Policy
 from a3c.results.scores import human_normalised
 
+GoesOn = Callable[[int, int], bool]  # asked with games under way, agent steps of each of them
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -29,6 +33,7 @@ class Protocol:
     seed: int  # of the first game; the following ones take the following seeds
     greedy: bool
     epsilon: float  # probability of a random action in place of the policy's
+    max_agent_steps: int = 108_000  # a game that has not ended by then is cut
 
 
 @dataclass
@@ -36,8 +41,10 @@ class Episode:
     """A game, as far as it has been played: enough to tell its score and to play it again."""
 
     seed: int
-    episodic_return: float
-    actions: list[Any]
+    episodic_return: float = 0.0
+    actions: list[Any] = field(default_factory=list)
+    cut: bool = False  # at the protocol's max_agent_steps; the return is that of the game so far
+    observed: int = 0  # checksum of the observations, but for Atari's
 
     @property
     def length(self) -> int:
@@ -52,13 +59,16 @@ class Games:
     def __init__(self, envs: list[NumpyEnvs]):
         self.spec, self.envs = envs[0].spec, envs
         self.playing = np.arange(len(envs))
+        self.observed = [0] * len(envs)
 
     @property
     def num_envs(self) -> int:
         return len(self.playing)
 
     def reset(self, seed: int) -> Array:
-        return np.concatenate([env.reset(seed + i) for i, env in enumerate(self.envs)])
+        seen = [env.reset(seed + i) for i, env in enumerate(self.envs)]
+        self.remember(seen)
+        return np.concatenate(seen)
 
     def step(self, actions: Array) -> NumpyStep:
         """One action for each game that is being played."""
@@ -66,8 +76,18 @@ class Games:
         steps = [self.envs[i].step(action[None]) for i, action in moved]
         seen, rewards, terminated, truncated, life_lost, finals = zip(*steps, strict=True)
         final = [s if f is None else f for s, f in zip(seen, finals, strict=True)]
+        self.remember(final)
         columns = seen, rewards, terminated, truncated, life_lost, final
         return NumpyStep(*map(np.concatenate, columns))
+
+    def remember(self, seen: Sequence[Array]) -> None:
+        """Join the observations to their checksums; not Atari's, whose films have other pictures.
+
+        A microsecond for a vector.
+        """
+        if not self.spec.stacked:
+            for i, observation in zip(self.playing, seen, strict=True):
+                self.observed[i] = checksum(observation, self.observed[i])
 
     def save_state(self) -> None:
         return None
@@ -80,17 +100,20 @@ class Games:
             env.close()
 
 
-def play_episodes(policy: Policy, config: Config, protocol: Protocol) -> list[Episode]:
+def play_episodes(
+    policy: Policy, config: Config, protocol: Protocol, goes_on: GoesOn = lambda *_: True
+) -> list[Episode]:
     """One game of each of N agents, played at the same time; the order is that of the seeds.
 
     Actions are drawn for all N all the time: those of a game do not depend on when the others end.
+    Where `goes_on` says no, the games under way are left out: fewer than N are returned.
     """
     games = Games([numpy_envs(config, 1, policy.device) for _ in range(protocol.episodes)])
     envs = OnDevice(games, policy.device)
     actor = Actor(envs, policy.network, chooser(policy, protocol, games))
     actor.start(protocol.seed)
-    episodes = [Episode(protocol.seed + i, 0.0, []) for i in range(protocol.episodes)]
-    while games.num_envs:
+    episodes = [Episode(protocol.seed + i) for i in range(protocol.episodes)]
+    for agent_steps in range(1, protocol.max_agent_steps + 1):
         moment = actor.step()
         actions, rewards, ended = (
             ToHost(part).read() for part in (moment.actions, moment.step.rewards, moment.step.ended)
@@ -99,10 +122,27 @@ def play_episodes(policy: Policy, config: Config, protocol: Protocol) -> list[Ep
             episodes[i].actions.append(actions[k].tolist())
             episodes[i].episodic_return += float(rewards[k])
         games.playing = games.playing[~ended]
+        if not games.num_envs or not goes_on(games.num_envs, agent_steps):
+            break
         envs.keep(~moment.step.ended)
         actor.keep(~moment.step.ended)
     games.close()
-    return episodes
+    return finished(episodes, games, protocol)
+
+
+def finished(episodes: list[Episode], games: Games, protocol: Protocol) -> list[Episode]:
+    """Those that have ended, and those as long as a game may be, which are cut."""
+    for i in games.playing:
+        episodes[i].cut = episodes[i].length == protocol.max_agent_steps
+    for episode, observed in zip(episodes, games.observed, strict=True):
+        episode.observed = observed
+    under_way = {i for i in games.playing if not episodes[i].cut}
+    return [episode for i, episode in enumerate(episodes) if i not in under_way]
+
+
+def checksum(observation: Array, before: int = 0) -> int:
+    """Of an observation and of those before it."""
+    return zlib.crc32(observation.tobytes(), before)
 
 
 def chooser(policy: Policy, protocol: Protocol, games: Games) -> Choose:
@@ -131,30 +171,40 @@ def with_random(
     return torch.where(chosen.to(actions.device), drawn.to(actions.device), actions)
 
 
+FIGURES: dict[str, Callable[[Array], Any]] = {
+    "mean": np.mean,
+    "std": lambda returns: returns.std(ddof=1) if len(returns) > 1 else 0.0,
+    "median": np.median,
+    "min": np.min,
+    "max": np.max,
+}
+
+
 def summary(episodes: list[Episode], config: Config, protocol: Protocol) -> dict[str, Any]:
     """The figures of scores.json, with the protocol they were obtained under."""
     returns = np.array([episode.episodic_return for episode in episodes])
-    lengths = np.array([episode.length for episode in episodes])
+    lengths = [episode.length for episode in episodes]
     game = atari_game(config.env)
-    spread = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
+    with np.errstate(invalid="ignore"):  # infinite returns have no spread, and may have no mean
+        figures = {name: float(figure(returns)) for name, figure in FIGURES.items()}
     return {
         "env": config.env,
         "episodes": len(episodes),
-        "mean": float(returns.mean()),
-        "std": spread,
-        "median": float(np.median(returns)),
-        "min": float(returns.min()),
-        "max": float(returns.max()),
-        "mean_length_agent_steps": float(lengths.mean()),
-        "human_normalised": human_normalised(game, float(returns.mean())) if game else None,
+        "interrupted": len(episodes) < protocol.episodes,
+        **figures,
+        "mean_length_agent_steps": float(np.mean(lengths)),
+        "human_normalised": human_normalised(game, figures["mean"]) if game else None,
         "protocol": {
             "policy": "greedy" if protocol.greedy else "sample",
             "epsilon": protocol.epsilon,
             "seed": protocol.seed,
+            "max_agent_steps": protocol.max_agent_steps,
             **(atari_protocol(config) if game else {}),
         },
+        "seeds": [episode.seed for episode in episodes],
         "returns": returns.tolist(),
-        "lengths_agent_steps": lengths.tolist(),
+        "lengths_agent_steps": lengths,
+        "cut": [episode.cut for episode in episodes],
     }
 
 

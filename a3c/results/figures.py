@@ -6,59 +6,44 @@ A figure appears where the study varies what it is about.
 
 from __future__ import annotations
 
-import csv
+import importlib.util
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from a3c.config import InputError
-from a3c.results.study import MEASURED, label_of
+from a3c import extras
+from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, whole_numbers, write_figure
+from a3c.results.curves import Floats
+from a3c.results.output import whole_file
+from a3c.results.study_csv import Rows, Runs, label_of, read_csv, setting_of
 
-try:
-    from scipy.stats import bootstrap
-except ImportError:
-    raise InputError("a study needs SciPy; pip install 'a3c-gpu[study]'") from None
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-Floats = NDArray[np.float64]
-Run = list[dict[str, str]]  # the rows of one run, in order
-Runs = dict[str, list[Run]]  # by setting
+PLACES = 60  # at which the seeds of a setting are averaged
 
-POINTS = 60  # at which the seeds of a setting are averaged
+
+def check_scipy() -> None:
+    """Raise InputError if SciPy is not installed."""
+    if importlib.util.find_spec("scipy") is None:
+        raise extras.missing("a study", "SciPy", "study")
 
 
 def draw(path: Path, goal: float | None) -> list[Path]:
     """Write the figures that `path`, a study.csv, has the data for, beside it."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    runs = read(path)
-    figures = [curves(runs, path.parent / "return.png")]
+    check_scipy()
+    runs = read_csv(path)
+    figures = [draw_returns(runs, path.parent / "return.png")]
     if len(values_of(runs, "num_threads")) > 1:
-        figures.append(threads(runs, path.parent / "threads.png"))
+        figures.append(draw_threads(runs, path.parent / "threads.png"))
         if goal is not None and 1.0 in values_of(runs, "num_threads"):
-            figures.append(speed_up(runs, goal, path.parent / "speed-up.png"))
+            figures.append(draw_speed_up(runs, goal, path.parent / "speed-up.png"))
     if len(values_of(runs, "lr")) > 1:
-        figures.append(learning_rates(runs, path.parent / "learning-rate.png"))
-    return [*figures, table(runs, goal, path.parent / "table.md")]
-
-
-def read(path: Path) -> Runs:
-    """The runs of a CSV by setting, each a list of its rows."""
-    found: dict[str, dict[str, Run]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            label = label_of(setting_of(row))
-            found.setdefault(label, {}).setdefault(row["seed"], []).append(row)
-    return {label: list(seeds.values()) for label, seeds in found.items()}
-
-
-def setting_of(row: dict[str, str]) -> dict[str, str]:
-    """The options that a row's setting varies."""
-    return {name: value for name, value in row.items() if value and name not in ("seed", *MEASURED)}
+        figures.append(draw_learning_rates(runs, path.parent / "learning-rate.png"))
+    return [*figures, write_table(runs, goal, path.parent / "table.md")]
 
 
 def values_of(runs: Runs, name: str) -> list[float]:
@@ -68,7 +53,7 @@ def values_of(runs: Runs, name: str) -> list[float]:
     )
 
 
-def column(run: Run, name: str) -> Floats:
+def column(run: Rows, name: str) -> Floats:
     """One column of a run; nan where a cell is empty."""
     return np.array([float(row[name]) if row[name] else np.nan for row in run])
 
@@ -78,121 +63,129 @@ def interval(values: Floats) -> tuple[float, float, float]:
     mean = float(np.mean(values))
     if len(values) < 2 or np.ptp(values) == 0:
         return mean, mean, mean
+    from scipy.stats import bootstrap  # an extra, see check_scipy
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few seeds: the bootstrap's distribution is coarse
         found = bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0))
     return mean, float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def curves(runs: Runs, path: Path) -> Path:
+def draw_returns(runs: Runs, path: Path) -> Path:
     """Return against agent steps and against wall-clock, one line a setting."""
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(13, 7), sharey=True, layout="constrained")
-    style(axes)
-    for label, seeds in runs.items():
-        for axis, name, unit in zip(axes, ("agent_steps", "seconds"), (1e6, 60), strict=True):
-            place, mean, low, high = averaged(seeds, name)
-            axis.plot(place / unit, mean, label=f"{label} ({len(seeds)} seeds)")
-            axis.fill_between(place / unit, low, high, alpha=0.2, linewidth=0)
-    for axis, text in zip(axes, ("million agent steps", "minutes"), strict=True):
+    figure, axes = new_figure(13, 5, 2, sharey=True)
+    for axis, name, units in zip(
+        axes, ("agent_steps", "seconds"), (AGENT_STEPS, SECONDS), strict=True
+    ):
+        lines = {label: averaged(seeds, name) for label, seeds in runs.items()}
+        size, text = unit(max(float(place[-1]) for place, *_ in lines.values()), units)
+        for label, (place, mean, low, high) in lines.items():
+            axis.plot(place / size, mean, label=f"{label} ({seeds_of(runs[label])})")
+            axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
         axis.set_xlabel(text)
     axes[0].set_ylabel("mean return of the last 100 games")
-    return save(figure, axes[0], path)
+    return write_figure(figure, path)
 
 
-def averaged(seeds: list[Run], name: str) -> tuple[Floats, Floats, Floats, Floats]:
+def seeds_of(seeds: list[Rows]) -> str:
+    """How many seeds a setting was run with."""
+    return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+
+
+def averaged(seeds: list[Rows], name: str) -> tuple[Floats, Floats, Floats, Floats]:
     """Places as far as all seeds reach, and there mean, low and high of the return."""
     end = min(column(run, name)[-1] for run in seeds)
-    place = np.linspace(end / POINTS, end, POINTS)
+    place = np.linspace(end / PLACES, end, PLACES)
     returns = [np.interp(place, column(run, name), column(run, "mean_return_100")) for run in seeds]
     points = [interval(at) for at in np.array(returns).T]
     mean, low, high = np.array(points).T
     return place, mean, low, high
 
 
-def threads(runs: Runs, path: Path) -> Path:
+def draw_threads(runs: Runs, path: Path) -> Path:
     """Agent steps per second and policy lag against the number of threads."""
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 6), layout="constrained")
-    style(axes)
-    points(axes[0], runs, "num_threads", speed)
-    points(axes[1], runs, "num_threads", policy_lag)
+    figure, axes = new_figure(11, 4.5, 2)
+    with_intervals(axes[0], runs, "num_threads", speed)
+    with_intervals(axes[1], runs, "num_threads", policy_lag)
     for axis, text in zip(axes, ("agent steps per second", "policy lag, updates"), strict=True):
         axis.set_xlabel("threads")
+        whole_numbers(axis)
         axis.set_ylabel(text)
         axis.set_ylim(bottom=0)
-    return save(figure, axes[0], path)
+    return write_figure(figure, path)
 
 
-def speed(run: Run) -> float:
+def speed(run: Rows) -> float:
     """Agent steps per second over a whole run."""
     return float(column(run, "agent_steps")[-1] / column(run, "seconds")[-1])
 
 
-def policy_lag(run: Run) -> float:
-    """Mean over the points of a run's curve, in updates."""
-    return float(np.nanmean(column(run, "policy_lag")))
+def policy_lag(run: Rows) -> float:
+    """Mean over the points of a run's curve, in updates; nan if it logged none."""
+    lags = column(run, "policy_lag")
+    return float(np.nanmean(lags)) if np.isfinite(lags).any() else np.nan
 
 
-def final_return(run: Run) -> float:
+def final_return(run: Rows) -> float:
     """Mean of the last 100 games."""
     return float(column(run, "mean_return_100")[-1])
 
 
-def speed_up(runs: Runs, goal: float, path: Path) -> Path:
+def draw_speed_up(runs: Runs, goal: float, path: Path) -> Path:
     """How many times faster the goal is reached than by one thread: the paper's Table 2."""
-    from matplotlib import pyplot
-
     base = seconds_alone(runs, goal)
-    figure, axis = pyplot.subplots(figsize=(8, 6), layout="constrained")
-    style([axis])
-    points(axis, runs, "num_threads", lambda run: base / to(run, goal, "seconds"))
+    figure, (axis,) = new_figure(8, 4.5)
+    with_intervals(axis, runs, "num_threads", lambda run: base / reached(run, goal, "seconds"))
     axis.set_xlabel("threads")
+    whole_numbers(axis)
     axis.set_title("1: the fastest setting of one thread; 0: not reached", fontsize="medium")
     axis.set_ylabel(f"speed-up to a mean return of {goal:g}")
-    return save(figure, axis, path)
+    return write_figure(figure, path)
 
 
 def seconds_alone(runs: Runs, goal: float) -> float:
     """Mean time to the goal of the fastest setting of one thread; nan if none always reaches it."""
     times = [
-        float(np.mean([to(run, goal, "seconds") for run in seeds]))
+        float(np.mean([reached(run, goal, "seconds") for run in seeds]))
         for seeds in runs.values()
         if setting_of(seeds[0][0]).get("num_threads") == "1"
     ]
     return min(times) if np.isfinite(min(times)) else np.nan
 
 
-def to(run: Run, goal: float, name: str) -> float:
+def reached(run: Rows, goal: float, name: str) -> float:
     """The named column where the mean return first passes the goal; infinity if it never does."""
     passed = np.flatnonzero(column(run, "mean_return_100") >= goal)
     return float(column(run, name)[passed[0]]) if len(passed) else np.inf
 
 
-def table(runs: Runs, goal: float | None, path: Path) -> Path:
+def write_table(runs: Runs, goal: float | None, path: Path) -> Path:
     """The settings' means over seeds, with their intervals, as Markdown."""
-    measures: dict[str, Callable[[Run], float]] = {
+    measures: dict[str, Callable[[Rows], float]] = {
         "return at the end": final_return,
         "agent steps per second": speed,
         "policy lag, updates": policy_lag,
     }
     if goal is not None:
-        measures[f"agent steps to a return of {goal:g}"] = lambda run: to(run, goal, "agent_steps")
-        measures[f"seconds to a return of {goal:g}"] = lambda run: to(run, goal, "seconds")
+        measures[f"agent steps to a return of {goal:g}"] = lambda run: reached(
+            run, goal, "agent_steps"
+        )
+        measures[f"seconds to a return of {goal:g}"] = lambda run: reached(run, goal, "seconds")
     lines = [
         f"| setting | seeds | {' | '.join(measures)} |",
         f"| --- | ---: {'| ---: ' * len(measures)}|",
     ]
     for label, seeds in runs.items():
-        cells = [cell(np.array([measure(run) for run in seeds])) for measure in measures.values()]
+        cells = [
+            table_cell(np.array([measure(run) for run in seeds])) for measure in measures.values()
+        ]
         lines.append(f"| {label} | {len(seeds)} | {' | '.join(cells)} |")
-    path.write_text("\n".join(lines) + "\n")
+    with whole_file(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
-def cell(values: Floats) -> str:
+def table_cell(values: Floats) -> str:
     """`mean (low to high)`, to three digits; of values that not all seeds reached, how many did."""
     if not np.isfinite(values).all():
         return f"by {np.isfinite(values).sum()} of {len(values)}"
@@ -205,20 +198,17 @@ def digits(value: float) -> int:
     return int(np.clip(2 - np.floor(np.log10(max(abs(value), 0.01))), 0, 2))
 
 
-def learning_rates(runs: Runs, path: Path) -> Path:
+def draw_learning_rates(runs: Runs, path: Path) -> Path:
     """Final return against the learning rate: the paper's Figure 2."""
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(8, 6), layout="constrained")
-    style([axis])
-    points(axis, runs, "lr", final_return)
+    figure, (axis,) = new_figure(8, 4.5)
+    with_intervals(axis, runs, "lr", final_return)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
     axis.set_ylabel("mean return of the last 100 games, at the end")
-    return save(figure, axis, path)
+    return write_figure(figure, path)
 
 
-def points(axis: Any, runs: Runs, name: str, measure: Callable[[Run], float]) -> None:
+def with_intervals(axis: Axes, runs: Runs, name: str, measure: Callable[[Rows], float]) -> None:
     """A point with its interval for each setting, at the setting's value of an option.
 
     Settings that differ in that option alone are joined by a line.
@@ -235,24 +225,3 @@ def points(axis: Any, runs: Runs, name: str, measure: Callable[[Run], float]) ->
         place, mean, low, high = np.array(sorted(line)).T
         marker = "o" if i < 10 else "s"
         axis.errorbar(place, mean, [mean - low, high - mean], marker=marker, label=label)
-
-
-def style(axes: Iterable[Any]) -> None:
-    """A grid, and lines of their own for twenty settings: ten colours, then the same dashed."""
-    from cycler import cycler
-    from matplotlib import rcParams
-
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        axis.set_prop_cycle(cycler(linestyle=["-", "--"]) * rcParams["axes.prop_cycle"])
-
-
-def save(figure: Any, axis: Any, path: Path) -> Path:
-    """Put the legend of `axis` below the figure, write the figure and forget it."""
-    from matplotlib import pyplot
-
-    labels = axis.get_legend_handles_labels()
-    figure.legend(*labels, loc="outside lower center", ncols=2, fontsize="small")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    return path

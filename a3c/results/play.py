@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
+import shutil
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +15,24 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from a3c.config import InputError
-from a3c.results import models
-from a3c.results.evaluate import Protocol, play_episodes, summary
-from a3c.results.film import CannotRender, film
+from a3c import models
+from a3c.checkpoint import Checkpoint
+from a3c.config import RANGES, Config, InputError, Ranges, check_number
+from a3c.envs.protocol import Array
+from a3c.interrupts import interrupts
+from a3c.results.evaluate import Episode, GoesOn, Protocol, play_episodes, summary
+from a3c.results.film import Each, NoFilm, Window, film, open_window, show
+from a3c.results.output import whole_file
+from a3c.results.play_folder import (
+    BEST,
+    MEDIAN,
+    check_folder,
+    default_folder,
+    run_of,
+    write_scores,
+)
 from a3c.results.policy import Policy
+from a3c.results.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -27,15 +43,20 @@ class PlayOptions:
     """A game whose model ships, a model file, or a run folder (its newest checkpoint)."""
     episodes: int = 10
     """Games to play, all at the same time, each from its own seed."""
-    out: str = "play"
-    """Folder for scores.json and the films."""
+    out: str | None = None
+    """Folder for scores.json and the films. Default: play in the run's folder; play/NAME for a
+    model that is not a run's."""
     policy: Literal["sample", "greedy"] = "sample"
     """sample: draw each action from the policy, as in training. greedy: its most likely action."""
     epsilon: float | None = None
-    """Probability of a random action in place of the policy's. Default: 0 for sample; 0.01 for
-    greedy, which could otherwise repeat itself for ever."""
+    """Probability of a random action in place of the policy's (Discrete actions). Default: 0 for
+    sample; 0.01 for greedy, which could otherwise repeat itself for ever."""
     noop_max: int = 30
-    """A game starts with up to this many no-ops (Atari)."""
+    """A game starts with fewer no-ops than this, drawn at random (Atari); 0 for none."""
+    max_agent_steps: int = 108_000
+    """The longest game: one that has not ended after this many agent steps is cut, and said so."""
+    film: bool = True
+    """Write films of the best and the median game."""
     render: bool = False
     """Also show the best game in a window."""
     seed: int = 0
@@ -44,56 +65,134 @@ class PlayOptions:
     """auto, cpu, cuda or cuda:i."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.episodes <= 10_000:
-            raise InputError(f"--episodes is {self.episodes}; expected 1 to 10000")
         if self.policy not in ("sample", "greedy"):
             raise InputError(f"--policy is {self.policy!r}; expected sample or greedy")
-        if self.epsilon is not None and not 0 <= self.epsilon <= 1:
-            raise InputError(f"--epsilon is {self.epsilon}; expected 0 to 1")
-        if not 0 <= self.noop_max <= 1_000:
-            raise InputError(f"--noop-max is {self.noop_max}; expected 0 to 1000")
-        if not 0 <= self.seed < 2**31 - 10_000:
-            raise InputError(f"--seed is {self.seed}; expected 0 to {2**31 - 10_001}")
+        for name in ("episodes", "noop_max", "max_agent_steps", "seed"):
+            check_number(name, int, getattr(self, name), PLAY_RANGES)
+        if self.epsilon is not None:
+            check_number("epsilon", float, self.epsilon, PLAY_RANGES)
 
-    @property
-    def protocol(self) -> Protocol:
-        """With the epsilon in force."""
+    def protocol(self, discrete: bool) -> Protocol:
+        """With the epsilon in force, for the kind of actions that the model takes."""
         greedy = self.policy == "greedy"
-        epsilon = self.epsilon if self.epsilon is not None else 0.01 if greedy else 0.0
-        return Protocol(self.episodes, self.seed, greedy, epsilon)
+        epsilon = self.epsilon if self.epsilon is not None else 0.01 * (greedy and discrete)
+        if epsilon and not discrete:
+            raise InputError(f"--epsilon is {epsilon}; expected none, the actions are continuous")
+        return Protocol(self.episodes, self.seed, greedy, epsilon, self.max_agent_steps)
 
 
-def play(options: PlayOptions) -> dict[str, Any]:
-    """Play, print the table, write scores.json and the films; returns what scores.json holds."""
+# As in training, but that each of the games has a seed of its own
+PLAY_RANGES: Ranges = {
+    **RANGES,
+    "episodes": (1, 10_000),
+    "epsilon": (0, 1),
+    "max_agent_steps": (1, 10**9),
+    "seed": (0, RANGES["seed"][1] - 10_000),
+}
+
+
+def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
+    """Play, print the table, write scores.json and the films; returns what scores.json holds.
+
+    Ctrl-C ends the games: those that had ended by then are scored; if there are none,
+    KeyboardInterrupt is raised. Raises InputError for a model that cannot be read and for a folder
+    that cannot be used: before the games are played, where that can be known.
+    """
     torch.set_num_threads(1)  # a second thread would wait longer than it works on so few agents
     saved = models.find(options.model)
+    protocol = options.protocol(saved.spec.discrete)
+    out = Path(options.out) if options.out else default_folder(options.model)
+    check_folder(out, saved.sha256, run_of(options.model))
+    window = open_window() if options.render else None
     config = replace(saved.config, noop_max=options.noop_max, num_threads=1)
     policy = Policy(saved, options.device, options.seed)
-    out = make_folder(options.out)
-    console = Console(highlight=False)
-    protocol = options.protocol
-    episodes = play_episodes(policy, config, protocol)
-    scores = {"model": options.model, **summary(episodes, config, protocol)}
-    scores["agent_steps_trained"] = saved.progress["agent_steps"]
-    (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
-    console.print(score_table(scores))
-    ranked = sorted(episodes, key=lambda episode: episode.episodic_return)
-    best, median = ranked[-1], ranked[(len(ranked) - 1) // 2]
-    for name, episode in (("best", best), ("median", median)):
-        show = options.render and name == "best"
-        path = out / f"{name}.mp4"
+    stop = threading.Event()
+    with interrupts(stop.set), Progress(Console(quiet=quiet, highlight=False)) as progress:
+        episodes = play_episodes(policy, config, protocol, watched(progress, stop, protocol))
+        if not episodes:
+            raise KeyboardInterrupt("no game had ended, nothing is written")
+        scores = {**identity(options.model, saved), **summary(episodes, config, protocol)}
+        progress.console.print(score_table(scores))
+        for line in remarks(scores, options.episodes):
+            progress.say(line)
+        progress.say(f"scores: {write_scores(out, scores)}")
+        best, median = best_and_median(episodes)
+        each = shown(progress, stop, window, best)
         try:
-            film(episode, config, path, show)
-            console.print(f"{name} game, return {episode.episodic_return:g}: {path}", markup=False)
-        except CannotRender as error:
-            console.print(f"no film: {error}", markup=False)
+            if options.film:
+                for line in films(best, median, config, out, each):
+                    progress.say(line)
+            elif options.render:
+                show(best, config, each)
+        except NoFilm as why:
+            progress.say(f"no film: {why}")
     return scores
+
+
+def identity(model: str, saved: Checkpoint) -> dict[str, Any]:
+    """Which model it is: as it was asked for, and so that a report can tell its run's from others'.
+
+    run: its folder's name; None for a model that is not a run's.
+    """
+    run = run_of(model)
+    return {
+        "model": model,
+        "run": None if run is None else run.name,
+        "checkpoint_sha256": saved.sha256,
+        "agent_steps_trained": saved.progress["agent_steps"],
+    }
+
+
+def watched(progress: Progress, stop: threading.Event, protocol: Protocol) -> GoesOn:
+    """Tells how far the games have come, and ends them at Ctrl-C."""
+
+    def goes_on(under_way: int, agent_steps: int) -> bool:
+        ended = protocol.episodes - under_way
+        progress.status(f"{ended} of {plural(protocol.episodes)} ended, agent step {agent_steps:,}")
+        return not stop.is_set()
+
+    return goes_on
+
+
+def shown(progress: Progress, stop: threading.Event, window: Window | None, best: Episode) -> Each:
+    """Tells how far a film has come, and ends it at Ctrl-C; the best game's goes to the window."""
+
+    def each(frame: Array, number: int, episode: Episode) -> None:
+        if stop.is_set():
+            raise NoFilm("interrupted")
+        if window is not None and episode is best:
+            window(frame)
+        progress.status(f"filming, {number:,} of {episode.length:,} agent steps")
+
+    return each
+
+
+def films(best: Episode, median: Episode, config: Config, out: Path, each: Each) -> Iterator[str]:
+    """Film both games into the folder; yields a line about each film that is written."""
+    film(best, config, out / BEST, each)
+    yield f"best game, return {best.episodic_return:g}: {out / BEST}"
+    if median is best:
+        with whole_file(out / MEDIAN) as temporary:
+            shutil.copyfile(out / BEST, temporary)
+    else:
+        film(median, config, out / MEDIAN, each)
+    yield f"median game, return {median.episodic_return:g}: {out / MEDIAN}"
+
+
+def best_and_median(episodes: list[Episode]) -> tuple[Episode, Episode]:
+    """By return; what is not a number comes last."""
+
+    def score(episode: Episode) -> float:
+        return -math.inf if math.isnan(episode.episodic_return) else episode.episodic_return
+
+    ranked = sorted(episodes, key=score)
+    return ranked[-1], ranked[(len(ranked) - 1) // 2]
 
 
 def score_table(scores: dict[str, Any]) -> Table:
     """For the terminal."""
-    protocol = scores["protocol"]
-    title = f"{scores['env']}: {scores['episodes']} whole games, {protocol['policy']} policy"
+    policy = scores["protocol"]["policy"]
+    title = f"{scores['env']}: {plural(scores['episodes'], 'whole game')}, {policy} policy"
     table = Table("", "return", title=title)
     for name in ("mean", "std", "median", "min", "max"):
         table.add_row(name, f"{scores[name]:,.2f}")
@@ -103,11 +202,23 @@ def score_table(scores: dict[str, Any]) -> Table:
     return table
 
 
-def make_folder(out: str) -> Path:
-    """Create the folder for the results. Raises InputError if that fails."""
-    path = Path(out)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {out}: {error.strerror}") from None
-    return path
+def remarks(scores: dict[str, Any], asked: int) -> list[str]:
+    """What one must know beside the table: games that are missing, cut, or without a figure."""
+    lines = []
+    if scores["interrupted"]:
+        lines.append(f"interrupted: {scores['episodes']} of {plural(asked)} had ended")
+    if any(scores["cut"]):
+        seeds = [seed for seed, cut in zip(scores["seeds"], scores["cut"], strict=True) if cut]
+        longest = scores["protocol"]["max_agent_steps"]
+        named = ", ".join(str(seed) for seed in seeds[:10]) + (", ..." if len(seeds) > 10 else "")
+        lines.append(
+            f"cut after {plural(longest, 'agent step')}: {plural(len(seeds))}, seed {named}"
+        )
+    if unknown := sum(not math.isfinite(value) for value in scores["returns"]):
+        lines.append(f"the return of {plural(unknown)} is not finite: null in scores.json")
+    return lines
+
+
+def plural(count: int, noun: str = "game") -> str:
+    """1 game, 2 games."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,24 +1,30 @@
-"""Curves of runs: returns against agent steps, episodes and hours."""
+"""`a3c plot`: curves of runs, returns against agent steps, games and time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from numpy.typing import NDArray
 
-from a3c import log
 from a3c.config import InputError
-
-Floats = NDArray[np.float64]
+from a3c.results.charts import (
+    AGENT_STEPS,
+    GAMES,
+    SECONDS,
+    new_figure,
+    picture_kind,
+    unit,
+    whole_numbers,
+    write_figure,
+)
+from a3c.results.curves import WINDOW, Curve, Floats, distinct, read_curves, running
 
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """Draw the returns of runs against agent steps, episodes and hours."""
+    """Draw the returns of runs against agent steps, games and time."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
     """Run folders, one line each."""
@@ -26,68 +32,35 @@ class PlotOptions:
     """Picture to write; the ending chooses the kind (png, pdf, svg)."""
 
 
-class Curve(NamedTuple):
-    """The games of one run in their order, each placed at the record that reported it."""
-
-    name: str
-    agent_steps: Floats
-    seconds: Floats
-    returns: Floats
-
-
-WINDOW = 100  # games of the running mean and of its band
-
-
 def plot(options: PlotOptions) -> Path:
-    """Write the picture; returns its path. Raises InputError for a folder without games."""
+    """Write the picture; returns its path.
+
+    Raises InputError for a folder without games, or a picture that cannot be written.
+    """
     if not options.runs:
         raise InputError("plot needs at least one run folder")
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    curves = [read_curve(Path(run)) for run in options.runs]
-    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.2), sharey=True, layout="constrained")
-    for curve in curves:
-        mean, low, high = running(curve.returns)
-        games = np.arange(1, len(curve.returns) + 1)
-        places = (curve.agent_steps / 1e6, games / 1e3, curve.seconds / 3600)
-        for axis, place in zip(axes, places, strict=True):
-            axis.plot(place, mean, label=curve.name)
-            axis.fill_between(place, low, high, alpha=0.2, linewidth=0)
-    for axis, label in zip(axes, ("million agent steps", "thousand games", "hours"), strict=True):
-        axis.set_xlabel(label)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel(f"return: mean of {WINDOW} games, band of the middle half")
-    axes[0].legend()
     out = Path(options.out)
-    try:
-        figure.savefig(out, dpi=110)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot write {out}: {error}") from None
-    finally:
-        pyplot.close(figure)
-    return out
+    picture_kind(out)
+    curves = read_curves(distinct(options.runs))
+    figure, axes = new_figure(15, 4.2, 3, sharey=True)
+    for axis, places, units in zip(axes, along(curves), (AGENT_STEPS, GAMES, SECONDS), strict=True):
+        size, label = unit(max(float(place[-1]) for place in places), units)
+        for curve, place in zip(curves, places, strict=True):
+            mean, low, high = running(curve.returns)
+            marker = "." if len(mean) == 1 else None  # a single game makes no line
+            axis.plot(place / size, mean, label=curve.name, marker=marker)
+            axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
+        axis.set_xlabel(label)
+        axis.set_xlim(left=0)
+    whole_numbers(axes[1])  # games
+    axes[0].set_ylabel(f"return: mean of {WINDOW} games, band of the middle half")
+    return write_figure(figure, out)
 
 
-def read_curve(run: Path) -> Curve:
-    """All games that a run's metrics.jsonl reports."""
-    records = log.read(run / "metrics.jsonl")
-    games = [(record, value) for record in records for value in record["returns"]]
-    if not games:
-        raise InputError(f"{run} has no finished games to plot; expected a run folder of a3c train")
-    columns: list[list[Any]] = [
-        [record["agent_steps"] for record, _ in games],
-        [record["seconds"] for record, _ in games],
-        [value for _, value in games],
-    ]
-    return Curve(run.resolve().name, *(np.array(column, float) for column in columns))
-
-
-def running(values: Floats, window: int = WINDOW) -> tuple[Floats, Floats, Floats]:
-    """Mean, first and third quartile of the last `window` values up to each: [G] each."""
-    padded = np.concatenate([np.full(window - 1, np.nan), values])
-    last = np.lib.stride_tricks.sliding_window_view(padded, window)  # [G, window]
-    low, high = np.nanquantile(last, (0.25, 0.75), axis=1)
-    return np.nanmean(last, axis=1), low, high
+def along(curves: list[Curve]) -> tuple[list[Floats], list[Floats], list[Floats]]:
+    """Where the games of each curve lie along the three axes."""
+    return (
+        [curve.agent_steps for curve in curves],
+        [np.arange(1.0, len(curve.returns) + 1) for curve in curves],
+        [curve.seconds for curve in curves],
+    )

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from a3c import models
 from a3c.checkpoint import Checkpoint
 from a3c.config import InputError
 from a3c.devices import ToHost, pick_device, pick_precision
+from a3c.envs.coding import Coding, Unreadable
+from a3c.envs.gymnasium import GymnasiumEnvs
+from a3c.envs.names import check_gymnasium_id
+from a3c.envs.protocol import Spec
 from a3c.methods import make_method
 from a3c.network import Network, State, flatten
-from a3c.results import models
-
-Array = NDArray[Any]
 
 
 class Policy:
     """A trained policy. It remembers the LSTM's state between calls of `act`, if it has one."""
 
     def __init__(self, saved: Checkpoint, device: str = "auto", seed: int = 0):
-        self.config, self.spec = saved.config, saved.spec
+        self.config, self.spec = saved.config, with_spaces(saved)
+        self.coding = Coding(self.spec)
         self.device = pick_device(device)
         dtype = pick_precision(saved.config, self.device)
-        self.network = Network(saved.config, saved.spec, make_method(saved.config), dtype).to(
+        self.network = Network(saved.config, self.spec, make_method(saved.config), dtype).to(
             self.device
         )
         parameters, _ = flatten(self.network)
@@ -41,30 +44,59 @@ class Policy:
         """Forget the LSTM's state: the next `act` is the first of new episodes."""
         self.state = None
 
-    def act(self, observations: Array, greedy: bool = False) -> Array:
-        """Actions for N agents: int64 [N], or float32 [N, A] for continuous actions.
+    def act(self, observations: Any, greedy: bool = False) -> Any:
+        """An action for each of N agents, as the environment takes it; or one for one observation.
 
-        observations: [N, 84, 84, 4] or [N, 4, 84, 84] uint8 for Atari, the newest frame last;
-        [N, D] floats for vectors. Raises InputError for another shape.
+        observations: what the environment gives, [N, ...] of its observation space (of Atari's
+        stacks the frames may come first or last), or one without N. Returns an array of the action
+        space, [N, ...] or one without N. Raises InputError for what the environment cannot give,
+        and for another number of agents than before where there is a state to remember.
         """
-        shape = self.spec.observation_shape
-        array = np.asarray(observations)
-        if self.spec.stacked and array.shape[1:] == (shape[2], *shape[:2]):
-            array = np.moveaxis(array, 1, -1)
-        if array.shape[1:] != shape:
-            expected = ", ".join(str(size) for size in shape)
-            raise InputError(f"observations are {list(array.shape)}; expected [N, {expected}]")
-        array = np.ascontiguousarray(array, np.uint8 if self.spec.pixels else np.float32)
-        tensor = torch.from_numpy(array).to(self.device)
+        batch, single = self.coding.batch(observations)
+        try:
+            array = self.coding.encode(batch)
+        except Unreadable as error:
+            raise InputError(f"cannot act on {error}") from None
+        if self.state is not None and len(self.state[0]) != len(array):
+            raise InputError(
+                f"observations of {len(array)} agents; expected {len(self.state[0])}, whose past "
+                "the policy remembers: reset() forgets it"
+            )
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
         if self.state is None:
             self.state = self.network.initial_state(len(array), self.device)
         (parameters, _), self.state = self.network(tensor, self.state)
-        return ToHost(self.choose(parameters, greedy)).read()
+        actions = self.coding.decode(ToHost(self.choose(parameters, greedy)).read())
+        if not single:
+            return actions
+        return actions[0] if self.spec.discrete else actions[0, ...]  # arrays of shape () as well
 
     def choose(self, parameters: Tensor, greedy: bool) -> Tensor:
         """Actions [N] or [N, A] from the distributions' parameters [N, A or 2A]."""
         head = self.network.heads.policy
         return head.mode(parameters) if greedy else head.sample(parameters, self.generator)
+
+
+def with_spaces(saved: Checkpoint) -> Spec:
+    """The Spec; of a checkpoint from before it had spaces, with those of the environment.
+
+    Where that cannot be made here, or its observations are read in another way by now, the policy
+    takes and gives what the network does.
+    """
+    spec = saved.spec
+    if spec.stacked or spec.actions is not None:
+        return spec
+    try:
+        check_gymnasium_id(saved.config.env)
+        envs = GymnasiumEnvs(saved.config.env, 1)
+        envs.close()
+    except Exception:  # whatever a missing or changed environment raises
+        return spec
+    now = envs.spec
+    if (now.discrete, now.num_actions) != (spec.discrete, spec.num_actions):
+        return spec
+    read_alike = now.observation_shape == spec.observation_shape and not envs.coding.scaling
+    return replace(spec, actions=now.actions, observations=now.observations if read_alike else None)
 
 
 def load(model_or_run: str | Path, device: str = "auto", seed: int = 0) -> Policy:

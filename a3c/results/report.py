@@ -5,9 +5,8 @@ This module gathers the facts into one JSON object; report.html, which is put ar
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import json
+import shlex
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,14 +15,22 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c import log, provenance
+from a3c import log, provenance, strict_json
 from a3c.config import PRESETS, Config, InputError, option, preset, to_dict
 from a3c.envs.names import atari_game
-from a3c.metrics import STAGES
-from a3c.results.plot import read_curve, running
+from a3c.results.curves import (
+    BAND_FROM,
+    Curve,
+    distinct,
+    read_curves,
+    running,
+)
+from a3c.results.output import whole_file
+from a3c.results.played import best_film, check_of_run, read_scores
+from a3c.results.run_config import read_run_config
 from a3c.results.scores import PUBLISHED, REPORTED
 
-POINTS = 400  # of a curve on the page
+CURVE_POINTS = 400  # of a curve on the page
 
 
 @dataclass(frozen=True)
@@ -39,50 +46,65 @@ class ReportOptions:
 
 
 def report(options: ReportOptions) -> Path:
-    """Write the page; returns its path. Raises InputError for a folder that is not a run's."""
+    """Write the page; returns its path.
+
+    Raises InputError for a folder that is not a run's or has no games, for scores of another
+    model than the first run's, and for a page that cannot be written.
+    """
     if not options.runs:
         raise InputError("report needs at least one run folder")
-    runs = [facts(Path(run)) for run in options.runs]
-    played = scores(Path(options.play)) if options.play else None
-    page = {"runs": runs, "scores": played, "film": film(options.play) if options.play else None}
-    template = (resources.files("a3c.results") / "report.html").read_text()
-    # `</` would end the script element that holds the JSON
-    html = template.replace("{{report}}", json.dumps(page).replace("</", "<\\/"))
+    folders = distinct(options.runs)
+    configs = [read_run_config(run) for run in folders]
+    curves = read_curves(folders)
+    runs = [
+        facts(run, curve, *read) for run, curve, read in zip(folders, curves, configs, strict=True)
+    ]
+    page: dict[str, Any] = {"runs": runs, "band_from": BAND_FROM, "scores": None, "film": None}
+    if options.play:
+        folder = Path(options.play)
+        page["scores"] = evaluation(folder, folders[0], runs[0])
+        page["film"] = best_film(folder)
     out = Path(options.out)
-    try:
-        out.write_text(html)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}") from None
+    with whole_file(out) as temporary:
+        temporary.write_text(html(page), encoding="utf-8")
     return out
 
 
-def facts(run: Path) -> dict[str, Any]:
+def html(page: dict[str, Any]) -> str:
+    """The page around its facts."""
+    template = (resources.files("a3c.results") / "report.html").read_text(encoding="utf-8")
+    facts = strict_json.dumps(page)
+    # `</` would end the script element that holds the JSON, `<!--` hide its end
+    return template.replace("{{report}}", facts.replace("<", "\\u003c"))
+
+
+def facts(run: Path, curve: Curve, config: Config, remarks: list[str]) -> dict[str, Any]:
     """All that the page says about one run."""
     records = log.read(run / "metrics.jsonl")
-    config = read_config(run)
-    last = records[-1] if records else {}
+    last = records[-1]
     return {
-        "name": run.resolve().name,
+        "name": curve.name,
         "env": config.env,
         "command": command(config),
+        "remarks": remarks,
         "settings": settings(config),
         "provenance": provenance.read(run),
-        "curve": curve(run),
-        "seconds_by_stage": {
-            stage: sum(record.get(f"seconds_{stage}", 0.0) for record in records)
-            for stage in STAGES
-        },
+        "curve": on_page(curve),
+        "seconds_by_stage": seconds_by_stage(records),
         **{name: last.get(name) for name in ("agent_steps", "episodes", "updates", "seconds")},
         "mean_return_100": last.get("mean_return_100"),
     }
 
 
-def read_config(run: Path) -> Config:
-    """The options of a run. Raises InputError if the folder is not a run's."""
-    try:
-        return Config(**json.loads((run / "config.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        raise InputError(f"{run} has no readable config.json; expected a run folder") from None
+def seconds_by_stage(records: list[dict[str, Any]]) -> dict[str, float]:
+    """Sums over the records of their `seconds_<stage>`."""
+    sums: dict[str, float] = {}
+    for record in records:
+        for name, value in record.items():
+            if name.startswith("seconds_") and log.is_number(value):
+                stage = name.removeprefix("seconds_")
+                sums[stage] = sums.get(stage, 0.0) + value
+    return sums
 
 
 def settings(config: Config) -> list[tuple[str, Any, bool]]:
@@ -99,7 +121,8 @@ def command(config: Config) -> str:
     """The command that repeats a run: the nearest preset, and what differs from it."""
     differences = {name: changes(config, preset(name)) for name in PRESETS}
     nearest = min(PRESETS, key=lambda name: len(differences[name]))
-    return " ".join(["a3c train", config.env, "--preset", nearest, *differences[nearest]])
+    env = shlex.quote(config.env)
+    return " ".join(["a3c train", env, "--preset", nearest, *differences[nearest]])
 
 
 def changes(config: Config, other: Config) -> list[str]:
@@ -112,19 +135,18 @@ def changes(config: Config, other: Config) -> list[str]:
         if isinstance(value, bool):
             words.append(option(field.name) if value else option(f"no_{field.name}"))
         else:
-            words.append(f"{option(field.name)} {value}")
+            words.append(f"{option(field.name)} {shlex.quote(str(value))}")
     return words
 
 
-def curve(run: Path) -> dict[str, list[float]]:
-    """Mean and middle half of the last 100 returns, at up to POINTS of the games of a run."""
-    games = read_curve(run)
-    mean, low, high = running(games.returns)
-    chosen = np.unique(np.linspace(0, len(mean) - 1, POINTS).astype(int))
+def on_page(curve: Curve) -> dict[str, list[float]]:
+    """Mean and middle half of the last 100 returns, at up to CURVE_POINTS of a run's games."""
+    mean, low, high = running(curve.returns)
+    chosen = np.unique(np.linspace(0, len(mean) - 1, CURVE_POINTS).astype(int))
     columns = {
-        "agent_steps": games.agent_steps,
+        "agent_steps": curve.agent_steps,
         "episodes": np.arange(1, len(mean) + 1),
-        "hours": games.seconds / 3600,
+        "seconds": curve.seconds,
         "mean": mean,
         "low": low,
         "high": high,
@@ -132,23 +154,19 @@ def curve(run: Path) -> dict[str, list[float]]:
     return {name: [float(f"{x:.5g}") for x in column[chosen]] for name, column in columns.items()}
 
 
-def scores(folder: Path) -> dict[str, Any]:
-    """What `a3c play` wrote, with the published scores of the same game beside it."""
-    try:
-        played = json.loads((folder / "scores.json").read_text())
-    except (OSError, ValueError):
-        raise InputError(f"{folder} has no readable scores.json; a3c play writes one") from None
-    game = atari_game(played["env"]) or ""
+def evaluation(folder: Path, run: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """What `a3c play` wrote about this run, with the published scores of the game beside it."""
+    played = read_scores(folder)
+    check_of_run(folder, played, run, about["env"], about["agent_steps"])
+    return {**played, "published": published(played["env"])}
+
+
+def published(env: str) -> list[tuple[str, str, float]]:
+    """Who, under what terms or where, and the score; nothing for what is no Atari game."""
+    game = atari_game(env) or ""
     rows = [(who, terms, score) for who, terms, score in REPORTED.get(game, [])]
     if game in PUBLISHED:
         random, human = PUBLISHED[game]
-        rows += [("human tester", "Mnih et al., 2015", human), ("random play", "the same", random)]
-    return {**played, "published": rows}
-
-
-def film(folder: str) -> str | None:
-    """The best game as a data URI, or None if it was not filmed."""
-    path = Path(folder) / "best.mp4"
-    if not path.exists():
-        return None
-    return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+        source = "Mnih et al., 2015"
+        rows += [("human tester", source, human), ("random play", source, random)]
+    return rows

@@ -10,7 +10,7 @@ from a3c.config import Config, preset
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import NumpyStep
 from a3c.methods import A3C, Losses, learning_ends, learning_rewards
-from a3c.metrics import Game
+from a3c.metrics import Episodes, Game
 from a3c.network import Network
 from a3c.rollout import Rollout
 from a3c.shared import Applied
@@ -42,25 +42,26 @@ def run(
     return rollout, games_of(rollout), actor.agents
 
 
-def games_of(rollout: Rollout) -> list[Game]:
+def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[Game]:
     """The games that ended, by the way that the log has them."""
     losses = Losses(torch.zeros(()), {"entropy": torch.tensor(0.5)})
     applied = Applied(3, torch.tensor(2.0), 0.1, 0.0)
     seconds = {"apply": 1.0, "waiting": 0.0}
-    games, values = Figures.of(rollout, losses, applied, seconds).read()
+    values, rewards, ended = Figures.of(rollout, losses, applied, seconds).read()
     assert (values["entropy"], values["gradient_norm"], values["policy_lag"]) == (0.5, 2.0, 3.0)
-    return games
+    return (episodes or Episodes(rewards.shape[1])).count(rewards, ended)
 
 
 def test_rewards_are_clipped_for_the_optimiser_and_never_in_the_return() -> None:
     steps = [step([7, -3]), step([0, 2], terminated=[True, False])]
     config = config_for(steps, clip_rewards=True)
-    rollout, games, agents = run(steps, config)
+    rollout, _, _ = run(steps, config)
     assert learning_rewards(network_for(config), rollout, config).tolist() == [[1, -1], [0, 1]]
     assert rollout.rewards.tolist() == [[7, -3], [0, 2]]
-    assert games == [Game(7.0, 2)]
-    assert agents.returns.tolist() == [0.0, -1.0]
-    assert agents.lengths.tolist() == [0, 2]
+    episodes = Episodes(2)
+    assert games_of(rollout, episodes) == [Game(7.0, 2)]
+    assert episodes.returns.tolist() == [0.0, -1.0]
+    assert episodes.lengths.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("life_loss_terminal", [True, False])
@@ -74,9 +75,10 @@ def test_a_lost_life_ends_nothing_but_the_optimisers_episode(life_loss_terminal:
 
 def test_a_game_that_ends_is_followed_by_the_next_in_the_same_rollout() -> None:
     steps = [step([1], terminated=[True]), step([2], terminated=[True]), step([4])]
-    _, games, agents = run(steps, config_for(steps))
-    assert games == [Game(1.0, 1), Game(2.0, 1)]
-    assert agents.returns.tolist() == [4.0]
+    rollout, _, _ = run(steps, config_for(steps))
+    episodes = Episodes(1)
+    assert games_of(rollout, episodes) == [Game(1.0, 1), Game(2.0, 1)]
+    assert episodes.returns.tolist() == [4.0]
 
 
 def value_of(network: Network, observation: list[float]) -> float:
@@ -167,7 +169,7 @@ def test_a_rollout_has_no_graph_and_the_loss_reaches_every_parameter() -> None:
     network = network_for(config)
     rollout, _, _ = run(steps, config, network)
     assert rollout.outputs.shape == (2, 2, 3)
-    assert rollout.actions.shape == rollout.rewards.shape == rollout.returns.shape == (2, 2)
+    assert rollout.actions.shape == rollout.rewards.shape == rollout.ended.shape == (2, 2)
     assert not rollout.outputs.requires_grad
     losses = A3C(config).loss(network, None, rollout)
     losses.total.backward()

@@ -1,10 +1,11 @@
 """Each preset's values; ranges and choices."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from a3c.config import PRESETS, Config, InputError, preset
+from a3c.config import PRESETS, Config, InputError, differences, preset
 
 
 def values(config: Config, names: str) -> list[object]:
@@ -77,12 +78,32 @@ def test_presets_can_be_changed(name: str) -> None:
         ("mode", "asinc", "did you mean 'async'"),
         ("recurrent", "yes", "True or False"),
         ("frame_skip_max", 3, "0 or at least --frame-skip 4"),
+        ("total_agent_steps", 10**13, "at most 1e"),
+        ("env", None, "expected text"),
+        ("env", "", "expected a name"),
+        ("env", 7, "expected text"),
+        ("env", "a\nb", "expected a name"),
+        ("runs_dir", None, "expected text"),
+        ("runs_dir", Path("runs"), "expected text"),
+        ("runs_dir", "a\0b", "expected a name"),
+        ("device", None, "expected text"),
+        ("run_name", None, "expected text"),
+        ("run_name", "a b", "letters, digits, dots"),
+        ("run_name", "-a", "a letter or digit first"),
+        ("run_name", "../a", "letters, digits, dots"),
+        ("mode", None, "expected async, sync"),
+        ("mode", ["async"], "expected async, sync"),
+        ("network", 3, "expected auto, paper"),
+        ("recurrent", None, "True or False"),
+        ("lr", None, "expected a number"),
+        ("lr", "1e-3", "expected a number"),
+        ("seed", [1], "whole number"),
     ],
 )
 def test_values_out_of_range(field: str, value: object, expected: str) -> None:
     with pytest.raises(InputError, match=expected) as caught:
         Config(**{field: value})  # type: ignore[arg-type]  # wrong on purpose
-    assert field.replace("_", "-") in str(caught.value)
+    assert (field.replace("_", "-") if field != "env" else "environment") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -95,6 +116,18 @@ def test_only_our_emulator_draws_frame_skips() -> None:
 def test_policy_lag_cannot_be_raised_in_sync_mode() -> None:
     with pytest.raises(InputError, match="--sync-every is 2; expected 1 with --mode sync"):
         Config(sync_every=2, mode="sync")
+
+
+def test_unknown_names_have_their_nearest() -> None:
+    with pytest.raises(InputError, match="no option 'num_env'; did you mean 'num_envs'"):
+        preset("fast", num_env=3)
+    with pytest.raises(InputError, match="expected fast, paper, seed, control"):
+        preset(["fast"])  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_the_fields_that_differ() -> None:
+    assert differences(Config(), Config()) == []
+    assert differences(Config(), Config(seed=2, lr=1.0)) == ["seed", "lr"]
 
 
 def test_every_number_has_a_range() -> None:

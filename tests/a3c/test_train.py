@@ -1,5 +1,6 @@
 """The run: reproducible, resumable, and it ends with its cause when something goes wrong."""
 
+import errno
 import json
 import os
 import signal
@@ -14,14 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from a3c import checkpoint, log, provenance
+from a3c import checkpoint, cli, log, provenance
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
 from a3c.methods import make_method
 from a3c.network import Network
 from a3c.results.policy import load
-from a3c.train import Run, RunFailed, train
+from a3c.run_folder import Run
+from a3c.train import RunFailed, train
 
 A3C = [sys.executable, "-m", "a3c.cli"]
 
@@ -266,13 +268,23 @@ def test_a_dead_thread_stops_the_run(
     assert not [thread for thread in threading.enumerate() if thread not in before]
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    config = small(tmp_path, env="tests.environments:NaN-v0", total_agent_steps=10**9)
-    with pytest.raises(RunFailed, match="gradient is not finite"):
+@pytest.mark.parametrize(
+    ("env", "complaint", "updates"),
+    [
+        ("NaN-v0", "the environment returned a NaN reward", 100 // 8),
+        ("Huge-v0", "gradient is not finite", 100 // 8 + 1),  # one that has changed nothing
+    ],
+)
+def test_what_nothing_can_be_learned_from_stops_the_run(
+    env: str, complaint: str, updates: int, tmp_path: Path
+) -> None:
+    config = small(tmp_path, env=f"tests.environments:{env}", total_agent_steps=10**9)
+    with pytest.raises(RunFailed, match=complaint):
         train(config, quiet=True)
     saved = checkpoint.newest(tmp_path / "latest").checkpoint
     assert saved.tensors["parameters"].isfinite().all()
-    assert saved.progress["updates"] == 100 // config.rollout_length
+    assert config.rollout_length == 8
+    assert saved.progress["updates"] == updates
 
 
 def test_ruined_parameters_never_replace_a_good_checkpoint(tmp_path: Path) -> None:
@@ -309,7 +321,7 @@ def wait_for_checkpoint(runs: Path, process: "subprocess.Popen[str]") -> Path:
     raise AssertionError(process.communicate())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupting_saves_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
     process = start_process(
         *("train", "CartPole-v1", "--runs-dir", str(tmp_path)),
@@ -333,7 +345,9 @@ def test_a_crash_ends_with_its_traceback_and_exit_code_1(tmp_path: Path) -> None
     assert process.returncode == 1
     assert "in step" in errors
     assert "RuntimeError: the environment fell over" in errors
-    assert errors.splitlines()[-1].startswith("a3c: the run stopped: RuntimeError")
+    last = errors.splitlines()[-1]
+    assert last.startswith("a3c: the run stopped: RuntimeError")
+    assert "; the last checkpoint, at " in last
 
 
 def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stands(tmp_path: Path) -> None:
@@ -359,9 +373,77 @@ def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stands(tmp_path: Path
     )
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1, errors
-    assert "File too large" in errors.splitlines()[-1]
+    assert errors.startswith("a3c: the run stopped: ")
+    assert errors.count("\n") == 1  # no fault of the program, so no traceback
+    assert "File too large" in errors
+    agent_steps = int(before.stem)
+    assert f"the last checkpoint, at {agent_steps:,} agent steps, stands; go on: " in errors
     assert checkpoint.newest(folder).path == before
     assert not list(folder.rglob("*.writing"))
+
+
+def test_a_disk_that_is_full_before_the_first_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    words = ["train", "CartPole-v1", "--total-agent-steps=500", f"--runs-dir={tmp_path}"]
+    assert cli.main(words) == 1
+    errors = capsys.readouterr().err
+    (folder,) = tmp_path.iterdir()  # and no link to a run that cannot be resumed
+    assert errors == (
+        "a3c: the run stopped: [Errno 28] No space left on device: 'somewhere'; "
+        f"{folder} has no checkpoint to go on from\n"
+    )
+
+
+def test_the_first_checkpoint_comes_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("a3c.train.FIRST_CHECKPOINT_SECONDS", 0.0)
+    run = train(small(tmp_path), quiet=True)  # 1000 seconds between two
+    first = checkpoint.numbered(run.folder)[-1]
+    assert int(first.stem) < run.agent_steps
+
+
+def test_what_is_killed_in_its_first_minute_can_be_resumed(tmp_path: Path) -> None:
+    process = start_process("train", "CartPole-v1", "--runs-dir", str(tmp_path))
+    folder = wait_for_checkpoint(tmp_path, process)  # 60 seconds between two
+    process.kill()
+    process.communicate()
+    saved = checkpoint.newest(folder).checkpoint
+    longer = saved.progress["agent_steps"] + 500
+    config = replace(saved.config, total_agent_steps=longer)
+    assert train(config, resume=tmp_path / "latest", quiet=True).finished
+
+
+def test_two_processes_in_one_folder(tmp_path: Path) -> None:
+    """The second is told by whom the folder is used; the first loses nothing."""
+    first = start_process("train", "CartPole-v1", "--runs-dir", str(tmp_path))
+    folder = wait_for_checkpoint(tmp_path, first)
+    second = start_process("train", "--resume", str(tmp_path / "latest"))
+    out, errors = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert out == ""
+    assert errors.startswith(f"a3c: {folder} is in use by process {first.pid} on ")
+    assert errors.count("\n") == 1
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+
+
+def test_a_return_that_is_not_finite_trains_and_is_null(tmp_path: Path) -> None:
+    changes = {"env": "tests.environments:Infinite-v0", "clip_rewards": True}
+    config = small(tmp_path, total_agent_steps=3000, **changes)
+    run = train(config, quiet=True)
+    assert run.finished
+    text = (run.folder / "metrics.jsonl").read_text()
+    records = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert records[-1]["episodes"] >= 100
+    assert records[-1]["mean_return_100"] is None
+    saved = checkpoint.newest(run.folder).checkpoint
+    assert saved.progress["best_mean_return_100"] is None
+    assert train(replace(config, total_agent_steps=3500), resume=run.folder, quiet=True).finished
 
 
 def test_the_paper_preset_sums_over_the_rollout(

@@ -13,8 +13,9 @@ import pytest
 from ale_py import ALEInterface, roms
 from numpy.typing import NDArray
 
-from atari2600 import AtariEnv, games, mersenne, rules, translate
+from atari2600 import AtariEnv, games, mersenne, rules
 from atari2600.ale import PADDLE_MIN, charging
+from atari2600.backends import translate
 from atari2600.state import REGISTERS, REWARD
 
 Array = NDArray[Any]
@@ -49,7 +50,7 @@ def bytes_of_rules(game: games.Game) -> list[int]:
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     """No translation to machine code: it takes seconds a game."""
-    monkeypatch.setattr(translate, "install", lambda *_: None)
+    monkeypatch.setattr(translate, "code_of", lambda _, image, *__: translate.nothing(image))
 
 
 @pytest.mark.parametrize("name", games.names())

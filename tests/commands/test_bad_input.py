@@ -12,6 +12,7 @@ from torch import zeros
 from a3c import checkpoint, cli
 from a3c.config import preset
 from a3c.train import train
+from tests.a3c.test_checkpoint import rewrite
 
 TRAIN = [
     ("train brekout", "no game 'brekout'; did you mean 'breakout'?"),
@@ -23,7 +24,6 @@ TRAIN = [
     ("train breakout pong", "pong"),
     ("train breakout --gamma 1.5", "--gamma is 1.5; expected a number at least 0 and at most 1"),
     ("train breakout --num-envs 0", "--num-envs is 0; expected a whole number at least 1"),
-    ("train breakout --lr abc", "--lr"),
     ("train breakout --seed", "--seed"),
     ("train breakout --mode asinc", "asinc"),
     ("train breakout --preset fst", "--preset is 'fst'; expected fast, paper, seed, control"),
@@ -33,7 +33,28 @@ TRAIN = [
     ("train CartPole-v1 --network paper", "reads images"),
     ("train Blackjack-v1", "gives observations Tuple"),
     ("train --resume nowhere", "no run folder 'nowhere'"),
+    ("train --resume", "--resume needs a value"),
+    ("train --from nowhere", "no model 'nowhere'"),
+    ("train --from no/where", "no run folder 'no/where'"),
+    ("train --from nowhere.safetensors", "no model file 'nowhere.safetensors'"),
+    ("train CartPole-v1 --from breakout", "was trained on breakout, with observation shape"),
+    ("train --config", "--config needs a value"),
+    ("train --config nowhere.toml", "nowhere.toml: cannot read it: No such file"),
+    ("train --confg x", "unknown option '--confg'; did you mean '--config'?"),
+    ("train --resum x", "unknown option '--resum'; did you mean '--resume'?"),
+    ("train --form x", "unknown option '--form'; did you mean '--from'?"),
+    ("train breakout --num-envs 1.5", "--num-envs is '1.5'; expected a whole number"),
+    ("train breakout --num-envs 1e-1", "--num-envs is '1e-1'; expected a whole number"),
+    ("train breakout --lr abc", "--lr is 'abc'; expected a number"),
+    ("train breakout --total-agent-steps 1e13", "whole number at least 1 and at most 1e+12"),
+    ("train breakout --run-name a/b", "--run-name is 'a/b'; expected letters, digits"),
+    ("train breakout --run-name .x", "--run-name is '.x'; expected letters, digits"),
+    ("train breakout --run-name a:b", "--run-name is 'a:b'; expected letters, digits"),
+    (f"train breakout --run-name {'x' * 101}", "--run-name has 101 characters; expected at most"),
+    ("train breakout --runs-dir=", "--runs-dir is ''; expected a name"),
     ("trian", "no command 'trian'"),
+    ("--verson", "no command '--verson'; expected train, play"),
+    ("--verson", "did you mean '--version'?"),
     ("play nowhere.safetensors", "no model file 'nowhere.safetensors'"),
     ("play nowhere --episodes 0", "--episodes is 0"),
     ("play nowhere --policy best", "best"),
@@ -98,7 +119,7 @@ def test_a_missing_extra_names_the_pip_command(
         "importlib.util.find_spec", lambda name: None if name == "mujoco" else find(name)
     )
     said = complaint(["train", "InvertedPendulum-v5"], capsys)
-    assert "pip install 'a3c-gpu[mujoco]'" in said
+    assert "pip install '.[mujoco]'" in said
     assert not list(nowhere.iterdir())
 
 
@@ -159,13 +180,9 @@ def test_a_damaged_model(nowhere: Path, model: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_model_of_another_version(
-    nowhere: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    nowhere: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved = checkpoint.load(model)
-    monkeypatch.setattr(checkpoint, "VERSION", 99)
-    checkpoint.save(model, saved)
-    monkeypatch.undo()
-    monkeypatch.chdir(nowhere)
+    rewrite(model, lambda header: header.update(version=99))
     assert "has format version 99; expected 2" in complaint(["play", str(model)], capsys)
     assert not list(nowhere.iterdir())
 
@@ -176,6 +193,9 @@ def test_a_model_of_another_version(
         ("--lr 0.5", "--lr 0.5 contradicts the run to resume, which has 0.002"),
         ("pong", "the environment pong contradicts the run to resume, which has CartPole-v1"),
         ("--preset fast", "--preset contradicts --resume"),
+        ("--from pong", "--from contradicts --resume"),
+        ("--config x.toml", "--config contradicts --resume"),
+        ("--total-agent-steps 100", "--total-agent-steps is 100; expected at least the 2"),
         ("--num-threads 9", "--num-threads 9 contradicts"),
     ],
 )
@@ -193,6 +213,24 @@ def test_resuming_a_folder_without_a_checkpoint(
 ) -> None:
     said = complaint(["train", "--resume", str(tmp_path)], capsys)
     assert "has no checkpoint that can be read" in said
+    assert not list(nowhere.iterdir())
+    assert not [path for path in tmp_path.iterdir() if path != nowhere]  # no lock file either
+
+
+def test_resuming_a_file(nowhere: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = complaint(["train", "--resume", str(model)], capsys)
+    assert f"--from {model} starts a new run with the file's parameters" in said
+    assert not list(nowhere.iterdir())
+
+
+def test_a_model_with_an_option_of_another_version(
+    nowhere: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(model, lambda header: header["config"].update(vtrace=True))
+    for words in (["play", str(model)], ["train", "CartPole-v1", "--from", str(model)]):
+        assert "has the option 'vtrace', which this version does not know" in complaint(
+            words, capsys
+        )
     assert not list(nowhere.iterdir())
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from a3c import cli
-from a3c.results import study
+from a3c.results import study_plan
 
 ROOT = Path(__file__).parents[2]
 FILES = [
@@ -125,7 +125,7 @@ def test_command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert not end.value.code
         return
     if words[0] == "study" and (ROOT / words[1]).is_file():  # hours of runs: it can be read
-        assert study.plan(study.read_spec(ROOT / words[1]), Path("studies"))
+        assert study_plan.plan(study_plan.read_spec(ROOT / words[1]), Path("studies"))
         return
     code = cli.main(tiny(words))
     if "cuda" in line and not torch.cuda.is_available():

@@ -11,8 +11,10 @@ import pytest
 
 from a3c import cli
 from a3c.config import Config, preset
-from a3c.results import report
+from a3c.results import played, report
 from a3c.train import train
+from a3c.train_options import train_options
+from tests.commands.made_run import make_run, record, save_checkpoint, write_records
 
 CHROMIUM = shutil.which("chromium")
 
@@ -26,18 +28,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    play = tmp_path_factory.mktemp("play")
-    played = {
-        "env": "breakout", "episodes": 3, "mean": 401.5, "std": 12.0, "median": 400.0,
-        "min": 390.0, "max": 415.0, "agent_steps_trained": 10_000_000,
-        "protocol": {"policy": "sample", "noop_max": 30},
-    }  # fmt: skip
-    (play / "scores.json").write_text(json.dumps(played))
-    (play / "best.mp4").write_bytes(b"not a film")
-    out = play / "page.html"
-    words = ["report", str(run), str(run), "--out", str(out), "--play", str(play)]
+    """The page of a run beside another, with what was played with its newest checkpoint."""
+    folder = tmp_path_factory.mktemp("page")
+    other = shutil.copytree(run, folder / "other")
+    (steps, sha256), *_ = played.kept_checkpoints(run)
+    play = make_play(folder / "play", agent_steps_trained=steps, checkpoint_sha256=sha256)
+    out = folder / "page.html"
+    words = ["report", str(run), str(other), "--out", str(out), "--play", str(play)]
     assert cli.main(words) == 0
     return out
+
+
+def make_play(folder: Path, **changes: Any) -> Path:
+    """A folder as `a3c play` writes it."""
+    folder.mkdir()
+    found = {
+        "env": "CartPole-v1", "episodes": 3, "mean": 401.5, "std": 12.0, "median": 400.0,
+        "min": 390.0, "max": 415.0, "agent_steps_trained": 3000,
+        "protocol": {"policy": "sample", "noop_max": 30},
+    }  # fmt: skip
+    (folder / "scores.json").write_text(json.dumps({**found, **changes}))
+    (folder / "best.mp4").write_bytes(b"not a film")
+    return folder
 
 
 def carried(page: Path) -> dict[str, Any]:
@@ -58,12 +70,13 @@ def test_the_page_carries_all_it_shows(page: Path, run: Path) -> None:
     curve = first["curve"]
     assert len({len(column) for column in curve.values()}) == 1
     assert curve["episodes"][-1] == first["episodes"]
+    assert len(set(curve["agent_steps"])) == len(curve["agent_steps"])  # no vertical strokes
+    assert first["remarks"] == []
     assert sum(first["seconds_by_stage"].values()) > 0
     assert ["--lr", 0.0005, True] in first["settings"]
     assert facts["film"].startswith("data:video/mp4;base64,")
-    published = {row[0]: row[2] for row in facts["scores"]["published"]}
-    assert published["PFRL, A3C"] == 581.0
-    assert published["human tester"] == 30.5
+    assert facts["scores"]["mean"] == 401.5
+    assert facts["scores"]["published"] == []  # CartPole has none
 
 
 def test_the_page_needs_nothing_else(page: Path) -> None:
@@ -76,7 +89,7 @@ def test_the_command_repeats_the_settings() -> None:
     config = preset("paper", env="pong", seed=3, life_loss_terminal=False)
     said = report.command(config)
     assert said == "a3c train pong --preset paper --seed 3 --no-life-loss-terminal"
-    assert cli.parse(Config, said.split()[2:3] + said.split()[5:], preset("paper")) == config
+    assert train_options(said.split()[2:]).config == config
 
 
 def drawn(page: Path, width: int, scratch: Path) -> str:
@@ -99,16 +112,254 @@ def test_the_page_draws_itself_in_a_browser(page: Path, width: int, tmp_path: Pa
     dom = drawn(page, width, tmp_path)
     assert dom.count("<polyline") == 3 * 2  # three curves of two runs
     assert "401.5 ± 12.0" in dom
-    assert "PFRL, A3C" in dom
+    assert "The best of 3 games: 415" in dom
     assert "CartPole-v1" in dom
+    assert '<p id="failure" hidden="">' in dom
+
+
+ROWS = [
+    ("it played breakout, the run trained CartPole-v1", {"env": "breakout"}),
+    ("it played the model of breakout that ships", {"model": "breakout"}),
+    ("it played the model of ALE/Pong-v5 that ships", {"model": "ALE/Pong-v5"}),
+    ("it played other/model.safetensors", {"model": "other/model.safetensors"}),
+    ("it played the run other", {"model": "run", "run": "other"}),
+    ("it played x.safetensors, which is no run's", {"model": "x.safetensors", "run": None}),
+    ("trained for 5000 agent steps, the run for 3000", {"agent_steps_trained": 5000}),
+    ("of 1500 agent steps, is none of the run's checkpoints (2000, 3000)",
+     {"agent_steps_trained": 1500}),
+    ("as a checkpoint of the run, but other parameters", {"checkpoint_sha256": "0" * 64}),
+    ("trained for None agent steps", {"agent_steps_trained": None}),
+]  # fmt: skip
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with two checkpoints, the current folder beside it."""
+    monkeypatch.chdir(tmp_path)
+    folder = make_run(Path("run"), [record(3000, 9.0, [20.0] * 60)])
+    save_checkpoint(folder, 2000, 2.0)
+    save_checkpoint(folder, 3000, 3.0)
+    other = make_run(Path("other"), [])
+    save_checkpoint(other, 3000, 4.0).rename(other / "model.safetensors")
+    return folder
+
+
+def complaint(words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says; it must be one line, end with exit code 2 and write no page."""
+    assert cli.main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("a3c: ")
+    assert said.count("\n") == 1
+    assert not Path("report.html").exists()
+    return said
+
+
+@pytest.mark.parametrize(("expected", "changes"), ROWS, ids=[row[0] for row in ROWS])
+def test_scores_of_another_model_are_refused(
+    expected: str, changes: dict[str, Any], made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_play(Path("play"), **changes)
+    said = complaint("report run --play play", capsys)
+    assert said.startswith("a3c: play is not about run: ")
+    assert expected in said
+    assert said.endswith("; expected the folder of a3c play run\n")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"agent_steps_trained": 2000},
+        {"model": "run"},
+        {"model": "run/checkpoints/000000003000.safetensors"},
+        {"model": "gone/latest"},
+        {"model": "gone/latest", "run": "run"},
+    ],
+)
+def test_scores_without_a_checksum_count_where_they_fit(
+    changes: dict[str, Any], made: Path
+) -> None:
+    make_play(Path("play"), **changes)
+    assert cli.main(["report", "run", "--play", "play"]) == 0
+    assert carried(Path("report.html"))["scores"]["mean"] == 401.5
+
+
+def test_the_checksum_decides(made: Path) -> None:
+    """Of a checkpoint that was copied elsewhere, or played through a link that has moved on."""
+    (older, newer) = played.kept_checkpoints(made)
+    assert older.sha256 != newer.sha256
+    sha256 = older.sha256
+    make_play(Path("play"), agent_steps_trained=2000, checkpoint_sha256=sha256, model="other")
+    assert cli.main(["report", "run", "--play", "play"]) == 0
+
+
+def test_the_model_is_the_last_one_of_a_run_without_checkpoints(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree("run/checkpoints")
+    make_play(Path("play"))
+    assert cli.main(["report", "run", "--play", "play"]) == 0
+    Path("report.html").unlink()
+    shutil.rmtree("play")
+    make_play(Path("play"), agent_steps_trained=2000)
+    assert "is none of the run's checkpoints (3000)" in complaint("report run --play play", capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "play has no readable scores.json; a3c play writes one"),
+        ("5", "does not say 'env'; expected what a3c play writes"),
+        ("{}", "does not say 'env'"),
+    ],
+)
+def test_scores_that_cannot_be_read(
+    text: str, expected: str, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (make_play(Path("play")) / "scores.json").write_text(text)
+    assert expected in complaint("report run --play play", capsys)
+    assert "has no readable scores.json" in complaint("report run --play nowhere", capsys)
+
+
+def test_settings_are_the_checkpoints(made: Path) -> None:
+    written = json.loads((made / "config.json").read_text())
+    changed = {**written, "gamma": 0.5, "log_every_seconds": 1.0}  # the second is free on resume
+    (made / "config.json").write_text(json.dumps(changed))
+    assert cli.main(["report", "run"]) == 0
+    first = carried(Path("report.html"))["runs"][0]
+    assert first["command"] == "a3c train CartPole-v1 --preset control"
+    assert ["--gamma", 0.99, False] in first["settings"]
+    expected = "config.json was changed, the checkpoint's options count: --gamma 0.99, not 0.5"
+    assert first["remarks"] == [expected]
+
+
+def test_a_damaged_config_is_said_on_the_page(made: Path) -> None:
+    (made / "config.json").write_text("{")
+    assert cli.main(["report", "run"]) == 0
+    first = carried(Path("report.html"))["runs"][0]
+    assert first["remarks"] == ["config.json cannot be read: the checkpoint's options count"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "run has no readable config.json; expected a run folder"),
+        ("[]", "run has no readable config.json"),
+        (
+            '{"gama": 1}',
+            "run/config.json has the option 'gama', which this version does not",
+        ),
+        ('{"gamma": 7}', "this version does not take: --gamma is 7; expected a number at least 0"),
+        ('{"gamma": null}', "this version does not take: --gamma is None; expected a number"),
+    ],
+)
+def test_a_config_without_a_checkpoint(
+    text: str, expected: str, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree("run/checkpoints")
+    (made / "config.json").write_text(text)
+    assert expected in complaint("report run", capsys)
+
+
+def test_options_that_an_older_version_had_not_are_the_defaults(made: Path) -> None:
+    shutil.rmtree("run/checkpoints")
+    (made / "config.json").write_text('{"env": "CartPole-v1", "clip_rewards": false}')
+    assert cli.main(["report", "run"]) == 0
+    first = carried(Path("report.html"))["runs"][0]
+    assert first["command"].startswith("a3c train CartPole-v1 --preset fast --no-clip-rewards")
+    assert first["remarks"] == [
+        "no checkpoint of the run can be read: the settings are those of config.json"
+    ]
+
+
+def test_where_it_was_made_may_be_damaged(made: Path) -> None:
+    (made / "provenance.jsonl").write_text("garbage\n")
+    assert cli.main(["report", "run"]) == 0
+    assert carried(Path("report.html"))["runs"][0]["provenance"] == []
+
+
+def test_published_figures_name_their_source(made: Path) -> None:
+    rows = {who: (terms, score) for who, terms, score in report.published("breakout")}
+    assert rows["random play"] == ("Mnih et al., 2015", 1.7)
+    assert rows["human tester"] == ("Mnih et al., 2015", 30.5)
+    assert rows["PFRL, A3C"][1] == 581.0
+    assert report.published("CartPole-v1") == []
+
+
+def strictly(text: str) -> Any:
+    """JSON without Python's additions to it."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+ODD = [float("inf"), float("-inf"), float("nan"), None]
+
+
+@pytest.fixture
+def odd(made: Path) -> Path:
+    """A page about returns, means and scores that are no finite numbers."""
+    returns = [20.0] * 200 + ODD + [20.0] * 200
+    write_records(made, [record(3000, 9.0, returns, mean_return_100=float("inf"), seconds_apply=1)])
+    make_play(Path("play"), mean=float("inf"), std=float("nan"), max=float("inf"))
+    assert cli.main(["report", "run", "--play", "play"]) == 0
+    return Path("report.html").resolve()
+
+
+def test_the_page_has_null_for_what_is_no_number(odd: Path) -> None:
+    found = re.search(r'<script type="application/json".*?>(.*?)</script>', odd.read_text(), re.S)
+    assert found is not None
+    facts = strictly(found[1])
+    assert facts["scores"]["mean"] is None
+    assert facts["runs"][0]["mean_return_100"] is None
+    mean = facts["runs"][0]["curve"]["mean"]
+    assert mean.count(None) > 50
+    assert set(mean) == {None, 20.0}
+
+
+@in_a_browser
+def test_a_page_with_null_is_drawn(odd: Path, tmp_path: Path) -> None:
+    dom = drawn(odd, 1200, tmp_path / "browser")
+    assert dom.count("<polyline") == 3 * 2  # before the gap and after it
+    assert "\u2013 ± \u2013" in dom
+    assert "Where a curve has a gap" in dom
+    assert "NaN" not in re.sub(r"<script.*?</script>", "", dom, flags=re.S)
+    assert '<p id="failure" hidden="">' in dom
+
+
+@in_a_browser
+def test_a_page_that_fails_says_so(odd: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.html"
+    broken.write_text(
+        odd.read_text().replace("const played = ", "nothing.there(); const played = ")
+    )
+    dom = drawn(broken, 1200, tmp_path / "browser")
+    assert "A part of this page could not be drawn: Uncaught ReferenceError: nothing" in dom
+
+
+@in_a_browser
+def test_one_game_of_a_second_is_drawn(made: Path, tmp_path: Path) -> None:
+    write_records(made, [record(30, 0.4, [20.0])])
+    play = make_play(Path("play"), episodes=1, agent_steps_trained=30, cut=[True])
+    shutil.rmtree("run/checkpoints")
+    assert cli.main(["report", "run", "--play", str(play)]) == 0
+    dom = drawn(Path("report.html").resolve(), 390, tmp_path / "browser")
+    assert dom.count("<circle") == 3
+    assert "by seconds" in dom
+    assert "The one game: 415" in dom
+    assert "mean of 1 evaluation game<" in dom
+    assert "over 1 game, 1 of them cut at the longest length." in dom
+    assert '<p id="failure" hidden="">' in dom
 
 
 @in_a_browser
 def test_a_mean_above_the_middle_half_is_drawn_whole(run: Path, tmp_path: Path) -> None:
     skewed = shutil.copytree(run, tmp_path / "run")
-    record = json.loads((skewed / "metrics.jsonl").read_text().splitlines()[-1])
-    record["returns"] = [0.0, 0.0, 0.0, 0.0, 1000.0] * 20  # mean 200, three quarters at 0
-    (skewed / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    last = json.loads((skewed / "metrics.jsonl").read_text().splitlines()[-1])
+    last["returns"] = [0.0, 0.0, 0.0, 0.0, 1000.0] * 20  # mean 200, three quarters at 0
+    write_records(skewed, [last])
     page = tmp_path / "page.html"
     assert cli.main(["report", str(skewed), "--out", str(page)]) == 0
     (line, *_) = re.findall(r'<polyline points="([^"]*)"', drawn(page, 1200, tmp_path / "browser"))

@@ -1,16 +1,24 @@
 """A study: the runs it plans, its CSV, its figures, going on where it stood."""
 
 import csv
+import importlib.util
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from a3c import cli
-from a3c.config import InputError
-from a3c.results import figures, study
+from a3c.config import InputError, differences, preset
+from a3c.envs.names import default_preset
+from a3c.results import figures, study, study_csv
+from a3c.results.study_csv import label_of
+from a3c.results.study_plan import FREE, Planned, folder_name, plan, read_spec
+from a3c.run_folder import locked
 from a3c.train import train
+from tests.commands.made_run import make_run, record
 
 SPEC = """
 goal = 20
@@ -34,40 +42,235 @@ seed = [1, 2]
 """
 
 
+def planned(text: str, folder: Path) -> list[Planned]:
+    """The runs that a SPEC plans."""
+    path = folder / "spec.toml"
+    path.write_text(text)
+    return plan(read_spec(path), folder / "out")
+
+
 def test_plans_every_setting_with_every_point_of_the_grid(tmp_path: Path) -> None:
-    spec = {
-        "base": {"preset": "paper", "env": "pong"},
-        "settings": [{"num_threads": 1}, {"num_threads": 4, "num_envs": 2}],
-        "grid": {"lr": [1e-3, 1e-4], "seed": [1, 2, 3]},
-    }
-    plans = study.plan(spec, tmp_path)
+    text = """
+    [base]
+    preset = "paper"
+    env = "pong"
+    [[settings]]
+    num_threads = 1
+    [[settings]]
+    num_threads = 4
+    num_envs = 2
+    [grid]
+    lr = [1e-3, 1e-4]
+    seed = [1, 2, 3]
+    """
+    plans = planned(text, tmp_path)
     assert len(plans) == 2 * 2 * 3
     assert len({planned.runs_dir for planned in plans}) == len(plans)
     first, second, *_, last = plans
     assert first.config.seed == second.config.seed  # every setting before the next seed
-    assert first.label != second.label
-    assert last.label == "num_threads 4, num_envs 2, lr 0.0001"
+    assert label_of(first.setting) != label_of(second.setting)
+    assert label_of(last.setting) == "num_threads 4, num_envs 2, lr 0.0001"
     assert (last.config.num_envs, last.config.lr, last.config.seed) == (2, 1e-4, 3)
     assert (last.config.rmsprop_eps, last.config.env) == (0.1, "pong")  # preset and base
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "breakout", "ALE/Breakout-v5"])
+def test_the_preset_is_that_of_train(env: str, tmp_path: Path) -> None:
+    (one,) = planned(f'[base]\nenv = "{env}"', tmp_path)
+    expected = preset(default_preset(env), env=env)
+    assert set(differences(one.config, expected)) <= FREE
+    assert one.config.clip_rewards == (env != "CartPole-v1")
+
+
+def test_each_environment_of_a_grid_has_its_preset(tmp_path: Path) -> None:
+    plans = planned('[grid]\nenv = ["CartPole-v1", "pong"]', tmp_path)
+    assert [one.config.gamma for one in plans] == [0.99, 0.99]
+    assert [one.config.clip_rewards for one in plans] == [False, True]
+
+
+def test_the_seed_of_base_counts_where_the_grid_has_none(tmp_path: Path) -> None:
+    (one,) = planned("[base]\nseed = 5", tmp_path)
+    assert one.config.seed == 5
+    plans = planned("[base]\nseed = 5\n[grid]\nseed = [1, 2]", tmp_path)
+    assert [one.config.seed for one in plans] == [1, 2]
+
+
+def test_a_folder_name_fits_the_file_system(tmp_path: Path) -> None:
+    varied = {"env": "ALE/Pong-v5", "module": "a:b", **{f"option_{i}": 1e-9 for i in range(20)}}
+    name = folder_name(varied)
+    (tmp_path / name).mkdir()
+    assert not set(name) & set("/:")
+    assert folder_name({**varied, "seed": 1}) != folder_name({**varied, "seed": 2})
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("[grid", "is not TOML"),
+        ("", "there is nothing to run; expected [base], [[settings]] or [grid]"),
+        ("goal = 3", "there is nothing to run"),
         ("[gird]\nseed = [1]", "did you mean 'grid'?"),
+        ("base = 3", "[base] is 3; expected a table of options"),
+        ("settings = 3", "settings is 3; expected tables, each headed [[settings]]"),
+        ("[settings]\nlr = 1e-3", "expected tables, each headed [[settings]]"),
+        ("settings = []", "expected tables, each headed [[settings]]"),
+        ("settings = [1]", "[[settings]] is 1; expected a table of options"),
+        ("[grid]", "[grid] is empty; expected options with lists"),
+        ("[[grid]]\nseed = [1]", "[grid] is [{'seed': [1]}]; expected a table of options"),
+        ("[grid]\nseed = 3", "[grid] seed is 3; expected a list of values"),
+        ("[grid]\nseed = []", "[grid] seed is []; expected a list of values"),
+        ("[grid]\nseed = [1, 2, 1]", "[grid] seed has 1 twice"),
+        ("[grid]\nlr = [1e-3, 0.001]", "[grid] lr has 0.001 twice"),
+        ("[grid]\nnum_thread = [1]", "[grid] sets 'num_thread', no option; did you mean"),
+        ("[grid]\nnum_threads = [0]", "--num-threads is 0"),
+        ("[grid]\nseed = [[1]]", "--seed is [1]"),
+        ("[grid]\npreset = ['fast']", "[grid] sets 'preset'; expected it in [base]"),
         ("[base]\nnum_thread = 1", "no option; did you mean 'num_threads'?"),
         ("[base]\nnum_threads = 0", "--num-threads is 0"),
+        ("[base]\nnum_threads = 'two'", "--num-threads is 'two'; expected a whole number"),
         ('[base]\npreset = "fst"', "--preset is 'fst'"),
+        ("[base]\npreset = 3", "preset is 3; expected the name of a preset"),
+        ("[base]\nenv = 3", "env is 3; expected the name of an environment"),
+        ("[base]\nenv = 'brekout'", "no game 'brekout'; did you mean 'breakout'?"),
+        ("[grid]\ndevice = ['cpu', 'tpu']", "--device is 'tpu'"),
+        ("[base]\nruns_dir = 'x'", "[base] sets 'runs_dir'; a study keeps its runs under --out"),
+        ("[[settings]]\nruns_dir = 'x'", "[[settings]] sets 'runs_dir'"),
+        ("[[settings]]\nseed = 2", "seed stands in [[settings]]; expected it in [grid]"),
+        ("[[settings]]\nlr = 1e-3\n[grid]\nlr = [1e-4]", "lr stands in [[settings]] and in [grid]"),
+        ("[[settings]]\n[[settings]]", "two runs of the study are the same"),
+        ("[[settings]]\n[[settings]]\nnum_envs = 16", "two runs of the study are the same"),
+        ("goal = 'high'\n[base]", "goal is 'high'; expected a number"),
+        ("goal = true\n[base]", "goal is True; expected a number"),
+        ("goal = nan\n[base]", "goal is nan; expected a number"),
     ],
 )
-def test_bad_specs(text: str, expected: str, tmp_path: Path) -> None:
-    path = tmp_path / "spec.toml"
-    path.write_text(text)
-    with pytest.raises(InputError) as caught:
-        study.plan(study.read_spec(path), tmp_path / "out")
-    assert expected in str(caught.value)
-    assert not (tmp_path / "out").exists()
+def test_bad_specs(
+    text: str,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.toml").write_text(text)
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert expected in said
+    assert not Path("out").exists()
+
+
+def test_a_spec_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*: Is a directory"):
+        read_spec(tmp_path)
+    (tmp_path / "spec.toml").write_bytes(b"goal = '\xff'")
+    with pytest.raises(InputError, match="is not TOML"):
+        read_spec(tmp_path / "spec.toml")
+
+
+def test_an_out_that_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.toml").write_text(SPEC)
+    Path("out").write_text("in the way")
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
+    assert capsys.readouterr().err == "a3c: cannot create the folder out: File exists\n"
+
+
+def test_a_missing_scipy_names_the_pip_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.toml").write_text(SPEC)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "scipy" else find(name)
+    )
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert "a study needs SciPy; in a checkout of a3c-gpu: pip install '.[study]'" in said
+    assert not Path("out").exists()
+
+
+def test_runs_of_another_spec_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would stand in the table under settings that they never had."""
+    monkeypatch.chdir(tmp_path)
+    Path("spec.toml").write_text('[base]\nenv = "CartPole-v1"\nlr = 1e-3')
+    (one,) = plan(read_spec(Path("spec.toml")), Path("out"))
+    done = [record(one.config.total_agent_steps, 9.0, [20.0])]
+    folder = make_run(one.runs_dir / "CartPole-v1-1", done, lr=2e-3, log_every_seconds=1.0)
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
+    expected = f"a3c: {folder} was run with --lr 0.002, the study has 0.001; expected another --out"
+    assert capsys.readouterr().err.strip() == expected
+    assert not Path("out/study.csv").exists()
+
+
+def test_a_second_study_in_one_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.toml").write_text(SPEC)
+    Path("out").mkdir()
+    with locked(Path("out")):
+        assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"a3c: out is in use by process {os.getpid()} on ")
+    assert said.count("\n") == 1
+    assert [path.name for path in Path("out").iterdir()] == [".lock"]
+
+
+def test_an_interrupted_study_writes_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.toml").write_text(SPEC)
+    started: list[Planned] = []
+
+    def one_and_a_half(planned: Planned) -> bool:
+        if started:
+            raise KeyboardInterrupt
+        started.append(planned)
+        steps = planned.config.total_agent_steps
+        records = [record(steps // 2, 1.0, [20.0]), record(steps, 2.0, [20.0])]
+        config = {**vars(planned.config), "log_every_seconds": 1.0}
+        make_run(planned.runs_dir / "CartPole-v1-1", records, **config)
+        return True
+
+    monkeypatch.setattr(study, "run", one_and_a_half)
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 0
+    assert "interrupted; go on: a3c study spec.toml --out out\n" in capsys.readouterr().out
+    assert len(Path("out/study.csv").read_text().splitlines()) == 3
+    assert Path("out/table.md").exists()
+
+
+def test_the_newest_run_is_found_without_its_link(tmp_path: Path) -> None:
+    (one,) = planned('[base]\nenv = "CartPole-v1"', tmp_path)
+    assert not one.folder.exists()
+    copied = make_run(one.runs_dir / "latest", [])  # a link that was copied as a folder
+    assert one.folder == copied
+    for name in ("CartPole-v1-20260102-000000", "CartPole-v1-20260101-000000", ".hidden"):
+        make_run(one.runs_dir / name, [])
+    (one.runs_dir / "CartPole-v1-20260103-000000").mkdir()  # killed before it had begun
+    assert one.folder.name == "CartPole-v1-20260102-000000"
+
+
+def test_damaged_records_are_left_out_of_the_csv(tmp_path: Path) -> None:
+    (one,) = planned('[base]\nenv = "CartPole-v1"\ntotal_agent_steps = 1000', tmp_path)
+    records: list[Any] = [
+        record(100, 1.0, [1.0]),
+        5,
+        {"agent_steps": 200},
+        record(300, 3.0, [1.0], mean_return_100=None),
+        record(400, 4.0, [1.0], mean_return_100=float("inf")),
+        record(1000, 9.0, [], mean_return_100=5.0),
+    ]
+    make_run(one.runs_dir / "CartPole-v1-1", records)
+    assert study.finished(one)
+    assert study.standing(one) == ("1,000 of 1,000", "5.0", "111")
+    assert [row["agent_steps"] for row in study_csv.rows_of(one)] == [100, 1000]
 
 
 def test_a_study_from_its_spec_to_its_figures(
@@ -111,25 +314,24 @@ def test_intervals_cover_the_seeds() -> None:
 
 
 def test_cells_show_three_digits() -> None:
-    assert figures.cell(np.array([1234.5])) == "1,234"
-    assert figures.cell(np.array([12.345, 12.345])) == "12.3"
-    assert figures.cell(np.array([0.5, np.inf, 2.0])) == "by 2 of 3"
-    assert figures.cell(np.array([1.0, 3.0])) == "2.00 (1.00 to 3.00)"
+    assert figures.table_cell(np.array([1234.5])) == "1,234"
+    assert figures.table_cell(np.array([12.345, 12.345])) == "12.3"
+    assert figures.table_cell(np.array([0.5, np.inf, 2.0])) == "by 2 of 3"
+    assert figures.table_cell(np.array([1.0, 3.0])) == "2.00 (1.00 to 3.00)"
 
 
 def test_a_line_joins_settings_that_differ_in_one_option() -> None:
-    figure, axis = pyplot.subplots()
+    axis = Figure().subplots()
     runs = {
         f"{threads} {lr}": [[{"num_threads": threads, "lr": lr, "seconds": "1"}]]
         for threads in ("1", "8")
         for lr in ("0.002", "0.001")
     }
-    figures.points(axis, runs, "lr", lambda run: float(run[0]["num_threads"]))
+    figures.with_intervals(axis, runs, "lr", lambda run: float(run[0]["num_threads"]))
     labels = axis.get_legend_handles_labels()[1]
     assert labels == ["num_threads 1", "num_threads 8"]
     lines = [np.asarray(line.get_xdata()).tolist() for line in axis.get_lines()]
     assert lines == [[0.001, 0.002]] * 2
-    pyplot.close(figure)
 
 
 def test_the_time_to_a_goal() -> None:
@@ -138,8 +340,8 @@ def test_the_time_to_a_goal() -> None:
         {"seconds": "2.0", "mean_return_100": "12"},
         {"seconds": "3.0", "mean_return_100": "9"},
     ]
-    assert figures.to(run, 10, "seconds") == 2.0
-    assert figures.to(run, 13, "seconds") == np.inf
+    assert figures.reached(run, 10, "seconds") == 2.0
+    assert figures.reached(run, 13, "seconds") == np.inf
 
 
 def test_one_thread_is_compared_by_its_fastest_setting() -> None:

@@ -1,15 +1,16 @@
 """A game's hot code, translated once to straight-line machine code.
 
-Cartridges are read-only, so a program's instructions and operands are known when it is loaded. The
-interpreter counts how often it executes each of them (`heat`); `translate` turns those that matter
-into one LLVM function with a block for each stretch without jumps: operands are constants, cycles
-are added once per block, flags that nobody reads vanish. Loops that wait for the timer are skipped
-in one go as far as it shows the same value.
+Cartridges are read-only, so a program's instructions and operands are known when it is loaded. In a
+warm-up the interpreter counts how often it executes each of them (`heat`); `translate` turns those
+that matter into one LLVM function with a block for each stretch without jumps: operands are
+constants, cycles are added once per block, flags that nobody reads vanish. Loops that wait for the
+timer are skipped in one go as far as it shows the same value.
 
 The function leaves to the interpreter whatever is rare or complicated (collision registers, VSYNC,
 bank switches, decimal sums, undocumented opcodes, code in RAM, the end of the budget): it stops
 *before* such an instruction, with the machine's state exact, and the interpreter comes back to it
 at the next translated address. Nothing may depend on what is translated: tests run both ways.
+The interpreter knows this file only as what hot.py's functions do with a `HotCode`.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from atari2600 import tia
+from atari2600 import hot, tia
+from atari2600.backends import kept
 from atari2600.opcodes import (
     ABSOLUTE,
     ABSOLUTE_X,
@@ -49,6 +51,7 @@ from atari2600.opcodes import (
     OPERATION_SHIFT,
     OPERATIONS,
     READS,
+    RELATIVE,
     STORES,
     ZERO,
     ZERO_X,
@@ -70,7 +73,6 @@ from atari2600.state import (
     FLAG_Z,
     FRAME_START,
     LOGGED,
-    MAX_LINES,
     NEVER_CHARGED,
     PC,
     PLAIN_FROM,
@@ -84,28 +86,54 @@ from atari2600.state import (
     TIMER_SHIFT,
     TOUCHED,
     A,
-    Machines,
     X,
     Y,
 )
 
 Array = NDArray[Any]
-TRANSLATED = -1  # in `heat`: the function has a block that starts here
 MIRROR_BITS = 15  # of heat: the top 4 bits of the program counter; the count is above them
 MAX_TRANSLATED = 2_000  # instructions; LLVM takes about a second for a thousand
 COLD = 1 / 20_000  # of all executed: not worth translating
-SOURCES = ["translate.py", "opcodes.py", "state.py", "tia.py"]  # that decide about the code
+SOURCES = [
+    "backends/translate.py",
+    "opcodes.py",
+    "state.py",
+    "tia.py",
+]  # that decide about the code
 BLOCK_INSTRUCTIONS = 40
 PLA_OPCODE = 0x68  # what is left on the bus when a program pulls from the video chip
 
 # The processor's registers as the function keeps them
 LOCALS = ["a", "x", "y", "sp", "n", "z", "carry", "overflow", "decimal", "interrupt"]
 COUNTERS = ["cycles", "logged", "touched", "budget", "pc"]
+ARGUMENTS = ["registers", "ram", "image", "log", "last_cycle", "budget"]  # the first four: pointers
 
 
-def translate(constants: Array, image: Array, heat: Array) -> str:
-    """LLVM assembly of the hot code; sets TRANSLATED in `heat` where its blocks start."""
-    return str(_Translation(constants, image, heat).module)
+class HotCode(NamedTuple):
+    """A game's translated code as compiled functions take it. Nothing of it belongs to a machine.
+
+    It is shared by all threads and not written, but for `heat` in a warm-up.
+    """
+
+    address: int  # of the function; 0: there is none
+    starts: Array  # bool, like `image`: whether the function has a block that starts there
+    heat: Array  # int32, like `image`, in a warm-up: how often each was interpreted; else empty
+
+
+def nothing(image: Array) -> HotCode:
+    """All is interpreted."""
+    return HotCode(0, np.zeros(len(image), np.bool_), np.zeros(0, np.int32))
+
+
+def counting(image: Array) -> HotCode:
+    """All is interpreted, and counted."""
+    return nothing(image)._replace(heat=np.zeros(len(image), np.int32))
+
+
+def translate(constants: Array, image: Array, heat: Array) -> tuple[str, Array]:
+    """(LLVM assembly of the hot code, offsets in the image where its blocks start)."""
+    translation = _Translation(constants, image, heat)
+    return str(translation.module), np.array(sorted(translation.blocks), np.int64)
 
 
 class _Instruction:
@@ -135,14 +163,11 @@ class _Translation:
     def __init__(self, constants: Array, image: Array, heat: Array):
         self.mask = int(constants[ADDRESS_MASK])
         self.plain_from, self.plain_size = int(constants[PLAIN_FROM]), int(constants[PLAIN_SIZE])
-        self.max_lines = int(constants[MAX_LINES])
         self.image = image
         self.instructions = self._hot(heat)
         self.leaders = self._leaders()
         self.module = ir.Module("game")
         self._function()
-        for at in self.blocks:
-            heat[at] = TRANSLATED
 
     # ---- which instructions ----
 
@@ -199,7 +224,7 @@ class _Translation:
         if mode not in (ZERO, ABSOLUTE) or name == "JSR":
             return mode not in (
                 IMPLIED, IMMEDIATE, ZERO_X, ZERO_Y, ABSOLUTE, ABSOLUTE_X, ABSOLUTE_Y, INDIRECT_Y,
-                10,
+                RELATIVE,
             ) or (mode == INDIRECT_Y and not 0x80 <= instruction.low < 0xFF)  # fmt: skip
         address = instruction.low if mode == ZERO else instruction.absolute
         return self._leaves_at(name, address)
@@ -224,10 +249,10 @@ class _Translation:
     def _function(self) -> None:
         i32, i64, pointer = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
         self.i8, self.i32, self.i64 = ir.IntType(8), i32, i64
-        kind = ir.FunctionType(i64, [i64, i64, i64, i64, i64])
+        kind = ir.FunctionType(i64, [i64] * len(ARGUMENTS))
         function = ir.Function(self.module, kind, "run")
         self.function = function
-        registers, ram, image, log, budget = function.args
+        registers, ram, image, log, last_cycle, budget = function.args
         entry = function.append_basic_block("entry")
         self.b = b = ir.IRBuilder(entry)
         self.registers = b.inttoptr(registers, i32.as_pointer())
@@ -237,8 +262,7 @@ class _Translation:
         self.local = {name: b.alloca(i32, name=name) for name in LOCALS + COUNTERS}
         self.bank = b.zext(self._field(BANK), i64)
         start = self._field(FRAME_START)
-        limit = b.add(start, self._c(tia.LINE_CLOCKS * (self.max_lines + 1) + 2))
-        self.last_cycle = b.sdiv(limit, self._c(3))
+        self.last_cycle = b.trunc(last_cycle, i32)
         self.line_offset = b.sdiv(b.neg(start), self._c(3))
         self._load_locals(b.trunc(budget, i32))
         self.dispatch = function.append_basic_block("dispatch")
@@ -478,7 +502,7 @@ class _Translation:
         return b.or_(self._charged(delay), self._c(bus & 0x3F))
 
     def _charged(self, delay: ir.Value) -> ir.Value:
-        """See cpu.charged."""
+        """See m6507.charged."""
         b = self.b
         due = b.add(self._field(DUMP_AT), delay)  # 32 bits, unsigned
         c0, c80 = self._c(0), self._c(0x80)
@@ -589,7 +613,7 @@ class _Translation:
         return None
 
     def _is_logged(self, register: ir.Value) -> ir.Value:
-        """See cpu.logs."""
+        """See m6507.logs."""
         b = self.b
         sound = b.icmp_unsigned("<", b.sub(register, self._c(0x15)), self._c(6))
         return b.and_(b.icmp_unsigned("<=", register, self._c(0x2C)), b.not_(sound))
@@ -903,63 +927,66 @@ class _Translation:
 
 # ---- from heat to an address ----
 
-_engines: dict[str, tuple[Any, Array]] = {}  # compiled code, alive for the life of the process
+_engines: dict[str, tuple[Any, HotCode]] = {}  # compiled code, alive for the life of the process
 
 
-def install(machines: Machines, game: str, warm_up: Callable[[], None]) -> None:
-    """Give the machines their game's translated code.
+def code_of(
+    constants: Array, image: Array, game: str, warm_up: Callable[[HotCode], None]
+) -> HotCode:
+    """A game's translated code. `game` names the program (its checksum).
 
-    `game` names the program (its checksum). The code comes from this process, or from the disk, or
-    is made now, from the heat that `warm_up` leaves in `machines.heat` by playing a little.
+    It comes from this process, or from the disk, or is made now, from the heat that `warm_up`
+    leaves in what it is given by playing a little.
     """
     key = hashlib.sha256(f"{_version()} {game}".encode()).hexdigest()[:32]
     if key not in _engines:
-        _engines[key] = _kept(key) or _made(key, machines, warm_up)
-    engine, starts = _engines[key]
-    machines.heat[starts] = TRANSLATED
-    machines.addresses[0] = engine.get_function_address("run")
+        engine, offsets = _kept(key) or _made(key, constants, image, warm_up)
+        starts = np.zeros(len(image), np.bool_)
+        starts[offsets] = True
+        address = engine.get_function_address("run")
+        _engines[key] = engine, nothing(image)._replace(address=address, starts=starts)
+    return _engines[key][1]
 
 
 @functools.cache
 def _version() -> str:
     """What the code depends on besides the game: this package's sources and the processor."""
-    folder = Path(__file__).parent
-    sources = [(folder / name).read_text() for name in SOURCES]
+    folder = Path(tia.__file__).parent
+    sources = [(folder / name).read_text(encoding="utf-8") for name in SOURCES]
     return " ".join([*sources, llvmlite.__version__, llvm.get_host_cpu_name()])
 
 
-def cache_folder() -> Path:
-    """Where compiled games are kept: beside Numba's cache if that is set, else the user's."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    return Path(chosen or Path.home() / ".cache") / "atari2600"
-
-
-def _made(key: str, machines: Machines, warm_up: Callable[[], None]) -> tuple[Any, Array]:
-    warm_up()
-    assembly = translate(machines.constants, machines.image, machines.heat)
-    starts = np.flatnonzero(machines.heat == TRANSLATED)
+def _made(
+    key: str, constants: Array, image: Array, warm_up: Callable[[HotCode], None]
+) -> tuple[Any, Array]:
+    warm = counting(image)
+    warm_up(warm)
+    assembly, starts = translate(constants, image, warm.heat)
     module, target = llvm.parse_assembly(assembly), _target()
     builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(2))
     builder.getModulePassManager().run(module, builder)
     code = target.emit_object(module)
-    with contextlib.suppress(OSError):  # a disk that cannot be written costs seconds next time
-        _keep(cache_folder() / f"{key}.npz", code, starts)
+    _keep(f"{key}.npz", code, starts)
     return _engine_of(code), starts
 
 
-def _keep(file: Path, code: bytes, starts: Array) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.npz")
-    np.savez(part, code=np.frombuffer(code, np.uint8), starts=starts)
-    part.replace(file)
+def _keep(name: str, code: bytes, starts: Array) -> None:
+    """A disk that cannot be written costs seconds next time."""
+    for folder in kept.folders():
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            part = folder / f"{os.getpid()}.{name}"
+            np.savez(part, code=np.frombuffer(code, np.uint8), starts=starts)
+            part.replace(folder / name)
+            return
 
 
 def _kept(key: str) -> tuple[Any, Array] | None:
-    try:
-        with np.load(cache_folder() / f"{key}.npz") as kept:
-            return _engine_of(kept["code"].tobytes()), kept["starts"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
+    for folder in kept.folders():
+        unreadable = contextlib.suppress(OSError, KeyError, ValueError, zipfile.BadZipFile)
+        with unreadable, np.load(folder / f"{key}.npz") as found:
+            return _engine_of(found["code"].tobytes()), found["starts"]
+    return None
 
 
 def _target() -> Any:
@@ -975,15 +1002,61 @@ def _engine_of(code: bytes) -> Any:
     return engine
 
 
+# ---- what the interpreter makes of it ----
+
+
 @intrinsic
-def run_translated(typing, address, registers, ram, image, log, budget):  # type: ignore[no-untyped-def]
-    """Call the function at `address` with pointers and the budget; returns what is left of it."""
-    signature = types.int64(*[types.int64] * 6)
+def _call(typing, address, registers, ram, image, memory, i, last_cycle, budget):  # type: ignore[no-untyped-def]
+    """Call the function at `address` for machine i; returns what is left of the budget.
+
+    Pointers are taken here, for the time of the call: no array holds one.
+    """
+    arrays = [registers, ram, image, memory]
+    signature = types.int64(address, *arrays, types.int64, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         i64 = ir.IntType(64)
-        kind = ir.FunctionType(i64, [i64] * 5)
+        made = [
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args[1:5], arguments[1:5], strict=True)
+        ]
+        pointers = [builder.ptrtoint(array.data, i64) for array in made]
+        row, last_cycle, budget = arguments[5:]
+        for k in range(2):  # registers and RAM: machine i's row
+            stride = builder.extract_value(made[k].strides, 0)
+            pointers[k] = builder.add(pointers[k], builder.mul(row, stride))
+        pointers[3] = builder.add(pointers[3], ir.Constant(i64, 8 * tia.LOG))
+        kind = ir.FunctionType(i64, [i64] * len(ARGUMENTS))
         function = builder.inttoptr(arguments[0], kind.as_pointer())
-        return builder.call(function, arguments[1:])
+        return builder.call(function, [*pointers, last_cycle, budget])
 
     return signature, generate
+
+
+def _is_hot_code(kind: Any) -> bool:
+    """Whether a Numba type is that of a HotCode."""
+    return getattr(kind, "instance_class", None) is HotCode
+
+
+@overload(hot.starts, inline="always")
+def _starts(code, at):  # type: ignore[no-untyped-def]
+    return (lambda code, at: code.starts[at]) if _is_hot_code(code) else None
+
+
+@overload(hot.run, inline="always")
+def _run(code, registers, ram, image, memory, i, last_cycle, budget):  # type: ignore[no-untyped-def]
+    def run(code, registers, ram, image, memory, i, last_cycle, budget):  # type: ignore[no-untyped-def]
+        return _call(code.address, registers, ram, image, memory, i, last_cycle, budget)
+
+    return run if _is_hot_code(code) else None
+
+
+@overload(hot.count, inline="always")
+def _count(code, at, pc):  # type: ignore[no-untyped-def]
+    """In a warm-up; see MIRROR_BITS for the low bits."""
+
+    def count(code, at, pc):  # type: ignore[no-untyped-def]
+        if code.heat.shape[0] > 0:
+            code.heat[at] = ((code.heat[at] + 16) & ~15) | pc >> 12
+
+    return count if _is_hot_code(code) else None

@@ -2,6 +2,7 @@
 
 As in the oracle, all accesses of an instruction happen at one time: the cycle at which it ends.
 Writes to the video chip are only logged (see tia.py). N and Z are kept as the bytes they came from.
+Where a back end has translated code, that runs in place of the loop (see hot.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from atari2600 import cartridge, riot, tia
+from atari2600 import cartridge, hot, riot, tia
 from atari2600.opcodes import (
     ABSOLUTE,
     ABSOLUTE_X,
@@ -129,8 +130,6 @@ from atari2600.state import (
     PC,
     PLAIN_FROM,
     PLAIN_SIZE,
-    RAM_BYTES,
-    REGISTERS,
     SP,
     STUCK,
     TOUCHED,
@@ -139,7 +138,6 @@ from atari2600.state import (
     X,
     Y,
 )
-from atari2600.translate import TRANSLATED, run_translated
 
 MAX_INSTRUCTIONS = 25_000  # of a call; a frame that takes more is continued by the next call
 WSYNC, VSYNC = 0x02, 0x00
@@ -169,16 +167,16 @@ def subtract_decimal(a, value, carry):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False)
-def read_tia(constants, registers, words, scratch, i, address, bus, cycles, drawing):  # type: ignore[no-untyped-def]
+def read_tia(constants, registers, words, memory, i, address, bus, cycles, drawing):  # type: ignore[no-untyped-def]
     """A collision or input register; its low bits are what is left on the data bus.
 
-    Only collisions need the picture: they play the log, and LOGGED becomes 0.
+    Only collisions need the picture: they replay the log, and LOGGED becomes 0.
     """
     register = address & 15
     bus &= 0x3F
     if register < 8:
         logged = np.int64(registers[i, LOGGED])
-        tia.play(constants, registers, words, scratch, i, logged, 3 * cycles, drawing)
+        tia.replay(constants, registers, words, memory, i, logged, 3 * cycles, drawing)
         registers[i, LOGGED] = 0
         return tia.latch(registers, i, register) | bus
     if register < 12:
@@ -205,7 +203,7 @@ def charged(registers, i, k, cycles):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False)
-def read_any(machines, scratch, i, address, bus, cycles, drawing):  # type: ignore[no-untyped-def]
+def read_any(machines, memory, i, address, bus, cycles, drawing):  # type: ignore[no-untyped-def]
     """Any read that the interpreter has no short way for. May change BANK and LOGGED."""
     constants, image, graphics = machines.constants, machines.image, machines.graphics
     registers, ram, words = machines.registers, machines.ram, machines.words
@@ -213,7 +211,7 @@ def read_any(machines, scratch, i, address, bus, cycles, drawing):  # type: igno
         return cartridge.access(constants, image, graphics, registers, ram, i, address, -1)
     if address & 0x80 == 0:
         return np.int64(
-            read_tia(constants, registers, words, scratch, i, address, bus, cycles, drawing)
+            read_tia(constants, registers, words, memory, i, address, bus, cycles, drawing)
         )
     if address & 0x200:
         return riot.read(registers, i, address, cycles)
@@ -221,15 +219,15 @@ def read_any(machines, scratch, i, address, bus, cycles, drawing):  # type: igno
 
 
 @numba.njit(_nrt=False)
-def push_tia(constants, registers, words, scratch, i, address, value, cycles, drawing):  # type: ignore[no-untyped-def]
+def push_tia(constants, registers, words, memory, i, address, value, cycles, drawing):  # type: ignore[no-untyped-def]
     """A push by JSR, BRK onto the video chip (stack below $80), logged as any write to it."""
     register = address & 0x3F
     if logs(register):
         logged = np.int64(registers[i, LOGGED])
         if logged == tia.LOG_SIZE:
-            tia.play(constants, registers, words, scratch, i, logged, 0, drawing)
+            tia.replay(constants, registers, words, memory, i, logged, 0, drawing)
             logged = np.int64(0)
-        scratch[tia.LOG + logged] = np.uint64(cycles << 16 | register << 8 | value)
+        memory[tia.LOG + logged] = np.uint64(cycles << 16 | register << 8 | value)
         registers[i, LOGGED] = logged + 1
 
 
@@ -244,7 +242,7 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
     """Run machine i to the end of the frame, or for MAX_INSTRUCTIONS; returns whether it ended."""
     constants, image, graphics = machines.constants, machines.image, machines.graphics
     registers, ram, words = machines.registers, machines.ram, machines.words
-    heat, addresses = machines.heat, machines.addresses
+    memory, code = scratch.memory, scratch.code
     a, x, y = np.int64(registers[i, A]), np.int64(registers[i, X]), np.int64(registers[i, Y])
     sp, pc = np.int64(registers[i, SP]), np.int64(registers[i, PC])
     n_of, z_of = np.int64(registers[i, FLAG_N]) << 7, 1 - np.int64(registers[i, FLAG_Z])
@@ -269,7 +267,7 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
         at = bank + (pc & mask)
         plain = pc & 0x1000 and 0 <= (pc & 0xFFF) - plain_from < plain_size
         # ---- translated code, up to the next instruction that it leaves to us ----
-        if plain and heat[at] == TRANSLATED:
+        if plain and hot.starts(code, at):
             registers[i, A], registers[i, X], registers[i, Y] = a, x, y
             registers[i, SP], registers[i, PC] = sp, pc
             registers[i, FLAG_N], registers[i, FLAG_Z] = n_of >> 7 & 1, z_of == 0
@@ -277,19 +275,9 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
             registers[i, FLAG_D], registers[i, FLAG_I] = decimal, interrupt
             registers[i, CYCLES], registers[i, LOGGED] = cycles, logged
             registers[i, TOUCHED], registers[i, BANK] = touched, bank
-            budget = run_translated(
-                addresses[0],
-                addresses[1] + i * (4 * REGISTERS),
-                addresses[2] + i * RAM_BYTES,
-                addresses[3],
-                np.int64(scratch[tia.OWN_ADDRESS]) + 8 * tia.LOG,
-                budget,
-            )
-            a, x, y = (
-                np.int64(registers[i, A]),
-                np.int64(registers[i, X]),
-                np.int64(registers[i, Y]),
-            )
+            budget = hot.run(code, registers, ram, image, memory, i, last_cycle, budget)
+            a = np.int64(registers[i, A])
+            x, y = np.int64(registers[i, X]), np.int64(registers[i, Y])
             sp, pc = np.int64(registers[i, SP]), np.int64(registers[i, PC])
             n_of, z_of = np.int64(registers[i, FLAG_N]) << 7, 1 - np.int64(registers[i, FLAG_Z])
             carry, overflow = np.int64(registers[i, FLAG_C]), np.int64(registers[i, FLAG_V])
@@ -303,24 +291,20 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
         budget -= 1
         # ---- fetch ----
         if plain:
-            if heat[at] != TRANSLATED:
-                heat[at] = ((heat[at] + 16) & ~15) | pc >> 12
-            opcode, low, high = (
-                np.int64(image[at]),
-                np.int64(image[at + 1]),
-                np.int64(image[at + 2]),
-            )
+            hot.count(code, at, pc)
+            opcode, low = np.int64(image[at]), np.int64(image[at + 1])
+            high = np.int64(image[at + 2])
             decoded = DECODE[opcode]
         else:
             registers[i, LOGGED] = logged
-            opcode = read_any(machines, scratch, i, pc, 0, cycles, drawing)
+            opcode = read_any(machines, memory, i, pc, 0, cycles, drawing)
             decoded = DECODE[opcode]
             length = (decoded >> LENGTH_SHIFT) & 3
             low = high = np.int64(0)
             if length > 1:
-                low = read_any(machines, scratch, i, (pc + 1) & 0xFFFF, 0, cycles, drawing)
+                low = read_any(machines, memory, i, (pc + 1) & 0xFFFF, 0, cycles, drawing)
             if length > 2:
-                high = read_any(machines, scratch, i, (pc + 2) & 0xFFFF, 0, cycles, drawing)
+                high = read_any(machines, memory, i, (pc + 2) & 0xFFFF, 0, cycles, drawing)
             logged = np.int64(registers[i, LOGGED])
             bank = np.int64(registers[i, BANK])
         pc = (pc + ((decoded >> LENGTH_SHIFT) & 3)) & 0xFFFF
@@ -351,8 +335,8 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
                 )
             else:
                 registers[i, LOGGED] = logged
-                first = read_any(machines, scratch, i, pointer, low, cycles, drawing)
-                second = read_any(machines, scratch, i, pointer + 1, first, cycles, drawing)
+                first = read_any(machines, memory, i, pointer, low, cycles, drawing)
+                second = read_any(machines, memory, i, pointer + 1, first, cycles, drawing)
                 base = first | second << 8
                 logged = np.int64(registers[i, LOGGED])
             address = base
@@ -366,9 +350,9 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
         elif mode == INDIRECT:
             registers[i, LOGGED] = logged
             second = low | high << 8
-            address = read_any(machines, scratch, i, second, high, cycles, drawing)
+            address = read_any(machines, memory, i, second, high, cycles, drawing)
             second = (second & 0xFF00) | ((second + 1) & 0xFF)  # wraps in the page
-            address |= read_any(machines, scratch, i, second, address, cycles, drawing) << 8
+            address |= read_any(machines, memory, i, second, address, cycles, drawing) << 8
             logged = np.int64(registers[i, LOGGED])
             bank = np.int64(registers[i, BANK])
 
@@ -384,7 +368,7 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
                 registers[i, LOGGED] = logged
                 if address & 0x1000 == 0:
                     touched = cycles
-                value = read_any(machines, scratch, i, address, bus, cycles, drawing)
+                value = read_any(machines, memory, i, address, bus, cycles, drawing)
                 logged = np.int64(registers[i, LOGGED])
                 bank = np.int64(registers[i, BANK])
 
@@ -541,8 +525,8 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
             else:
                 back = (pc + 1) & 0xFFFF
                 registers[i, LOGGED] = logged
-                pc = read_any(machines, scratch, i, 0xFFFE, 0, cycles, drawing)
-                pc |= read_any(machines, scratch, i, 0xFFFF, 0, cycles, drawing) << 8
+                pc = read_any(machines, memory, i, 0xFFFE, 0, cycles, drawing)
+                pc |= read_any(machines, memory, i, 0xFFFF, 0, cycles, drawing) << 8
                 logged = np.int64(registers[i, LOGGED])
                 bank = np.int64(registers[i, BANK])
             pushes = 2 if operation == JSR else 3
@@ -557,7 +541,7 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
                 else:
                     touched = cycles
                     registers[i, LOGGED] = logged
-                    push_tia(constants, registers, words, scratch, i, sp, byte, cycles, drawing)
+                    push_tia(constants, registers, words, memory, i, sp, byte, cycles, drawing)
                     logged = np.int64(registers[i, LOGGED])
                 sp = (sp - 1) & 0xFF
             if operation == BRK:
@@ -575,7 +559,7 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
                     touched = cycles
                     registers[i, LOGGED] = logged
                     byte = np.int64(
-                        read_tia(constants, registers, words, scratch, i, sp, bus, cycles, drawing)
+                        read_tia(constants, registers, words, memory, i, sp, bus, cycles, drawing)
                     )
                     logged = np.int64(registers[i, LOGGED])
                 pulled |= byte << (8 * k)
@@ -585,7 +569,7 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
                 n_of = z_of = a
             elif operation == RTS:
                 if pulled & 0x1000 and not 0 <= (pulled & 0xFFF) - plain_from < plain_size:
-                    read_any(machines, scratch, i, pulled, 0, cycles, drawing)
+                    read_any(machines, memory, i, pulled, 0, cycles, drawing)
                     bank = np.int64(registers[i, BANK])
                 pc = (pulled + 1) & 0xFFFF
             else:
@@ -727,9 +711,9 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
                         cycles += LINE_CYCLES - gone
                 elif logs(register):
                     if logged == tia.LOG_SIZE:
-                        tia.play(constants, registers, words, scratch, i, logged, 0, drawing)
+                        tia.replay(constants, registers, words, memory, i, logged, 0, drawing)
                         logged = np.int64(0)
-                    scratch[tia.LOG + logged] = np.uint64(cycles << 16 | register << 8 | value)
+                    memory[tia.LOG + logged] = np.uint64(cycles << 16 | register << 8 | value)
                     logged += 1
                     if register == 1:
                         if registers[i, DUMPED] and not value & 0x80:

@@ -11,8 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.table import Column, Table
-
 from a3c import checkpoint
 from a3c.checkpoint import Checkpoint
 from a3c.config import InputError, nearest
@@ -49,31 +47,3 @@ def find(model: str) -> Checkpoint:
 def scores(folder: Path) -> dict[str, Any]:
     """A shipped model's evaluations by policy (sample, greedy, random), each as `play` has it."""
     return json.loads((folder / "scores.json").read_text())
-
-
-def table() -> Table:
-    """What ships and how it scored, for the terminal."""
-    title = "shipped models: mean return of 100 games, standard deviation; a3c play GAME plays one"
-    columns = (
-        Column("game", no_wrap=True),  # one types it
-        "sampled",
-        "greedy",
-        "random play",
-        "human normalised",
-        "million agent steps",
-    )
-    table = Table(*columns, title=title)
-    for game, folder in shipped().items():
-        found = scores(folder)
-        table.add_row(
-            game,
-            *(spread(found[policy]) for policy in ("sample", "greedy", "random")),
-            f"{found['sample']['human_normalised']:.0%}",
-            f"{found['sample']['agent_steps_trained'] / 1e6:,.1f}",
-        )
-    return table
-
-
-def spread(found: dict[str, Any]) -> str:
-    """Mean and standard deviation."""
-    return f"{found['mean']:,.1f} ± {found['std']:,.1f}"

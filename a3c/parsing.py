@@ -1,0 +1,70 @@
+"""tyro's reading of a command line, with its complaints as one line that a person can act on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+from typing import Any, TypeVar
+
+import tyro
+
+from a3c.config import InputError, nearest, option
+
+Options = TypeVar("Options")
+
+# tyro's words, and what is said in their place
+PLAINER = (
+    (r"Missing value for argument '(\S+)'\. Expected 1 values", r"\1 needs a value"),
+    (
+        r"Error parsing (\S+): could not convert string to float: (.*)",
+        r"\1 is \2; expected a number",
+    ),
+    (r"Error parsing (\S+): ('.*'; expected)", r"\1 is \2"),
+)
+
+
+def parse(kind: type[Options], words: list[str]) -> Options:
+    """The options of a command: `a3c play` for PlayOptions. Raises InputError."""
+    check_options([option(field.name) for field in dataclasses.fields(kind)], words)  # type: ignore[arg-type]
+    return tyro_cli(kind, words, "a3c " + kind.__name__.removesuffix("Options").lower())
+
+
+def tyro_cli(kind: type[Options], words: list[str], program: str, **keywords: Any) -> Options:
+    """tyro.cli, with its complaint as an InputError. --help prints, and raises SystemExit."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(kind, args=words, prog=program, **keywords)
+    except SystemExit as end:
+        if end.code:
+            raise InputError(one_line(complaint.getvalue())) from None
+        raise
+
+
+def check_options(names: list[str], words: list[str]) -> None:
+    """Raise InputError for an option that is not there, with the nearest that is."""
+    negated = [name.replace("--", "--no-", 1) for name in names]
+    for word in words:
+        name = word.split("=")[0].replace("_", "-")
+        if name.startswith("--") and name not in [*names, *negated, "--help"]:
+            raise InputError(f"unknown option {name!r}{nearest(name, [*names, '--help'])}")
+
+
+def one_line(complaint: str) -> str:
+    """What tyro's message says between its first rule and its second.
+
+    With UTF-8 the first rule is the upper edge of a box; without, it stands below a title.
+    """
+    parts: list[list[str]] = [[]]
+    for line in complaint.splitlines():
+        text = line.strip(" │|")
+        if re.match(r"╭|╰|[─-]{4}", text):
+            parts.append([])
+        else:
+            parts[-1].append(text)
+    said = " ".join(parts[min(1, len(parts) - 1)]).rstrip(".")
+    for pattern, words in PLAINER:
+        said = re.sub(pattern, words, said)
+    return f"{said}; --help lists the options"

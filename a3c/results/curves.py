@@ -1,0 +1,104 @@
+"""The curve of a run: its games in their order, where each ended, and their running mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a3c import log
+from a3c.config import InputError
+
+Floats = NDArray[np.float64]
+
+WINDOW = 100  # games of the running mean and of its band
+BAND_FROM = 50  # games: quartiles of fewer jump from one whole score to the next
+
+
+class Curve(NamedTuple):
+    """The G games of one run in their order: where each ended, and its return. [G] each."""
+
+    name: str
+    agent_steps: Floats
+    seconds: Floats
+    returns: Floats
+
+
+def distinct(runs: tuple[str, ...]) -> list[Path]:
+    """The run folders, each once: `runs/*` has the newest run twice, as runs/latest too."""
+    found: dict[Path, Path] = {}
+    for run in runs:
+        found.setdefault(Path(run).resolve(), Path(run))
+    return list(found.values())
+
+
+def read_curves(runs: list[Path]) -> list[Curve]:
+    """The curves of several runs, each with a name of its own.
+
+    Raises InputError for a folder that is no run's, or has no games.
+    """
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) < len(names):  # as of the same second on two machines
+        names = [str(run) for run in runs]
+    return [read_curve(run, name) for run, name in zip(runs, names, strict=True)]
+
+
+def read_curve(run: Path, name: str) -> Curve:
+    """All games that a run's metrics.jsonl reports. Raises InputError if there are none.
+
+    A record says how many games ended since the one before, not when: they are placed evenly
+    between the two records.
+    """
+    if not run.is_dir():
+        raise InputError(no_games(run))
+    before: log.Record = {"agent_steps": 0, "seconds": 0.0}
+    curve: dict[str, list[float]] = {"agent_steps": [], "seconds": [], "returns": []}
+    for record in log.read(run / "metrics.jsonl"):
+        curve["returns"] += record["returns"]
+        for column in before:
+            curve[column] += places(before[column], record[column], len(record["returns"]))
+        before = {column: record[column] for column in before}
+    if not curve["returns"]:
+        raise InputError(no_games(run))
+    return Curve(name, **{column: np.array(values) for column, values in curve.items()})
+
+
+def places(before: float, end: float, count: int) -> list[float]:
+    """`count` equal steps from `before`, which is left out, to `end`."""
+    return [before + (end - before) * (k + 1) / count for k in range(count)]
+
+
+def no_games(run: Path) -> str:
+    """Why there is nothing to draw."""
+    if not run.exists():
+        return f"{run} has no finished games: there is no such folder; expected a run folder"
+    if not run.is_dir():
+        return f"{run} has no finished games: it is a file; expected a run folder"
+    if not (run / "metrics.jsonl").exists():
+        return f"{run} has no finished games: it has no metrics.jsonl; expected a run folder"
+    return f"{run} has no finished games yet; there is nothing to draw"
+
+
+def running(returns: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean, first and third quartile of the last WINDOW games up to each game: [G] each.
+
+    nan where one of these games has no finite return; the quartiles also before game BAND_FROM.
+    """
+    finite = np.isfinite(returns)
+    padding = np.full(WINDOW - 1, np.nan)
+    last = windows(np.concatenate([padding, np.where(finite, returns, 0.0)]))  # [G, WINDOW]
+    mean = np.nanmean(last, axis=1)
+    low, high = np.nanquantile(last, (0.25, 0.75), axis=1)
+    spoiled = windows(np.concatenate([np.zeros(WINDOW - 1, bool), ~finite])).any(axis=1)
+    for column in (mean, low, high):
+        column[spoiled] = np.nan
+    for column in (low, high):
+        column[: BAND_FROM - 1] = np.nan
+    return mean, low, high
+
+
+def windows(padded: NDArray[Any]) -> NDArray[Any]:
+    """The last WINDOW values up to each: [G, WINDOW] of [WINDOW - 1 + G]."""
+    return np.lib.stride_tricks.sliding_window_view(padded, WINDOW)

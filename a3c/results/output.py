@@ -1,0 +1,34 @@
+"""Results are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from a3c.config import InputError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, which becomes `path` once all is written.
+
+    Whatever goes wrong, an older file at `path` stays as it was and no part of a new one is left.
+    Raises InputError where the system refuses: no such folder, a folder at `path`, a full disk.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; expected the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+    special = path.exists() and not path.is_file()  # a pipe or a device must not be replaced
+    temporary = path if special else path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        if not special:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        if not special:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""The folder of `a3c play`: whose it is, whether it can be written, and its scores.json.
+
+scores.json says which model it is of (`run`, `checkpoint_sha256`), so that one model's results
+never take the place of another's, and a report can tell whether they are of its run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from a3c import checkpoint, models, strict_json
+from a3c.config import InputError
+from a3c.envs.names import atari_game
+from a3c.results.output import whole_file
+
+SCORES = "scores.json"
+BEST, MEDIAN = "best.mp4", "median.mp4"
+
+
+def run_of(model: str) -> Path | None:
+    """The run that a model is a checkpoint of, links resolved; None for any other model."""
+    if atari_game(model) in models.shipped():
+        return None
+    path = Path(model).resolve()
+    if path.is_dir():
+        return path
+    run = path.parent.parent
+    return run if path.parent == checkpoint.folder(run) else None
+
+
+def default_folder(model: str) -> Path:
+    """A folder of the model's own: in its run's folder, or play/ and its name.
+
+    `play` is for the newest checkpoint of a run; another one, which was named, is in the name.
+    """
+    path, run = Path(model).resolve(), run_of(model)
+    if run is not None:
+        folder = run / ("play" if path == run else f"play-{path.stem}")
+        here = Path.cwd()
+        return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    if (game := atari_game(model)) in models.shipped():
+        return Path("play", str(game))
+    return Path("play", path.parent.name if path.name == models.MODEL else path.stem)
+
+
+def check_folder(out: Path, sha256: str, run: Path | None) -> None:
+    """Raise InputError unless results can be written there and no other model's would be lost.
+
+    Creates nothing: there may be no results.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        doing = "write into" if there == out else "create"
+        why = error.strerror
+        raise InputError(f"cannot {doing} the folder {out}: {why}; --out names another") from None
+    for path in (out / name for name in (SCORES, BEST, MEDIAN)):
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; --out names another place")
+    if os.path.lexists(out / SCORES) and not belongs(out, sha256, run):
+        raise InputError(f"{out} has the scores of another model; --out names another folder")
+
+
+def belongs(out: Path, sha256: str, run: Path | None) -> bool:
+    """Whether a folder with scores is of this model, or of another checkpoint of its run."""
+    if run is not None and run in out.resolve().parents:
+        return True
+    try:
+        before = json.loads((out / SCORES).read_text())
+        of_run = run is not None and before["run"] == run.name
+        return of_run or before["checkpoint_sha256"] == sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def write_scores(out: Path, scores: dict[str, Any]) -> Path:
+    """scores.json, in place of an older one, whose films go: they are of other games."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (BEST, MEDIAN):
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write into the folder {out}: {error.strerror}") from None
+    with whole_file(out / SCORES) as temporary:
+        temporary.write_text(strict_json.dumps(scores, indent=1) + "\n")
+    return out / SCORES

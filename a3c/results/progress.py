@@ -1,0 +1,53 @@
+"""A sign of life of what takes long: a line that changes on a terminal, else one now and then."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from a3c.terminal import PLAIN_EVERY_SECONDS
+
+REDRAWN_EVERY_SECONDS = 0.25
+
+
+class Progress:
+    """Context manager around what takes long. A quiet console stays quiet."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        shown = console.is_terminal and not console.quiet
+        self.live = Live(console=console, auto_refresh=False, transient=True) if shown else None
+        self.every_seconds = REDRAWN_EVERY_SECONDS if shown else PLAIN_EVERY_SECONDS
+        self.next = time.monotonic() + self.every_seconds
+
+    def __enter__(self) -> Progress:
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def status(self, line: str) -> None:
+        """How far it has come; it may be called at every step."""
+        if time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + self.every_seconds
+        if self.live is not None:
+            self.live.update(Text(line), refresh=True)
+        else:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """One plain line that stays."""
+        self.console.print(line, markup=False, soft_wrap=True)

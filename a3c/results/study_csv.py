@@ -1,0 +1,78 @@
+"""study.csv: the curves of all runs of a study, a row for each of some records.
+
+A row has the options that its run's setting varies, the seed, and what was MEASURED.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from a3c import log
+from a3c.config import InputError
+from a3c.results.output import whole_file
+from a3c.results.study_plan import Planned
+
+RECORDS_OF_A_RUN = 100
+MEASURED = ("agent_steps", "seconds", "mean_return_100", "agent_steps_per_second", "policy_lag")
+
+Rows = list[dict[str, str]]  # of one run, in order
+Runs = dict[str, list[Rows]]  # by setting
+
+
+def write_csv(path: Path, plans: list[Planned]) -> bool:
+    """The rows of all runs; returns whether there are any: nothing is written without.
+
+    A cell is empty where a run does not set an option or has no value.
+    """
+    found = [row for planned in plans for row in rows_of(planned)]
+    if not found:
+        return False
+    names = list(dict.fromkeys(name for row in found for name in row))
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+    return True
+
+
+def rows_of(planned: Planned) -> list[dict[str, Any]]:
+    """A run's records nearest to RECORDS_OF_A_RUN equal steps of its length."""
+    records = [
+        record
+        for record in log.read(planned.folder / "metrics.jsonl")
+        if record["mean_return_100"] is not None
+    ]
+    every = planned.config.total_agent_steps / RECORDS_OF_A_RUN
+    chosen = {int(record["agent_steps"] / every): record for record in records}
+    common = {**planned.setting, "seed": planned.config.seed}
+    return [
+        {**common, **{name: record.get(name) for name in MEASURED}} for record in chosen.values()
+    ]
+
+
+def read_csv(path: Path) -> Runs:
+    """The runs by setting. Raises InputError if the file cannot be read or is another."""
+    found: dict[str, dict[str, Rows]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                label = label_of(setting_of(row))
+                found.setdefault(label, {}).setdefault(row["seed"], []).append(row)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except KeyError:
+        raise InputError(f"{path} has no column 'seed'; expected a study.csv") from None
+    return {label: list(seeds.values()) for label, seeds in found.items()}
+
+
+def setting_of(row: dict[str, str]) -> dict[str, str]:
+    """The options that a row's setting varies."""
+    return {name: value for name, value in row.items() if value and name not in ("seed", *MEASURED)}
+
+
+def label_of(setting: Mapping[str, Any]) -> str:
+    """A setting in words: `num_threads 2, num_envs 64`."""
+    return ", ".join(f"{name} {value}" for name, value in setting.items()) or "defaults"

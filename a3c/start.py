@@ -1,0 +1,178 @@
+"""What a run starts from: its own newest checkpoint (resume), or the parameters of another model.
+
+Everything that can be wrong about it is said before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from a3c import checkpoint, models
+from a3c.checkpoint import Checkpoint
+from a3c.config import FREE_ON_RESUME, Config, InputError, differences, option, to_dict
+from a3c.envs.protocol import Spec
+from a3c.optimiser import learning_rate
+from a3c.run_folder import check_free
+
+
+class Resumed(NamedTuple):
+    """Where a run goes on, and what whoever resumes it should know."""
+
+    folder: Path
+    path: Path
+    checkpoint: Checkpoint
+    remarks: list[str]
+
+    @property
+    def agent_steps(self) -> int:
+        """What the run has done."""
+        return self.checkpoint.progress["agent_steps"]
+
+
+def run_to_resume(resume: str | Path, start_from: str | Path | None = None) -> Path:
+    """The run folder, links resolved. Raises InputError if it is none, or in use."""
+    if start_from is not None:
+        raise InputError("--from contradicts --resume: a run goes on with its own parameters")
+    run = Path(resume)
+    if run.is_file():
+        of_run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
+        raise InputError(
+            f"{resume} is a file; expected a run folder: --resume {of_run} goes on from its newest "
+            f"checkpoint, --from {resume} starts a new run with the file's parameters"
+        )
+    if not run.is_dir():
+        raise InputError(checkpoint.no_run_folder(run))
+    if run.name == "checkpoints":
+        raise InputError(f"{resume} is a part of a run folder; expected {run.parent}")
+    check_free(run.resolve())
+    return run.resolve()
+
+
+def saved_config(resume: str | Path) -> Config:
+    """The options of the run to resume. Raises InputError."""
+    return checkpoint.newest(run_to_resume(resume)).checkpoint.config
+
+
+def find(config: Config, folder: Path) -> Resumed:
+    """Where to go on with the run in `folder`, with `config`. Raises InputError if they differ.
+
+    A run may be given another length, and what is in FREE_ON_RESUME.
+    """
+    path, saved, damaged = checkpoint.newest(folder)
+    if "square_avg" not in saved.tensors:
+        raise InputError(
+            f"{path} has parameters alone, no run to resume; "
+            f"--from {path} starts a new run with them"
+        )
+    agent_steps = saved.progress["agent_steps"]
+    check_resumable(config, saved.config, agent_steps)
+    remarks = [f"{line}; taking the one before" for line in damaged]
+    remarks += edited(folder, saved.config)
+    if config.total_agent_steps != saved.config.total_agent_steps:
+        remarks.append(new_length(config, saved.config, agent_steps))
+    return Resumed(folder, path, saved._replace(config=config), remarks)
+
+
+def check_resumable(config: Config, saved: Config, agent_steps: int) -> None:
+    """Raise InputError if a run with the options `saved` cannot go on with `config`."""
+    for name in differences(config, saved):
+        value, before = getattr(config, name), getattr(saved, name)
+        if name == "total_agent_steps":
+            if value < agent_steps:
+                raise InputError(
+                    f"--total-agent-steps is {value:,}; expected at least the {agent_steps:,} that "
+                    "the run has done"
+                )
+        elif name not in FREE_ON_RESUME:
+            words = "the environment" if name == "env" else option(name)
+            raise InputError(f"{words} {value} contradicts the run to resume, which has {before}")
+
+
+def new_length(config: Config, saved: Config, agent_steps: int) -> str:
+    """What another length does to a run."""
+    before, after = (learning_rate(each, agent_steps) for each in (saved, config))
+    rates = "" if before == after else f": the learning rate goes from {before:.3g} to {after:.3g}"
+    return (
+        f"{config.total_agent_steps:,} agent steps in place of {saved.total_agent_steps:,}{rates}"
+    )
+
+
+def edited(folder: Path, saved: Config) -> list[str]:
+    """A line if config.json does not say what the checkpoint does, which counts."""
+    try:
+        written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values = to_dict(saved)
+        changed = [
+            f"{option(name)} {values[name]}, not {value}"
+            for name, value in written.items()
+            if name in values and name not in FREE_ON_RESUME and value != values[name]
+        ]
+    except (OSError, ValueError, AttributeError):
+        return ["config.json cannot be read: the checkpoint's options count"]
+    if not changed:
+        return []
+    return [f"config.json was changed, the checkpoint's options count: {', '.join(changed)}"]
+
+
+def already_finished(found: Resumed) -> str:
+    """The line for a run that has nothing to do."""
+    steps = f"{found.agent_steps:,} of {found.checkpoint.config.total_agent_steps:,} agent steps"
+    more = f"a3c train --resume {found.folder} --total-agent-steps MORE makes it longer"
+    return f"already finished: {steps}; {more}"
+
+
+def model_to_start_from(start_from: str | Path, config: Config, spec: Spec) -> Checkpoint:
+    """A shipped game's, a file's or a run's. Raises InputError if `config`'s network differs."""
+    saved = models.find(str(start_from))
+    for name in ("observation_shape", "pixels", "discrete", "num_actions"):
+        has, needed = getattr(saved.spec, name), getattr(spec, name)
+        if has != needed:
+            words = name.replace("_", " ")
+            raise InputError(
+                f"--from {start_from} was trained on {saved.config.env}, with {words} {has}; "
+                f"expected {needed}, as {config.env} has"
+            )
+    for name, has, needed in zip(
+        NETWORK, network_of(saved.config, spec), network_of(config, spec), strict=True
+    ):
+        if has != needed:
+            raise InputError(
+                f"--from {start_from} has {option(name)} {has}, the new run {needed}; "
+                "expected the same"
+            )
+    return saved
+
+
+def origin(start_from: str | Path, model: Checkpoint) -> str:
+    """Where the parameters are from, as a line."""
+    steps = model.progress["agent_steps"]
+    return f"parameters of {start_from}: {steps:,} agent steps on {model.config.env}"
+
+
+NETWORK = ("network", "recurrent", "std", "scale_pixels", "subtract_background")
+
+
+def network_of(config: Config, spec: Spec) -> tuple[str | bool | None, ...]:
+    """What of NETWORK decides over the parameters' number and meaning; None where it does not."""
+    auto = "paper" if spec.pixels else "mlp"
+    return (
+        auto if config.network == "auto" else config.network,
+        config.recurrent,
+        None if spec.discrete else config.std,
+        config.scale_pixels if spec.pixels else None,
+        config.subtract_background if spec.pixels else None,
+    )
+
+
+def check_parameters(parameters: Tensor, saved: Checkpoint) -> None:
+    """Raise InputError if a model's vector [P] is not as long as the network's."""
+    has = saved.tensors["parameters"]
+    if has.shape != parameters.shape:
+        raise InputError(
+            f"the model has {len(has):,} parameters; expected {len(parameters):,}, as many as the "
+            "network"
+        )

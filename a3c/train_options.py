@@ -1,0 +1,179 @@
+"""The options of `a3c train`: Config's, in groups, and what says where a run starts.
+
+What counts, the last one most: the preset, the file of --config, the words of the command line.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from a3c.config import GROUPS, PRESETS, Config, InputError, check_names, option, preset, to_dict
+from a3c.envs.names import default_preset
+from a3c.parsing import check_options, tyro_cli
+from a3c.start import saved_config
+
+DESCRIPTION = "Train from scratch, go on with an interrupted run, or begin with another's network."
+
+# Words that are no hyper-parameters: name, value's name, help
+STARTS = {
+    "preset": ("NAME", f"Defaults of the options below: {', '.join(PRESETS)}. Without it: fast for "
+               "Atari, control for everything else."),
+    "resume": ("RUN", "Run folder to go on with, with its settings. --total-agent-steps makes it "
+               "longer: the learning rate then follows from the new length."),
+    "from": ("MODEL", "Game whose model ships, model file or run folder: a new run begins with its "
+             "parameters, and with nothing else of it."),
+    "config": ("FILE", "TOML file with options by their names (total_agent_steps = 1_000_000), and "
+               "preset. The command line overrules it."),
+}  # fmt: skip
+
+
+class TrainOptions(NamedTuple):
+    """What the command line asks for."""
+
+    config: Config
+    resume: str | None
+    start_from: str | None
+
+
+def train_options(words: list[str]) -> TrainOptions:
+    """Of the words after `a3c train`. Raises InputError; --help prints, and raises SystemExit."""
+    check_options([option(name) for name in (*STARTS, *to_dict(Config()))], words)
+    asked = [word for word in words if word not in ("-h", "--help")]
+    where = read(asked, to_dict(preset("fast")))
+    if where["resume"] is not None:
+        for name in ("preset", "from", "config"):
+            if where[name] is not None:
+                raise InputError(
+                    f"--{name} contradicts --resume: a run goes on with its own settings"
+                )
+        default = saved_config(where["resume"])
+    else:
+        default = default_of(asked, where)
+    if asked != words:  # without the words: tyro's help leaves out what was given
+        read(["--help"], {**to_dict(default), "env": where["env"]})
+    given = read(words, to_dict(default))
+    config = Config(**{name: given[name] for name in to_dict(default)})
+    return TrainOptions(config, where["resume"], where["from"])
+
+
+def default_of(words: list[str], where: dict[str, Any]) -> Config:
+    """The options of a new run without the words: the preset's and the file's of --config."""
+    if where["config"] is None:
+        return preset(where["preset"] or default_preset(where["env"]))
+    path = Path(where["config"])
+    try:
+        values = options_of(path)
+        name = values.pop("preset", None)
+        checked = preset("fast" if name is None else name, **values)
+        env = read(words, to_dict(checked))["env"]
+        return preset(where["preset"] or name or default_preset(env), **values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def options_of(path: Path) -> dict[str, Any]:
+    """What a TOML file says, whole numbers also as 1e6. Raises InputError."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read it: {error.strerror or error}") from None
+    except ValueError as error:  # no TOML, or no text
+        raise InputError(f"it is not TOML: {error}") from None
+    check_names(values, ["preset"])
+    kinds = get_type_hints(Config)
+    whole = [name for name in values if kinds.get(name) is int and isinstance(values[name], float)]
+    return {**values, **{name: int(values[name]) for name in whole if values[name].is_integer()}}
+
+
+def read(words: list[str], default: dict[str, Any]) -> dict[str, Any]:
+    """The words as values by name, over these defaults. Raises InputError."""
+    kind = parser_of(default)
+    style = (tyro.conf.OmitArgPrefixes,)
+    found = tyro_cli(kind, words, "a3c train", description=DESCRIPTION, config=style)
+    values: dict[str, Any] = {}
+    for name, value in vars(found).items():
+        group = dataclasses.is_dataclass(value)
+        values |= vars(value) if group else {name.removesuffix("_word"): value}
+    return values
+
+
+def whole_number(words: list[str]) -> int:
+    """Of 1000000, 1_000_000 or 1e6. Raises ValueError, in words, for what is none."""
+    try:
+        return int(words[0])
+    except ValueError:
+        pass
+    try:
+        number = float(words[0])
+        if number.is_integer():
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{words[0]!r}; expected a whole number, as 1000000 or 1e6")
+
+
+WholeNumber = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=whole_number,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+
+
+def helps() -> dict[str, str]:
+    """The text below each field of Config, which is its help."""
+    (body,) = ast.parse(inspect.getsource(Config)).body
+    assert isinstance(body, ast.ClassDef)
+    pairs = zip(body.body, body.body[1:], strict=False)
+    return {
+        field.target.id: " ".join(ast.literal_eval(text.value).split())
+        for field, text in pairs
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+    }
+
+
+def parser_of(default: dict[str, Any]) -> type[Any]:
+    """A class for tyro: its groups are dataclasses within it, its defaults those in force."""
+    kinds, texts = get_type_hints(Config, include_extras=True), helps()
+    groups: dict[str, list[tuple[str, Any, Any]]] = {"": starts()}
+    title = ""
+    for name, kind in kinds.items():
+        title = GROUPS.get(name, title)
+        value = WholeNumber if kind is int else kind
+        described = Annotated[value, tyro.conf.arg(help=texts[name])]  # type: ignore[valid-type]
+        groups.setdefault(title, []).append(
+            (name, described, dataclasses.field(default=default[name]))
+        )
+    for title, fields in list(groups.items())[1:]:
+        group = dataclasses.make_dataclass(title, fields)
+        groups[""].append((title, group, dataclasses.field(default_factory=group)))
+    return dataclasses.make_dataclass("Train", groups[""])
+
+
+def starts() -> list[tuple[str, Any, Any]]:
+    """STARTS as fields; Python does not take `from` for a name."""
+    return [
+        (
+            f"{name}_word",
+            Annotated[
+                str | None,
+                tyro.conf.arg(name=name, metavar=metavar, help=text, help_behavior_hint=""),
+            ],
+            dataclasses.field(default=None),
+        )
+        for name, (metavar, text) in STARTS.items()
+    ]

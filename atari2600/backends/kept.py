@@ -1,0 +1,107 @@
+"""What was compiled is kept on the disk: where, and what to do where there is no place for it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+
+Function = Callable[..., Any]
+ADVICE = "set NUMBA_CACHE_DIR to a folder that can be written and that lasts"
+
+
+def compiled(stamp: str) -> Callable[[Function], Any]:
+    """Numba's `njit` for the outermost function, kept on the disk as long as `stamp` is the same.
+
+    Numba chooses NUMBA_CACHE_DIR, else the function's folder, else the user's cache. Where none can
+    be written it is `temporary_folder`, and where that cannot be either, nothing is kept.
+    """
+
+    def compiled_one(function: Function) -> Any:
+        with contextlib.suppress(RuntimeError):  # Numba: "no locator available"
+            return kept(function, stamp)
+        with contextlib.suppress(RuntimeError), numba_cache(temporary_folder()):
+            return kept(function, stamp)
+        return numba.njit(_nrt=False, nogil=True)(function)
+
+    return compiled_one
+
+
+def kept(function: Function, stamp: str) -> Any:
+    """Raises RuntimeError if there is no place for it."""
+    dispatcher = numba.njit(_nrt=False, nogil=True, cache=True)(function)
+    # Numba keeps it as long as its very file is unchanged; the code that it calls counts, too.
+    # (Numba has no public way to say so; the tests notice if this one ends.)
+    dispatcher._cache._cache_file._source_stamp = stamp
+    return dispatcher
+
+
+@contextlib.contextmanager
+def numba_cache(folder: Path | None) -> Iterator[None]:
+    """Numba's cache is in `folder`, for the functions that are decorated meanwhile."""
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder or before)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def temporary_folder() -> Path | None:
+    """A folder of this user's alone, below the system's temporary one; None if there is none.
+
+    Compiled code is run: so a folder that others can write into does not count.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    try:
+        folder = Path(tempfile.gettempdir()) / f"atari2600-{user}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return None
+    shared = found.st_uid != user or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(found.st_mode) or (shared and os.name != "nt"):
+        return None  # (on Windows the temporary folder is the user's own)
+    return folder
+
+
+def folders() -> list[Path]:
+    """Where translated games are kept, best first: beside Numba's cache if that is set."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    found = [temporary_folder()]
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        found.insert(0, Path(chosen or Path.home() / ".cache"))
+    return [folder / "atari2600" for folder in found if folder is not None]
+
+
+@functools.cache
+def announce(function: Any) -> None:
+    """Say that a wait begins, if Numba is going to compile; and if it will not last, why."""
+    cache = getattr(function._cache, "_cache_file", None)
+    if function.signatures or (cache is not None and cache._load_index()):
+        return
+    line = "atari2600: compiling the emulator, once; about a minute"
+    if cache is None:
+        line += f"; it cannot be kept on the disk: {ADVICE}"
+    elif Path(cache._cache_path).is_relative_to(temporary_folder() or "/nowhere"):
+        line += f"; kept in {temporary_folder()}: {ADVICE}"
+    print(line, file=sys.stderr)
+
+
+def call(function: Any, *arguments: Any) -> None:
+    """A function's first call. What cannot be kept (the disk is full) is run all the same."""
+    try:
+        function(*arguments)
+    except OSError as error:
+        print(f"atari2600: what was compiled cannot be kept: {error}; {ADVICE}", file=sys.stderr)
+        function._cache.disable()
+        function(*arguments)

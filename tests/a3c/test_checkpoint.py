@@ -1,0 +1,157 @@
+"""Checkpoints of other versions, with odd headers, with figures that are not finite."""
+
+import json
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from a3c import checkpoint, models
+from a3c.checkpoint import Checkpoint
+from a3c.config import Config, InputError, preset
+from a3c.envs.protocol import Spec
+from a3c.train import train
+from tests.a3c.test_train import small
+
+SPEC = Spec((4,), pixels=False, stacked=False, discrete=True, num_actions=2)
+
+
+def example(**progress: Any) -> Checkpoint:
+    metrics = {"episodes": 2, "recent_returns": [1.0, 2.0], "seconds": 3.0}
+    known = {"agent_steps": 10, "updates": 1, "mean_return_100": 1.5, "best_mean_return_100": None}
+    tensors = {"parameters": torch.arange(5.0), "square_avg": torch.zeros(5)}
+    config = preset("control", env="CartPole-v1")
+    return Checkpoint(config, SPEC, {**known, "metrics": metrics, **progress}, tensors)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the header of a checkpoint, checksum and all, as another version would have it."""
+    saved = checkpoint.load(path)
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    outer = json.loads(data[8 : 8 + length])
+    header = json.loads(outer["__metadata__"]["a3c"])
+    changed = change(header)
+    text = json.dumps(header if changed is None else changed)
+    outer["__metadata__"] = {"a3c": text, "sha256": checkpoint.digest(text, saved.tensors)}
+    front = json.dumps(outer).encode()
+    path.write_bytes(struct.pack("<Q", len(front)) + front + data[8 + length :])
+
+
+def without(*keys: str) -> Callable[[dict[str, Any]], None]:
+    """Remove the last key, which lies below the others."""
+
+    def change(header: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            header = header[key]
+        del header[keys[-1]]
+
+    return change
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, example())
+    return path
+
+
+def test_what_is_saved_is_loaded(path: Path) -> None:
+    saved, loaded = example(), checkpoint.load(path)
+    assert loaded[:3] == saved[:3]
+    assert all(torch.equal(loaded.tensors[name], saved.tensors[name]) for name in saved.tensors)
+
+
+UNREADABLE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (
+        lambda header: header["config"].update(learning_rte=1),
+        "the option 'learning_rte', which",
+    ),
+    (lambda header: header["config"].update(num_env=1), "did you mean 'num_envs'"),
+    (lambda header: header["config"].update(gamma=7), "--gamma is 7"),
+    (lambda header: header["config"].update(env=None), "the environment is None"),
+    (without("config", "env"), "KeyError('env')"),
+    (lambda header: header["spec"].update(colour=1), "has the fact 'colour', which"),
+    (without("spec", "pixels"), "pixels"),
+    (lambda header: header["spec"].update(num_actions="2"), "num_actions is '2'"),
+    (lambda header: header["spec"].update(observation_shape="4"), "observation_shape is '4'"),
+    (lambda header: header["spec"].update(observation_shape=["4"]), "observation_shape is ('4',)"),
+    (lambda header: header.update(config=[]), "header"),
+    (lambda header: header.update(spec=None), "header"),
+    (lambda header: header.update(version=99), "has format version 99; expected 2"),
+    (without("version"), "KeyError('version')"),
+    (without("progress"), "KeyError('progress')"),
+    (without("progress", "agent_steps"), "KeyError('agent_steps')"),
+    (lambda header: header["progress"].update(updates="many"), "many"),
+    (lambda header: header["progress"].update(metrics=None), "header"),
+    (lambda header: header["progress"]["metrics"].update(recent_returns=["x"]), "x"),
+    (lambda header: [1, 2], "header"),
+    (lambda header: 5, "header"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), UNREADABLE, ids=[words for _, words in UNREADABLE])
+def test_a_header_that_cannot_be_read_is_named(
+    path: Path, change: Callable[[dict[str, Any]], Any], expected: str
+) -> None:
+    rewrite(path, change)
+    with pytest.raises(InputError) as caught:
+        checkpoint.load(path)
+    assert str(caught.value).startswith(str(path))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_an_older_version_lacked_has_its_default(path: Path) -> None:
+    rewrite(path, without("config", "run_name"))
+    assert checkpoint.load(path).config == example().config
+
+
+def test_a_file_without_parameters(path: Path) -> None:
+    checkpoint.save(path, example()._replace(tensors={"square_avg": torch.zeros(5)}))
+    with pytest.raises(InputError, match="has no vector of parameters"):
+        checkpoint.load(path)
+
+
+def test_figures_that_are_not_finite_are_null_in_the_file(path: Path) -> None:
+    metrics = {"episodes": 2, "recent_returns": [math.inf, 2.0, math.nan], "seconds": 3.0}
+    checkpoint.save(path, example(mean_return_100=math.inf, metrics=metrics))
+    rewrite(path, lambda header: json.loads(json.dumps(header, allow_nan=False)))
+    progress = checkpoint.load(path).progress
+    assert progress["mean_return_100"] is None
+    returns = progress["metrics"]["recent_returns"]
+    assert math.isnan(returns[0]) and returns[1] == 2.0 and math.isnan(returns[2])  # noqa: PT018
+
+
+def test_what_a_killed_process_was_writing_is_cleared_at_resume(tmp_path: Path) -> None:
+    folder = train(small(tmp_path, total_agent_steps=500), quiet=True).folder
+    leftovers = [folder / "checkpoints" / "000000000999.writing", folder / "metrics.writing"]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    train(small(tmp_path, total_agent_steps=1000), resume=folder, quiet=True)
+    assert not list(folder.rglob("*.writing"))
+
+
+def test_the_models_that_ship_are_read() -> None:
+    for game in models.shipped():
+        assert isinstance(models.find(game).config, Config)
+
+
+@pytest.mark.parametrize("what", ["missing", "dangling", "empty", "runs"])
+def test_what_is_no_run_says_what_there_is(tmp_path: Path, what: str) -> None:
+    run = train(small(tmp_path / "runs", total_agent_steps=500), quiet=True).folder
+    asked = tmp_path / "runs" / "latest"
+    asked.unlink()
+    if what == "dangling":
+        asked.symlink_to("gone")
+    elif what == "empty":
+        asked.mkdir()
+    elif what == "runs":
+        asked = tmp_path / "runs"
+    with pytest.raises(InputError, match=f"the newest run there is {run}") as caught:
+        checkpoint.find(asked)
+    assert ("leads to gone, which is gone" in str(caught.value)) == (what == "dangling")

@@ -1,0 +1,167 @@
+"""metrics.jsonl and provenance.jsonl: whatever stands there is read, nothing else is lost."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from a3c import log, provenance, strict_json
+from a3c.config import InputError
+from a3c.log import Log
+from a3c.train import train
+from tests.a3c.test_train import games, small
+
+
+def record(agent_steps: int, **more: Any) -> dict[str, Any]:
+    known = {"updates": 1, "episodes": 1, "seconds": 1.0, "mean_return_100": 1.0}
+    return {"agent_steps": agent_steps, **known, "returns": [2.0], "lengths": [3], **more}
+
+
+def written(path: Path, *lines: bytes) -> Path:
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def line(agent_steps: int, **more: Any) -> bytes:
+    return json.dumps(record(agent_steps, **more)).encode()
+
+
+DAMAGED = [
+    b"garbage",
+    b"5",
+    b"[1, 2]",
+    b"null",
+    b'"text"',
+    b"{}",
+    b'{"agent_steps": 2}',
+    b'{"agent_steps": "2", "seconds": 1, "episodes": 1}',
+    b'{"agent_steps": NaN, "seconds": 1, "episodes": 1}',
+    b'{"agent_steps": true, "seconds": 1, "episodes": 1}',
+    b"\xff\xfe\x00",
+    b"\x00" * 40,
+    b"",
+    b"[" * 100_000,
+    line(2)[:-5],
+]
+
+
+@pytest.mark.parametrize("bad", DAMAGED, ids=[repr(bad[:20]) for bad in DAMAGED])
+def test_a_damaged_line_loses_itself_alone(tmp_path: Path, bad: bytes) -> None:
+    path = written(tmp_path / "metrics.jsonl", line(1), bad, line(3))
+    assert [found["agent_steps"] for found in log.read(path)] == [1, 3]
+    assert log.scan(path).damaged == [2]
+    before = path.read_bytes()
+    opened = Log(tmp_path, 10)
+    opened.close()
+    (remark,) = opened.remarks
+    assert "metrics.jsonl is damaged in line 2" in remark
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == before
+    assert log.scan(path) == ([record(1), record(3)], [])
+
+
+def test_a_second_damage_is_kept_beside_the_first(tmp_path: Path) -> None:
+    for _ in range(2):
+        written(tmp_path / "metrics.jsonl", line(1), b"x")
+        Log(tmp_path, 10).close()
+    kept = sorted(path.name for path in tmp_path.glob("*.damaged*"))
+    assert kept == ["metrics.jsonl.damaged", "metrics.jsonl.damaged-2"]
+
+
+def test_a_last_line_cut_short_is_no_damage(tmp_path: Path) -> None:
+    path = written(tmp_path / "metrics.jsonl", line(1))
+    path.write_bytes(path.read_bytes() + line(2)[:-4])
+    assert log.scan(path) == ([record(1)], [])
+    opened = Log(tmp_path, 10)
+    opened.write(record(3))
+    opened.close()
+    assert log.scan(path) == ([record(1), record(3)], [])
+
+
+def test_records_have_the_keys_that_readers_index(tmp_path: Path) -> None:
+    lean = b'{"agent_steps": 1, "seconds": 2, "episodes": 3}'
+    odd = b'{"agent_steps": 2, "seconds": 2, "episodes": 3, "mean_return_100": "x", "lengths": 4,'
+    odd += b' "returns": [1, null, "a", 1e999, Infinity, NaN, true, 2]}'
+    first, second = log.read(written(tmp_path / "metrics.jsonl", lean, odd))
+    for found in (first, second):
+        assert found["mean_return_100"] is None
+        assert found["lengths"] == []
+    assert first["returns"] == []
+    assert [value for value in second["returns"] if not math.isnan(value)] == [1, 2]
+    assert len(second["returns"]) == 8
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"cannot read .*metrics\.jsonl"):
+        log.read(tmp_path / "metrics.jsonl")
+    assert log.read(tmp_path / "nothing.jsonl") == []
+
+
+def test_only_json_is_written(tmp_path: Path) -> None:
+    opened = Log(tmp_path, 0)
+    infinite = {"mean_return_100": math.inf, "returns": [math.nan, 1.0], "entropy": -math.inf}
+    opened.write(record(1, **infinite, seconds_forward=math.nan))
+    opened.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    found = json.loads(text, parse_constant=pytest.fail)
+    assert found["mean_return_100"] is found["entropy"] is found["returns"][0] is None
+    assert log.read(tmp_path / "metrics.jsonl")[0]["mean_return_100"] is None
+
+
+def test_strict_json_reaches_every_depth() -> None:
+    value = {"a": [1.5, (math.inf, {"b": -math.inf})], "c": math.nan, "d": True, "e": 2}
+    assert json.loads(strict_json.dumps(value)) == {
+        "a": [1.5, [None, {"b": None}]], "c": None, "d": True, "e": 2
+    }  # fmt: skip
+
+
+def test_a_record_that_repeats_a_step_and_says_nothing_is_left_out(tmp_path: Path) -> None:
+    empty: dict[str, object] = {"returns": [], "lengths": []}
+    opened = Log(tmp_path, 7)
+    opened.write(record(7, **empty))  # the first one after a resume
+    opened.write(record(8))
+    opened.write(record(8, **empty))
+    opened.write(record(8))  # games that ended with the last update
+    opened.write(record(8, **empty, seconds_forward=0.1))
+    opened.close()
+    found = log.read(tmp_path / "metrics.jsonl")
+    assert [(one["agent_steps"], len(one["returns"])) for one in found] == [(8, 1), (8, 1), (8, 0)]
+
+
+def test_tensorboard_shows_figures_without_knowing_them() -> None:
+    shown = dict(log.tags(record(1, lr=0.1, q_loss=2.0, seconds_forward=1.0, best_return_100=3.0)))
+    assert shown == {"lr": "charts/learning_rate", "q_loss": "losses/q_loss"}
+
+
+def test_resuming_with_a_damaged_log_says_so_and_keeps_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small(tmp_path, log_every_seconds=0.05)
+    folder = train(config, quiet=True).folder
+    before = games(folder)
+    path = folder / "metrics.jsonl"
+    first, *rest = path.read_bytes().splitlines(keepends=True)
+    lost = json.loads(first)["returns"]
+    assert rest
+    path.write_bytes(b"\xff" + first + b"".join(rest))
+    train(small(tmp_path, total_agent_steps=8000), resume=folder)
+    assert "metrics.jsonl is damaged in line 1" in capsys.readouterr().out
+    assert games(folder)[: len(before) - len(lost)] == before[len(lost) :]
+
+
+def test_provenance_survives_a_line_cut_short(tmp_path: Path) -> None:
+    provenance.note(tmp_path, device="cpu")
+    path = tmp_path / "provenance.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"started": "20')
+    provenance.note(tmp_path, device="cuda", start_from=None)
+    path.write_bytes(path.read_bytes() + b"\xff\n5\n")
+    parts = provenance.read(tmp_path)
+    assert [part["device"] for part in parts] == ["cpu", "cuda"]
+    assert "start_from" not in parts[1]
+
+
+def test_a_copy_that_is_not_installed_has_no_version() -> None:
+    assert provenance.version_of("no-such-package-at-all") is None
+    assert provenance.version_of("torch")

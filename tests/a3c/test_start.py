@@ -1,0 +1,229 @@
+"""What a run starts from: a longer one, another model's parameters, and what is refused."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from a3c import checkpoint, log, models, provenance, start
+from a3c.config import Config, InputError, preset
+from a3c.optimiser import learning_rate
+from a3c.train import train
+from tests.a3c.test_train import final, games, small
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return small(tmp_path_factory.mktemp("runs"), total_agent_steps=1000)
+
+
+@pytest.fixture(scope="module")
+def run(config: Config) -> Path:
+    """A finished run that no test changes."""
+    return train(config, quiet=True).folder
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """All files of a folder but the lock, which is empty again."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_can_be_made_longer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = small(tmp_path, total_agent_steps=2000)
+    long = replace(short, total_agent_steps=4000)
+    run = train(short, quiet=True)
+    resumed = train(long, resume=str(run.folder))
+    assert resumed.finished
+    assert resumed.agent_steps >= 4000
+    assert resumed.folder == run.folder.resolve()
+    before, after = (learning_rate(each, run.agent_steps) for each in (short, long))
+    assert after > before
+    expected = "4,000 agent steps in place of 2,000: the learning rate goes from "
+    assert f"{expected}{before:.3g} to {after:.3g}" in capsys.readouterr().out
+    assert checkpoint.newest(run.folder).checkpoint.config == long
+    assert Config(**json.loads((run.folder / "config.json").read_text())) == long
+    steps = [record["agent_steps"] for record in log.read(run.folder / "metrics.jsonl")]
+    assert steps == sorted(steps)
+    assert max(steps) == resumed.agent_steps
+    # from now on the new length is the run's
+    assert train(long, resume=run.folder, quiet=True).agent_steps == resumed.agent_steps
+
+
+def test_a_longer_run_of_constant_lr_equals_one_that_was_as_long_from_the_start(
+    tmp_path: Path,
+) -> None:
+    whole = small(tmp_path, lr_schedule="constant", total_agent_steps=3008)
+    part = train(replace(whole, total_agent_steps=992), quiet=True)
+    assert part.agent_steps == 992
+    resumed = train(whole, resume=part.folder, quiet=True)
+    once = train(whole, quiet=True)
+    assert torch.equal(final(resumed)["parameters"], final(once)["parameters"])
+    assert games(resumed.folder) == games(once.folder)
+
+
+def test_a_finished_run_says_so_and_nothing_is_changed(
+    run: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(run)
+    again = train(config, resume=run)
+    said = capsys.readouterr().out
+    assert "already finished: 1,024 of 1,000 agent steps" in said
+    assert "--total-agent-steps MORE makes it longer" in said
+    assert said.splitlines()[-1] == f"play it: a3c play {run.resolve()}"
+    assert again == replace(again, folder=run.resolve(), agent_steps=1024, finished=True)
+    assert again.episodes == len(games(run))
+    assert everything(run) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"lr": 0.5}, "--lr 0.5 contradicts the run to resume, which has 0.002"),
+        ({"env": "Acrobot-v1"}, "the environment Acrobot-v1 contradicts"),
+        ({"num_envs": 5}, "--num-envs 5 contradicts"),
+        ({"seed": 2}, "--seed 2 contradicts"),
+        ({"run_name": "other"}, "--run-name other contradicts"),
+        ({"total_agent_steps": 1023}, "1,023; expected at least the 1,024 that the run has done"),
+    ],
+)
+def test_python_is_checked_as_the_command_line_is(
+    run: Path, config: Config, changes: dict[str, object], expected: str
+) -> None:
+    before = everything(run)
+    for resume in (run, str(run)):
+        with pytest.raises(InputError, match=expected):
+            train(replace(config, **changes), resume=resume, quiet=True)  # type: ignore[arg-type]
+    assert everything(run) == before
+
+
+def test_what_changes_nothing_that_is_learned_is_free(tmp_path: Path) -> None:
+    config = small(tmp_path, total_agent_steps=500)
+    folder = train(config, quiet=True).folder
+    free = {"log_every_seconds": 0.5, "checkpoint_every_seconds": 9.0, "device": "cpu"}
+    free |= {"runs_dir": "elsewhere", "total_agent_steps": 1000}
+    changed = replace(config, **free)  # type: ignore[arg-type]
+    assert train(changed, resume=folder, quiet=True).finished
+    assert checkpoint.newest(folder).checkpoint.config == changed
+
+
+def test_a_file_to_resume_says_what_to_do(run: Path, config: Config) -> None:
+    path = checkpoint.numbered(run)[0]
+    for resume in (path, str(path)):
+        with pytest.raises(InputError) as caught:
+            train(config, resume=resume, quiet=True)
+        assert f"--resume {run} goes on from its newest checkpoint" in str(caught.value)
+        assert f"--from {path} starts a new run" in str(caught.value)
+    with pytest.raises(InputError, match=f"part of a run folder; expected {run}"):
+        train(config, resume=run / "checkpoints", quiet=True)
+
+
+def test_parameters_alone_cannot_be_resumed(run: Path, config: Config, tmp_path: Path) -> None:
+    saved = checkpoint.newest(run).checkpoint
+    parameters = {"parameters": saved.tensors["parameters"]}
+    checkpoint.folder(tmp_path).mkdir()
+    checkpoint.save_into(tmp_path, saved._replace(tensors=parameters))
+    with pytest.raises(InputError, match=r"has parameters alone, no run to resume; --from"):
+        train(config, resume=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda text: text.replace("0.002", "0.5"), "--lr 0.002, not 0.5"),
+        (lambda text: "[1, 2]", "config.json cannot be read"),
+        (lambda text: text[:50], "config.json cannot be read"),
+        (lambda text: text.replace('"log_every_seconds": 0.2', '"log_every_seconds": 7'), None),
+        (lambda text: text.replace('"run_name": "",', ""), None),
+    ],
+)
+def test_a_config_json_edited_by_hand_is_named_and_written_anew(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[str], str],
+    expected: str | None,
+) -> None:
+    config = small(tmp_path, total_agent_steps=500)
+    folder = train(config, quiet=True).folder
+    path = folder / "config.json"
+    spoiled = spoil(path.read_text())
+    assert spoiled != path.read_text()
+    path.write_text(spoiled)
+    longer = replace(config, total_agent_steps=1000)
+    train(longer, resume=folder)
+    said = capsys.readouterr().out
+    assert ("config.json" in said) == (expected is not None)
+    assert expected is None or expected in said
+    assert Config(**json.loads(path.read_text())) == longer
+
+
+def test_a_new_run_from_a_models_parameters(
+    run: Path, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = final_parameters(run)
+    # an lr of almost nothing: what the new run begins with is what it ends with
+    quiet_lr = replace(config, lr=1e-30, total_agent_steps=32, runs_dir=str(tmp_path))
+    best = tmp_path / "best.safetensors"
+    best.write_bytes(checkpoint.numbered(run)[0].read_bytes())
+    for start_from in (run, str(best)):
+        new = train(quiet_lr, start_from=start_from)
+        assert f"parameters of {start_from}: 1,024 agent steps" in capsys.readouterr().out
+        assert new.agent_steps == 32
+        assert torch.equal(final_parameters(new.folder), trained)
+        assert provenance.read(new.folder)[0]["start_from"] == str(start_from)
+    scratch = train(quiet_lr, quiet=True)
+    assert not torch.equal(final_parameters(scratch.folder), trained)
+    assert "start_from" not in provenance.read(scratch.folder)[0]
+
+
+def final_parameters(folder: Path) -> torch.Tensor:
+    return checkpoint.newest(folder).checkpoint.tensors["parameters"]
+
+
+def test_a_new_run_from_a_model_that_ships_with_its_background(tmp_path: Path) -> None:
+    tiny = {"num_threads": 1, "num_envs": 2, "total_agent_steps": 10, "rollout_length": 5}
+    config = preset("fast", lr=1e-30, runs_dir=str(tmp_path), **tiny)
+    new = train(config, quiet=True, start_from="breakout")
+    shipped = models.find("breakout").tensors["parameters"]
+    assert torch.equal(final_parameters(new.folder), shipped)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"env": "Acrobot-v1"}, "trained on CartPole-v1, with observation shape (4,); expected (6"),
+        ({"recurrent": True}, "has --recurrent False, the new run True"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_before_anything_is_created(
+    run: Path, config: Config, tmp_path: Path, changes: dict[str, object], expected: str
+) -> None:
+    new = replace(config, runs_dir=str(tmp_path / "runs"), **changes)  # type: ignore[arg-type]
+    with pytest.raises(InputError) as caught:
+        train(new, quiet=True, start_from=run)
+    assert expected in str(caught.value)
+    with pytest.raises(InputError, match="no model 'nothing'"):
+        train(new, quiet=True, start_from="nothing")
+    with pytest.raises(InputError, match="--from contradicts --resume"):
+        train(config, quiet=True, resume=run, start_from=run)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_another_size_is_refused(run: Path, config: Config, tmp_path: Path) -> None:
+    saved = checkpoint.newest(run).checkpoint
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, saved._replace(tensors={"parameters": torch.zeros(7)}))
+    with pytest.raises(InputError, match="the model has 7 parameters; expected"):
+        train(config, quiet=True, start_from=path)
+
+
+def test_what_the_network_does_not_have_does_not_matter() -> None:
+    pixels = models.find("breakout").spec
+    vectors = replace(pixels, pixels=False, observation_shape=(4,))
+    one, other = preset("fast"), preset("fast", network="paper", std="dependent")
+    assert start.network_of(one, pixels) == start.network_of(other, pixels)  # discrete: no std
+    changed = preset("fast", scale_pixels=False, subtract_background=False)
+    assert start.network_of(one, vectors) == start.network_of(changed, vectors)
+    assert start.network_of(one, pixels) != start.network_of(changed, pixels)

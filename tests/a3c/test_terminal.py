@@ -1,0 +1,119 @@
+"""What a run says: plain lines, the live status, and which line is the last."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from a3c import checkpoint
+from a3c.metrics import Metrics
+from a3c.terminal import Terminal
+from a3c.train import train
+from tests.a3c.test_train import A3C, small
+
+
+def record(agent_steps: int) -> dict[str, object]:
+    return {"agent_steps": agent_steps, "agent_steps_per_second": 5.0, "entropy": 0.5}
+
+
+def test_plain_lines_come_often_at_first_and_name_what_they_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 100.0
+    monkeypatch.setattr("a3c.terminal.time.monotonic", lambda: clock)
+    said = Terminal(small(tmp_path), Metrics(1))
+    lines = {}
+    for seconds in range(5, 125, 5):
+        clock = 100.0 + seconds
+        said.record(record(seconds))
+        lines[seconds] = capsys.readouterr().out
+    assert [seconds for seconds, line in lines.items() if line] == [5, 10, 20, 40, 70, 100]
+    assert "mean return of the last 100 games -  best of these -" in lines[5]
+    assert "entropy 0.500" in lines[5]
+    assert "policy lag" not in lines[5]  # a method without one
+
+
+def test_games_are_counted_in_english(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(small(tmp_path, total_agent_steps=32))
+    assert re.search(r"\n32 agent steps, [02] games|1 game,", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(), ValueError])
+def test_a_terminal_that_has_gone_away_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("rich.console.Console.print", refuse)
+    run = train(small(tmp_path, total_agent_steps=500))
+    assert run.finished
+
+
+class OnATerminal:
+    """`a3c train` with a pseudo-terminal for stdout and stderr, which is read all the time."""
+
+    def __init__(self, *words: str):
+        ours, theirs = pty.openpty()
+        self.process = subprocess.Popen([*A3C, "train", *words], stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        self.ours, self.said = ours, b""
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self) -> None:
+        try:
+            while part := os.read(self.ours, 4096):
+                self.said += part
+        except OSError:  # the other end is closed
+            pass
+
+    def wait_for_checkpoint(self, runs: Path) -> Path:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.process.poll() is None:
+            for folder in runs.glob("CartPole*"):
+                if checkpoint.numbered(folder):
+                    return folder
+            time.sleep(0.05)
+        self.process.kill()
+        raise AssertionError(self.said.decode())
+
+    def lines(self) -> list[str]:
+        """All that was said, once the process has ended, without the terminal's control codes."""
+        self.process.wait(timeout=60)
+        self.reader.join(timeout=60)
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.said.decode())
+        return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+def test_on_a_terminal_the_last_line_says_how_to_go_on(tmp_path: Path) -> None:
+    running = OnATerminal(
+        *("CartPole-v1", "--runs-dir", str(tmp_path), "--checkpoint-every-seconds", "0.5")
+    )
+    folder = running.wait_for_checkpoint(tmp_path)
+    running.process.send_signal(signal.SIGINT)
+    lines = running.lines()
+    assert running.process.returncode == 0
+    assert lines[-1] == f"go on: a3c train --resume {folder}"
+    steps = checkpoint.newest(folder).checkpoint.progress["agent_steps"]
+    assert lines[-2].startswith(f"{steps:,} agent steps, ")
+    # the status above has the same figures
+    (status,) = [line for line in lines if line.startswith("agent steps ")][-1:]
+    assert f"{steps:,} of " in status
+
+
+def test_a_closed_terminal_saves(tmp_path: Path) -> None:
+    running = OnATerminal("CartPole-v1", "--runs-dir", str(tmp_path))
+    folder = running.wait_for_checkpoint(tmp_path)
+    first = checkpoint.numbered(folder)[0]
+    time.sleep(0.3)
+    running.process.send_signal(signal.SIGHUP)
+    os.close(running.ours)  # from now on every write fails
+    assert running.process.wait(timeout=60) == 0
+    assert checkpoint.numbered(folder)[0] > first

@@ -1,0 +1,102 @@
+"""The interpreter by itself: without translated code, and without pointers in its machines."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+import atari2600
+from atari2600 import AtariEnv, ale, boot, console, mersenne, state
+from atari2600.ale import DRAWING, LOAD_IS_COPY, NOOP
+from atari2600.backends import cpu, translate
+from atari2600.state import Machines
+
+# what is one source for every target
+SHARED = ["agent", "ale", "boot", "cartridge", "console", "hot", "m6507", "mersenne", "observe",
+          "opcodes", "resize", "riot", "rules", "state", "tia"]  # fmt: skip
+FRAMES = 40
+
+
+@numba.njit(_nrt=False)
+def play_plainly(machines, layer, generators, scratch):  # type: ignore[no-untyped-def]
+    boot.load(machines, layer, generators, scratch, 0, 1)
+    for _ in range(FRAMES):
+        ale.act(machines, layer, generators, scratch, 0, NOOP, DRAWING)
+
+
+def test_without_translated_code_it_compiles_and_plays_the_same() -> None:
+    env = AtariEnv("breakout", frameskip=1, repeat_action_probability=0.0)
+    env.reset(seed=0)
+    for _ in range(FRAMES):
+        env.step(0)
+    options = env.layer.options.copy()
+    options[LOAD_IS_COPY] = 0
+    machines = boot.machines_of(env.game, 1)
+    generators = np.zeros((1, mersenne.GENERATORS, mersenne.WORDS), np.uint32)
+    plain = console.scratch_of(None)
+    play_plainly(machines, env.layer._replace(options=options), generators, plain)
+    np.testing.assert_array_equal(machines.ram, env.machines.ram)
+    np.testing.assert_array_equal(machines.screens, env.machines.screens)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_code_knows_no_back_end(name: str) -> None:
+    module = importlib.import_module(f"atari2600.{name}")
+    source = Path(str(module.__file__)).read_text()
+    assert "import llvmlite" not in source
+    assert "atari2600.backends" not in source
+    assert ".ctypes" not in source
+    assert (Path(atari2600.__file__).parent / f"{name}.py").exists()
+
+
+def copy_of(machines: Machines) -> Machines:
+    """The same machines in other memory."""
+    copied = state.allocate(
+        machines.constants.copy(),
+        machines.image.copy(),
+        machines.graphics.copy(),
+        len(machines.registers),
+    )
+    for name in ("registers", "ram", "screens"):
+        getattr(copied, name)[...] = getattr(machines, name)
+    return copied
+
+
+def test_machines_hold_no_addresses() -> None:
+    """A copy in other memory plays on, and does not touch what it was copied from."""
+    env = AtariEnv("pong", frameskip=4, repeat_action_probability=0.0)
+    env.reset(seed=1)
+    assert env.scratch.console.code.address != 0  # it is translated code that runs
+    original = env.machines
+    copied = copy_of(original)
+    before = [field.copy() for field in original]
+    env.machines = copied
+    for _ in range(20):
+        env.step(2)
+    for field, old in zip(original, before, strict=True):
+        np.testing.assert_array_equal(field, old)
+    env.machines = original
+    for _ in range(20):
+        env.step(2)
+    for field, other in zip(original, copied, strict=True):
+        np.testing.assert_array_equal(field, other)
+
+
+def test_only_a_warm_up_counts() -> None:
+    """Threads share translated code, so playing must not write it."""
+    env = AtariEnv("pong")
+    code = env.scratch.console.code
+    assert code.heat.size == 0
+    warm = translate.counting(env.machines.image)
+    cpu.warm_up(env.layer, env.game, warm)
+    assert (warm.heat > 0).any()
+    starts = code.starts.copy()
+    env.reset(seed=0)
+    for _ in range(20):
+        env.step(0)
+    np.testing.assert_array_equal(code.starts, starts)
+    assert starts.any()

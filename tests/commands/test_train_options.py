@@ -1,0 +1,196 @@
+"""`a3c train`: its help, its presets, numbers, the TOML file; and `a3c --version`."""
+
+import re
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+import a3c
+from a3c import cli
+from a3c.config import GROUPS, PRESETS, Config, InputError, option, preset
+from a3c.train import train
+from a3c.train_options import STARTS, helps, train_options, whole_number
+
+
+def shown(words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What --help prints, in one line, without boxes."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", *words.split()])
+    assert ended.value.code == 0
+    return " ".join(re.sub(r"[│╭╰─╮╯]", " ", capsys.readouterr().out).split())
+
+
+def test_every_option_stands_in_the_help_once_in_the_order_of_config(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = shown("--help", capsys)
+    names = [field.name for field in fields(Config)][1:]
+    found = [re.search(rf"{option(name)}(?: [A-Z{{]|, --no-)", said) for name in (*STARTS, *names)]
+    places = [place.start() for place in found if place is not None]
+    assert len(places) == len(found)
+    assert places == sorted(places)
+    titles = [said.index(f" {title} options ") for title in GROUPS.values()]
+    assert titles == sorted(titles)
+    assert "[STR] Atari game" in said
+    for text in helps().values():
+        assert text in said
+
+
+def test_every_field_has_its_help_and_every_group_a_first_field() -> None:
+    names = [field.name for field in fields(Config)]
+    assert list(helps()) == names
+    assert all(helps().values())
+    assert set(GROUPS) <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("--help", "fast"),
+        ("-h", "fast"),
+        ("pong --help", "fast"),
+        ("CartPole-v1 --help", "control"),
+        ("--help CartPole-v1", "control"),
+        ("pong --preset paper --help", "paper"),
+        ("--preset=seed --help", "seed"),
+    ],
+)
+def test_the_help_has_the_defaults_in_force(
+    words: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = shown(words, capsys)
+    config = preset(name)
+    for text in ("num_threads", "rollout_length", "lr", "total_agent_steps", "network"):
+        assert f"{helps()[text]} (default: {getattr(config, text)})" in said
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("7", 7), ("1_000_000", 10**6), ("1e6", 10**6), ("2.5E3", 2500), ("1e22", 10**22), ("-3", -3)],
+)
+def test_whole_numbers(word: str, number: int) -> None:
+    assert whole_number([word]) == number
+
+
+@pytest.mark.parametrize("word", ["1.5", "1e-3", "abc", "", "inf", "nan", "1e999", "1,000", "0x10"])
+def test_what_is_no_whole_number(word: str) -> None:
+    with pytest.raises(ValueError, match="expected a whole number"):
+        whole_number([word])
+
+
+def test_every_whole_number_may_be_written_so() -> None:
+    words = "breakout --total-agent-steps 2e6 --num-envs 1_0 --seed 1e2 --rollout-length=2e1"
+    config = train_options(words.split()).config
+    assert (config.total_agent_steps, config.num_envs, config.seed) == (2_000_000, 10, 100)
+    assert config.rollout_length == 20
+
+
+@pytest.mark.parametrize("name", [*PRESETS, None])
+def test_presets(name: str | None) -> None:
+    words = ["--preset", name] if name else []
+    expected = preset(name or "fast", lr=0.5, recurrent=True, clip_rewards=False)
+    changes = ["--lr", "0.5", "--recurrent", "--no-clip-rewards"]
+    assert train_options(["breakout", *words, *changes]).config == expected
+    atari = train_options(["ALE/Pong-v5"]).config
+    assert atari == preset("fast", env="ALE/Pong-v5")
+    assert train_options(["CartPole-v1"]).config == preset("control", env="CartPole-v1")
+
+
+def file(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_toml_file_and_the_words_that_overrule_it(tmp_path: Path) -> None:
+    text = 'env = "pong"\npreset = "paper"\nlr = 1\nseed = 5\ntotal_agent_steps = 1e6\n'
+    text += 'recurrent = true\nmode = "sync"\n'
+    path = file(tmp_path, text)
+    expected = preset("paper", env="pong", lr=1, seed=5, recurrent=True, mode="sync")
+    expected = replace(expected, total_agent_steps=1_000_000)
+    assert train_options(["--config", path]).config == expected
+    words = ["breakout", f"--config={path}", "--seed", "6", "--no-recurrent"]
+    overruled = replace(expected, env="breakout", seed=6, recurrent=False)
+    assert train_options(words).config == overruled
+    assert train_options(["--config", path, "--preset", "seed"]).config == preset(
+        "seed", env="pong", lr=1, seed=5, recurrent=True, mode="sync", total_agent_steps=1_000_000
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(["CartPole-v1"], "control"), ([], "control"), (["pong"], "fast")],
+)
+def test_the_preset_goes_by_the_environment_in_force(
+    tmp_path: Path, words: list[str], name: str
+) -> None:
+    path = file(tmp_path, 'env = "Acrobot-v1"\n')
+    config = train_options([*words, "--config", path]).config
+    assert config == preset(name, env=(words or ["Acrobot-v1"])[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("num_env = 3", "no option 'num_env'; did you mean 'num_envs'?"),
+        ("num-envs = 3", "no option 'num-envs'; did you mean 'num_envs'?"),
+        ("presett = 'fast'", "did you mean 'preset'?"),
+        ("preset = 'fst'", "--preset is 'fst'; expected fast"),
+        ("preset = 3", "--preset is 3; expected fast"),
+        ("preset = ['fast']", "expected fast"),
+        ("[base]\nlr = 1", "no option 'base'"),
+        ("env = 3", "the environment is 3; expected text"),
+        ("lr = 'fast'", "--lr is 'fast'; expected a number"),
+        ("num_envs = 1.5", "--num-envs is 1.5; expected a whole number"),
+        ("num_envs = inf", "--num-envs is inf; expected a whole number"),
+        ("seed = true", "--seed is True; expected a whole number"),
+        ("recurrent = 1", "--recurrent is 1; expected True or False"),
+        ("lr = ", "is not TOML"),
+        ("gamma = 2", "--gamma is 2; expected a number at least 0 and at most 1"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, expected: str) -> None:
+    path = file(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        train_options(["--config", path])
+    assert expected in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def nothing(path: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize("make", [nothing, Path.mkdir, lambda path: path.write_bytes(b"\xff\xfe")])
+def test_files_that_cannot_be_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "run.toml"
+    make(path)
+    with pytest.raises(InputError, match=f"{path}: "):
+        train_options(["--config", str(path)])
+
+
+def test_resuming_takes_the_runs_own_options(tmp_path: Path) -> None:
+    config = preset("control", env="CartPole-v1", total_agent_steps=200, runs_dir=str(tmp_path))
+    folder = train(config, quiet=True).folder
+    options = train_options(["--resume", str(folder), "--total-agent-steps", "1e4"])
+    assert options == (replace(config, total_agent_steps=10_000), str(folder), None)
+    path = file(tmp_path, "")
+    for words in (["--preset", "fast"], ["--from", "pong"], ["--config", path]):
+        with pytest.raises(InputError, match=f"{words[0]} contradicts --resume"):
+            train_options(["--resume", str(folder), *words])
+
+
+def test_from_and_the_name_of_a_run(tmp_path: Path) -> None:
+    model = "models/pong.safetensors"
+    options = train_options(["pong", "--from", model, "--run-name", "better-2"])
+    assert options == (preset("fast", env="pong", run_name="better-2"), None, model)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"a3c-gpu {a3c.__version__}\n"
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", a3c.__version__)
