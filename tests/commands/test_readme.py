@@ -2,7 +2,7 @@
 
 Commands are the lines of ```console blocks, and `a3c ...` in running text unless it has a
 placeholder in capitals (`a3c play GAME`). Each starts in a folder with a finished run of CartPole
-in `runs`, what `a3c play` made of it in `play`, and a `study.toml`.
+in `runs`, what `a3c play` made of it, a `study.toml` and a `run.toml`.
 """
 
 import re
@@ -29,7 +29,8 @@ FOREIGN = ("make ", "pip install ", "source .venv/", "python -m venv ", "python 
 INSTALL = "PIP_EXTRA_INDEX_URL="
 PLACEHOLDER = re.compile(r"(?<![\w/])[A-Z]+(?![\w/])|\.\.\.")
 TRAIN = {"--total-agent-steps": "40", "--num-envs": "2", "--num-threads": "1"}
-PLAY = {"--episodes": "1"}
+PLAY = {"--episodes": "1", "--max-agent-steps": "100"}
+LONGER = {"--total-agent-steps": "2400"}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -90,12 +91,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         words = ["--total-agent-steps=2000", "--num-threads=1"]
         assert cli.main(["train", "CartPole-v1", *words]) == 0
-        assert cli.main(["play", "runs/latest", "--episodes", "1", "--out", "play"]) == 0
-        (spec,) = blocks(PAGES["docs/running.md"], "toml")
+        assert cli.main(["play", "runs/latest", "--episodes", "1"]) == 0
+        options, spec = sorted(blocks(PAGES["docs/running.md"], "toml"), key=len)
         assert "2_000_000" in spec
         assert 'env = "pong"' in spec
         spec = spec.replace("2_000_000", "600").replace('"pong"', '"CartPole-v1"')
         (folder / "study.toml").write_text(spec.replace("128", "8").replace("64", "4"))
+        (folder / "run.toml").write_text(options)
         (folder / "my_module.py").write_text(MY_MODULE)
     return folder
 
@@ -141,6 +143,8 @@ def tiny(words: list[str]) -> list[str]:
         return without(words, PLAY) + [word for option in PLAY.items() for word in option]
     if words[0] == "train" and "--resume" not in words:
         return without(words, TRAIN) + [word for option in TRAIN.items() for word in option]
+    if words[0] == "train" and "--total-agent-steps" in words:
+        return without(words, LONGER) + [word for option in LONGER.items() for word in option]
     return words
 
 
