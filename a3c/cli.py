@@ -15,7 +15,7 @@ from rich.console import Console
 from a3c import __version__, interrupts
 from a3c.config import InputError, nearest
 from a3c.parsing import parse
-from a3c.results import models
+from a3c.results import ships
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import ReportOptions, report
@@ -109,7 +109,7 @@ def models_command(words: list[str]) -> None:
     """`a3c models`: the table of what ships."""
     if words not in ([], ["--help"], ["-h"]):
         raise InputError(f"models takes no options; found {words[0]!r}")
-    Console(highlight=False).print(models.table())
+    Console(highlight=False).print(ships.table())
 
 
 if __name__ == "__main__":

@@ -239,8 +239,8 @@ def check_number(name: str, kind: type, value: Any, ranges: Ranges = RANGES) -> 
         raise InputError(f"{option(name)} is {value!r}; expected {_words(kind)}")
     low, high = ranges.get(name, (-math.inf, math.inf))
     if not low <= value <= high or math.isinf(value):
-        bound = "above 0" if low == TINY else f"at least {low:g}"
-        bound += "" if high == math.inf else f" and at most {high:g}"
+        bound = "above 0" if low == TINY else f"at least {low}"
+        bound += "" if high == math.inf else f" and at most {high}"
         raise InputError(f"{option(name)} is {value}; expected {_words(kind)} {bound}")
 
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +24,17 @@ from a3c.config import Config, InputError, to_dict
 LOCK = ".lock"
 # What flock says where another process has the lock; anything else means that there are no locks
 TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `train` returns."""
+
+    folder: Path
+    agent_steps: int
+    episodes: int
+    mean_return_100: float | None  # of the last 100 games, unclipped
+    finished: bool  # False if it was interrupted and can be resumed
 
 
 def create_run_folder(config: Config) -> Path:

@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from a3c import checkpoint
+from a3c import checkpoint, models
 from a3c.checkpoint import Checkpoint
 from a3c.config import FREE_ON_RESUME, Config, InputError, differences, option, to_dict
 from a3c.envs.protocol import Spec
 from a3c.optimiser import learning_rate
-from a3c.results import models
 from a3c.run_folder import check_free
 
 

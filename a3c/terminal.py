@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -15,9 +15,7 @@ from rich.table import Table
 
 from a3c.config import Config
 from a3c.metrics import RECENT_GAMES, Metrics
-
-if TYPE_CHECKING:
-    from a3c.train import Run
+from a3c.run_folder import Run
 
 PLAIN_EVERY_SECONDS = 30.0
 

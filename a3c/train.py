@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from a3c.interrupts import interrupts
 from a3c.log import Log
 from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.node import Node
-from a3c.run_folder import create_run_folder, establish, locked, standing
+from a3c.run_folder import Run, create_run_folder, establish, locked, standing
 from a3c.start import Resumed
 from a3c.terminal import Terminal
 
@@ -34,17 +33,6 @@ class RunFailed(RuntimeError):
         super().__init__(message)
         self.folder = folder
         self.full_disk = full_disk  # or another refusal of the system: no fault of the program
-
-
-@dataclass(frozen=True)
-class Run:
-    """What `train` returns."""
-
-    folder: Path
-    agent_steps: int
-    episodes: int
-    mean_return_100: float | None  # of the last 100 games, unclipped
-    finished: bool  # False if it was interrupted and can be resumed
 
 
 def train(

@@ -6,23 +6,34 @@ Gymnasium's AtariPreprocessing and stable-baselines3's wrappers call a few metho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atari2600.state import EPISODE_FRAMES, EXTRA_RAM, FRAMES, LIVES, OVER, WIDTH
-
-if TYPE_CHECKING:
-    from atari2600.env import AtariEnv
+from atari2600.games import Game
+from atari2600.state import EPISODE_FRAMES, EXTRA_RAM, FRAMES, LIVES, OVER, WIDTH, Machines
 
 Array = NDArray[Any]
+
+
+class OneGame(Protocol):
+    """What is looked at of an environment of one game."""
+
+    game: Game
+    limit: int  # emulator frames of an episode; 0 for none
+    machines: Machines
+    palette: Array  # uint8 [256, 3], of colour codes
+    greys: Array  # uint8 [256]
+
+    def screen(self) -> Array:
+        """uint8 [H, W], colour codes"""
 
 
 class Interface:
     """The game of an environment, to look at. Methods that take `output` fill and return it."""
 
-    def __init__(self, env: AtariEnv):
+    def __init__(self, env: OneGame):
         self.env = env
 
     def lives(self) -> int:

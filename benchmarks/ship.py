@@ -3,13 +3,12 @@
     python benchmarks/ship.py runs/breakout-20261124-120000
 
 Plays 100 whole games with each of three policies: sampled, greedy (1 % random actions), uniformly
-random, with up to 30 no-ops at the start. Takes some minutes a game.
+random, with fewer than 30 no-ops at the start. Takes some minutes a game.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import tempfile
 from dataclasses import replace
@@ -18,11 +17,11 @@ from typing import Any
 
 import imageio_ffmpeg
 
-from a3c import checkpoint, log, provenance
+from a3c import checkpoint, log, provenance, strict_json
 from a3c.checkpoint import Checkpoint
 from a3c.config import Config
 from a3c.envs.names import atari_game
-from a3c.results.models import MODEL
+from a3c.models import MODEL
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import command
@@ -50,7 +49,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.save(folder / MODEL, stripped(saved))
     scores = evaluate(folder)
-    (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    (folder / "scores.json").write_text(strict_json.dumps(scores, indent=1) + "\n")
     plot(PlotOptions((str(run),), str(folder / "curve.png")))
     (folder / "README.md").write_text(card(game, run, saved, scores))
     print(f"written to {folder}")
@@ -69,8 +68,10 @@ def evaluate(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         for name, options in POLICIES.items():
             out = Path(scratch) / name
-            model = str(folder / MODEL)
-            scores[name] = play(PlayOptions(model, GAMES, str(out), **options))
+            model, film = str(folder / MODEL), name == "sample"
+            scores[name] = play(PlayOptions(model, GAMES, str(out), film=film, **options))
+            if scores[name]["interrupted"]:
+                raise SystemExit("ship: interrupted; the scores are not written")
             scores[name]["model"] = f"models/{folder.name}/{MODEL}"
         shrink(Path(scratch) / "sample" / "median.mp4", folder / "median.mp4")
     return scores

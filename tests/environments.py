@@ -14,6 +14,8 @@ Observation = NDArray[np.float32]
 class RewardsThatAreNotNumbers(gymnasium.Env[Any, Any]):
     """Every reward after the hundredth step is NaN."""
 
+    ruin = float("nan")
+
     observation_space = spaces.Box(-1, 1, (2,), np.float32)
     action_space = spaces.Discrete(2)
 
@@ -25,8 +27,14 @@ class RewardsThatAreNotNumbers(gymnasium.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         self.steps += 1
-        reward = float("nan") if self.steps > 100 else 1.0
+        reward = self.ruin if self.steps > 100 else 1.0
         return np.zeros(2, np.float32), reward, False, False, {}
+
+
+class RewardsTooLargeToAdd(RewardsThatAreNotNumbers):
+    """Every reward after the hundredth step is a float32, but the sum of two is not."""
+
+    ruin = 3e38
 
 
 class Crashing(RewardsThatAreNotNumbers):
@@ -68,6 +76,7 @@ class Stuck(RewardsThatAreNotNumbers):
 
 
 gymnasium.register("NaN-v0", RewardsThatAreNotNumbers)
+gymnasium.register("Huge-v0", RewardsTooLargeToAdd)
 gymnasium.register("Crashing-v0", Crashing)
 gymnasium.register("Stuck-v0", Stuck)
 gymnasium.register("Infinite-v0", InfiniteRewards)

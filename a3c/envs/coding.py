@@ -32,6 +32,7 @@ class Coding:
         self.actions = spec.actions or network_actions(spec)
         self.bounds = self.actions.bounds()
         self.scaling = scaling(self.observations)
+        self.dtype = np.dtype(self.observations.dtype)
 
     def encode(self, observations: Array) -> Array:
         """The environment's observations [N, ...], in its own shape, as the network reads them.
@@ -43,11 +44,14 @@ class Coding:
             return self._one_hot(observations)
         if self.spec.pixels:
             return self._images(observations)
+        if observations.dtype != self.dtype and self.dtype.kind in "iu":
+            limits = np.iinfo(self.dtype)
+            check_range(observations, limits.min, limits.max)
         vectors = observations.reshape(len(observations), -1)
         if self.scaling is not None:
             offset, width = self.scaling
             vectors = (vectors - offset) / width
-        vectors = vectors.astype(np.float32)  # [N, D]
+        vectors = to_float32(vectors)  # [N, D]
         check_finite(vectors, "observation")
         return vectors
 
@@ -64,7 +68,7 @@ class Coding:
 
         Raises InputError for another shape or kind of numbers.
         """
-        array = numbers(observations, self.observations.dtype)
+        array = numbers(observations, self.dtype)
         shape = self.observations.shape
         if self.spec.stacked and array.shape[-3:] == (shape[2], *shape[:2]):
             array = np.moveaxis(array, -3, -1)  # stacks of frames come first or last
@@ -121,17 +125,22 @@ def scaling(space: Space) -> tuple[Array, Array] | None:
     return np.where(bounded, low, 0.0), np.where(bounded, high - low, 1.0)
 
 
-def numbers(observations: Any, dtype: str) -> Array:
+def numbers(observations: Any, dtype: np.dtype[Any]) -> Array:
     """As an array. Raises InputError if they cannot be read as `dtype`."""
     try:
         array = np.asarray(observations)
     except ValueError:  # rows of different lengths, or the pair that reset() returns
         kind = type(observations).__name__
         raise InputError(f"observations are a {kind}; expected one array of {dtype}") from None
-    integers = np.dtype(dtype).kind in "iub"
-    if array.dtype.kind not in ("iub" if integers else "iubf"):
+    if array.dtype.kind not in ("iub" if dtype.kind in "iub" else "iubf"):
         raise InputError(f"observations are {array.dtype}; expected {dtype}")
     return array
+
+
+def to_float32(values: Array) -> Array:
+    """A copy; what is too large becomes infinite, without NumPy's warning."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def check_range(values: Array, low: int, high: int) -> None:

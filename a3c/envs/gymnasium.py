@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium
 import numpy as np
@@ -13,13 +12,13 @@ from gymnasium import spaces
 
 from a3c.config import InputError
 from a3c.envs import classic_control
-from a3c.envs.coding import Coding, Unreadable, check_finite
+from a3c.envs.coding import Coding, Unreadable, check_finite, to_float32
 from a3c.envs.protocol import Array, EnvironmentFault, NumpyStep, Spec
 from a3c.envs.spaces import space_of
 
 PICTURE_SIDE = 20  # pixels; the smallest that the network `paper` reads
 MOST_CHANNELS = 16  # of an image whose channels come first
-LARGEST = 1_000_000  # numbers of a vector; the first layer has 64 times as many parameters
+LARGEST = 1_000_000  # inputs or outputs of a layer, which has 64 times as many parameters
 
 
 class GymnasiumEnvs:
@@ -49,15 +48,16 @@ class GymnasiumEnvs:
         # not SyncVectorEnv: it keeps references, and some environments write the first observation
         # of an episode into the array that was the last one of the episode before
         rows, finals = self._rows(), {}
-        rewards = np.zeros(self.num_envs, np.float32)
+        exact = np.zeros(self.num_envs)
         terminated, truncated, life_lost = np.zeros((3, self.num_envs), bool)
         for i, (env, action) in enumerate(zip(self.envs, self.decode(actions), strict=True)):
             observation, reward, terminated[i], truncated[i], _ = env.step(action)
-            put_reward(rewards, i, reward)
+            put_reward(exact, i, reward)
             if terminated[i] or truncated[i]:
                 finals[i] = np.array(observation)
                 observation, _ = env.reset()
             self._put(rows, i, observation)
+        rewards = to_float32(exact)
         with blaming_the_environment():
             check_finite(rewards, "reward")
         final = self._final(rows, finals) if finals else None
@@ -122,9 +122,9 @@ def made(env: str) -> gymnasium.Env[Any, Any]:
 def check_alike(env: str, one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> None:
     """Raise InputError if two environments of one id have other spaces."""
     for name in ("observation_space", "action_space"):
-        spaces = getattr(one, name), getattr(other, name)
-        if spaces[0] != spaces[1]:
-            raise InputError(f"{env} has {name} {spaces[0]}, then {spaces[1]}; expected one space")
+        before, after = getattr(one, name), getattr(other, name)
+        if before != after:
+            raise InputError(f"{env} has {name} {before}, then {after}; expected one space")
 
 
 def put_reward(rewards: Array, agent: int, reward: Any) -> None:
@@ -167,19 +167,24 @@ def gymnasium_spec(
         )
     assert isinstance(actions, spaces.Discrete | spaces.Box)
     seen, taken = space_of(observations), space_of(actions)
-    if isinstance(observations, spaces.Box) and is_picture(observations):
-        shape, pixels = image_shape(env, observations), True
-    else:
-        shape, pixels = (seen.size,), False
-    for sizes, what in (((taken.size,), "actions"), (shape, "observations")):
-        if not 1 <= math.prod(sizes) <= LARGEST:
-            count = f"{math.prod(sizes):,} numbers"
-            raise InputError(f"{env} has {what} of {count}; expected 1 to {LARGEST:,}")
-    return Spec(shape, pixels, False, taken.discrete, taken.size, seen, taken)
+    check_size(env, "actions", taken.size)
+    if is_picture(observations):
+        shape = image_shape(env, observations)
+        return Spec(shape, True, False, taken.discrete, taken.size, seen, taken)
+    check_size(env, "observations", seen.size)
+    return Spec((seen.size,), False, False, taken.discrete, taken.size, seen, taken)
 
 
-def is_picture(box: spaces.Box) -> bool:
+def check_size(env: str, what: str, size: int) -> None:
+    """Raise InputError if a network's layer cannot have so many inputs or outputs."""
+    if not 1 <= size <= LARGEST:
+        raise InputError(f"{env} has {what} of size {size:,}; expected 1 to {LARGEST:,}")
+
+
+def is_picture(box: gymnasium.Space[Any]) -> TypeGuard[spaces.Box[Any]]:
     """Whether the numbers lie in a plane, as pixels do; small or unbounded ones make a vector."""
+    if not isinstance(box, spaces.Box) or 0 in box.shape:
+        return False
     sides = sum(side >= PICTURE_SIDE for side in box.shape)
     if box.dtype == np.uint8:
         return len(box.shape) > 2 or sides == 2
@@ -189,7 +194,7 @@ def is_picture(box: spaces.Box) -> bool:
     return len(box.shape) > 2 or (not box.low.any() and box.high.max() in (1, 255))
 
 
-def image_shape(env: str, box: spaces.Box) -> tuple[int, ...]:
+def image_shape(env: str, box: spaces.Box[Any]) -> tuple[int, ...]:
     """[height, width, channels] of images. Raises InputError if they are not of whole bytes."""
     shape = box.shape
     low, high = box.low.min(), box.high.max()

@@ -6,12 +6,11 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import gymnasium
-import imageio_ffmpeg
 import numpy as np
 
 from a3c.config import Config, InputError
@@ -23,6 +22,7 @@ from a3c.results.evaluate import Episode, checksum
 from a3c.results.output import whole_file
 
 Each = Callable[[Array, int, Episode], None]  # frame [H, W, 3], its number, the game
+Window = Callable[[Array], None]
 Picture = tuple[Array, float]  # [H, W, 3] uint8, and how many of them make a second
 
 
@@ -53,8 +53,16 @@ def film(episode: Episode, config: Config, path: Path, each: Each) -> None:
         check_written(temporary, sent)
 
 
+def show(episode: Episode, config: Config, each: Each) -> None:
+    """Play the game again for `each` alone. Raises NoFilm and what `each` raises."""
+    for number, (frame, _) in enumerate(replay(episode, config)):
+        each(frame, number, episode)
+
+
 def open_encoder(path: Path, frame: Array, frames_per_second: float) -> Any:
     """imageio-ffmpeg's writer of frames with even sides, as H.264 needs them."""
+    import imageio_ffmpeg  # not at the top: who only trains needs none
+
     height, width = even_sides(frame).shape[:2]
     try:
         encoder = imageio_ffmpeg.write_frames(
@@ -88,6 +96,8 @@ def send(encoder: Any, frame: Array) -> None:
 
 def check_written(path: Path, frames: int) -> None:
     """Raise OSError if the film is not whole: ffmpeg's exit status is not to be had."""
+    import imageio_ffmpeg
+
     try:
         written, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
     except RuntimeError:
@@ -125,18 +135,19 @@ def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
         observation, _ = env.reset(seed=episode.seed)
     observed, total, ended = checksum(encoded(coder, observation)), 0.0, False
     frames_per_second, shape = speed(env.metadata), None
-    for action in episode.actions:
-        if ended:
-            break
-        with rendering(name):
-            taken = coder.decode(np.array([action]))[0]
-            observation, reward, terminated, truncated, _ = env.step(taken)
-            frame = checked(env.render(), shape)
-        observed = checksum(encoded(coder, observation), observed)
-        total, ended, shape = total + float(reward), terminated or truncated, frame.shape
-        yield frame, frames_per_second
-    env.close()
-    if not same(total, episode.episodic_return) or observed != episode.observed:
+    with closing(env):
+        for action in episode.actions:
+            if ended:
+                break
+            with rendering(name):
+                taken = coder.decode(np.array([action]))[0]
+                observation, reward, terminated, truncated, _ = env.step(taken)
+                frame = checked(env.render(), shape)
+            observed = checksum(encoded(coder, observation), observed)
+            total, ended, shape = total + float(reward), terminated or truncated, frame.shape
+            yield frame, frames_per_second
+    seen = same(total, episode.episodic_return) and observed == episode.observed
+    if not seen or ended == episode.cut:
         raise NoFilm(NOT_THE_SAME)
 
 
@@ -200,7 +211,7 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def open_window() -> Callable[[Array], None]:
+def open_window() -> Window:
     """A window that shows frames. Raises InputError where there is no display."""
     from matplotlib import pyplot
     from matplotlib.backends.registry import BackendFilter, backend_registry
@@ -216,10 +227,10 @@ def open_window() -> Callable[[Array], None]:
     axes.axis("off")
     image: list[Any] = []
 
-    def show(frame: Array) -> None:
+    def draw(frame: Array) -> None:
         if not image:
             image.append(axes.imshow(frame))
         image[0].set_data(frame)
         pyplot.pause(1e-3)
 
-    return show
+    return draw

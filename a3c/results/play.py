@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +15,22 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from a3c import models
+from a3c.checkpoint import Checkpoint
 from a3c.config import RANGES, Config, InputError, Ranges, check_number
 from a3c.envs.protocol import Array
 from a3c.interrupts import interrupts
-from a3c.results import models
 from a3c.results.evaluate import Episode, GoesOn, Protocol, play_episodes, summary
-from a3c.results.play_folder import FILMS, check_folder, default_folder, run_of, write_scores
+from a3c.results.film import Each, NoFilm, Window, film, open_window, show
+from a3c.results.output import whole_file
+from a3c.results.play_folder import (
+    BEST,
+    MEDIAN,
+    check_folder,
+    default_folder,
+    run_of,
+    write_scores,
+)
 from a3c.results.policy import Policy
 from a3c.results.progress import Progress
 
@@ -76,7 +86,7 @@ PLAY_RANGES: Ranges = {
     **RANGES,
     "episodes": (1, 10_000),
     "epsilon": (0, 1),
-    "max_agent_steps": (1, 1e9),
+    "max_agent_steps": (1, 10**9),
     "seed": (0, RANGES["seed"][1] - 10_000),
 }
 
@@ -89,32 +99,48 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     that cannot be used: before the games are played, where that can be known.
     """
     torch.set_num_threads(1)  # a second thread would wait longer than it works on so few agents
-    saved, run = models.find(options.model), run_of(options.model)
+    saved = models.find(options.model)
     protocol = options.protocol(saved.spec.discrete)
     out = Path(options.out) if options.out else default_folder(options.model)
-    check_folder(out, saved.sha256, run)
-    show = window() if options.render else None
+    check_folder(out, saved.sha256, run_of(options.model))
+    window = open_window() if options.render else None
     config = replace(saved.config, noop_max=options.noop_max, num_threads=1)
     policy = Policy(saved, options.device, options.seed)
-    console, stop = Console(quiet=quiet, highlight=False), threading.Event()
-    with interrupts(stop.set), Progress(console) as progress:
+    stop = threading.Event()
+    with interrupts(stop.set), Progress(Console(quiet=quiet, highlight=False)) as progress:
         episodes = play_episodes(policy, config, protocol, watched(progress, stop, protocol))
         if not episodes:
             raise KeyboardInterrupt("no game had ended, nothing is written")
-        scores = {
-            "model": options.model,
-            "run": run.name if run is not None else None,
-            "checkpoint_sha256": saved.sha256,
-            **summary(episodes, config, protocol),
-            "agent_steps_trained": saved.progress["agent_steps"],
-        }
-        console.print(score_table(scores))
+        scores = {**identity(options.model, saved), **summary(episodes, config, protocol)}
+        progress.console.print(score_table(scores))
         for line in remarks(scores, options.episodes):
             progress.say(line)
         progress.say(f"scores: {write_scores(out, scores)}")
-        if options.film or show is not None:
-            films(episodes, config, out if options.film else None, show, progress, stop)
+        best, median = best_and_median(episodes)
+        each = shown(progress, stop, window, best)
+        try:
+            if options.film:
+                for line in films(best, median, config, out, each):
+                    progress.say(line)
+            elif options.render:
+                show(best, config, each)
+        except NoFilm as why:
+            progress.say(f"no film: {why}")
     return scores
+
+
+def identity(model: str, saved: Checkpoint) -> dict[str, Any]:
+    """Which model it is: as it was asked for, and so that a report can tell its run's from others'.
+
+    run: its folder's name; None for a model that is not a run's.
+    """
+    run = run_of(model)
+    return {
+        "model": model,
+        "run": None if run is None else run.name,
+        "checkpoint_sha256": saved.sha256,
+        "agent_steps_trained": saved.progress["agent_steps"],
+    }
 
 
 def watched(progress: Progress, stop: threading.Event, protocol: Protocol) -> GoesOn:
@@ -128,47 +154,29 @@ def watched(progress: Progress, stop: threading.Event, protocol: Protocol) -> Go
     return goes_on
 
 
-def window() -> Callable[[Array], None]:
-    """Shows frames. Raises InputError where there is no display."""
-    from a3c.results.film import open_window  # not at the top: what draws is slow to import
-
-    return open_window()
-
-
-def films(
-    episodes: list[Episode],
-    config: Config,
-    out: Path | None,
-    show: Callable[[Array], None] | None,
-    progress: Progress,
-    stop: threading.Event,
-) -> None:
-    """Films of the best and the median game, if there is a folder for them; the best is shown."""
-    from a3c.results.film import NoFilm, film, replay
-
-    best, median = best_and_median(episodes)
+def shown(progress: Progress, stop: threading.Event, window: Window | None, best: Episode) -> Each:
+    """Tells how far a film has come, and ends it at Ctrl-C; the best game's goes to the window."""
 
     def each(frame: Array, number: int, episode: Episode) -> None:
         if stop.is_set():
             raise NoFilm("interrupted")
-        if show is not None and episode is best:
-            show(frame)
+        if window is not None and episode is best:
+            window(frame)
         progress.status(f"filming, {number:,} of {episode.length:,} agent steps")
 
-    try:
-        if out is None:
-            for number, (frame, _) in enumerate(replay(best, config)):
-                each(frame, number, best)
-            return
-        for name, episode in zip(FILMS, (best, median), strict=True):
-            if name != FILMS[0] and episode is best:
-                shutil.copyfile(out / FILMS[0], out / name)
-            else:
-                film(episode, config, out / name, each)
-            title = f"{name.removesuffix('.mp4')} game, return {episode.episodic_return:g}"
-            progress.say(f"{title}: {out / name}")
-    except NoFilm as why:
-        progress.say(f"no film: {why}")
+    return each
+
+
+def films(best: Episode, median: Episode, config: Config, out: Path, each: Each) -> Iterator[str]:
+    """Film both games into the folder; yields a line about each film that is written."""
+    film(best, config, out / BEST, each)
+    yield f"best game, return {best.episodic_return:g}: {out / BEST}"
+    if median is best:
+        with whole_file(out / MEDIAN) as temporary:
+            shutil.copyfile(out / BEST, temporary)
+    else:
+        film(median, config, out / MEDIAN, each)
+    yield f"median game, return {median.episodic_return:g}: {out / MEDIAN}"
 
 
 def best_and_median(episodes: list[Episode]) -> tuple[Episode, Episode]:

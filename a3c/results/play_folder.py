@@ -12,14 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from a3c import checkpoint, strict_json
+from a3c import checkpoint, models, strict_json
 from a3c.config import InputError
 from a3c.envs.names import atari_game
-from a3c.results import models
 from a3c.results.output import whole_file
 
 SCORES = "scores.json"
-FILMS = ("best.mp4", "median.mp4")
+BEST, MEDIAN = "best.mp4", "median.mp4"
 
 
 def run_of(model: str) -> Path | None:
@@ -60,7 +59,7 @@ def check_folder(out: Path, sha256: str, run: Path | None) -> None:
         doing = "write into" if there == out else "create"
         why = error.strerror
         raise InputError(f"cannot {doing} the folder {out}: {why}; --out names another") from None
-    for path in (out / name for name in (SCORES, *FILMS)):
+    for path in (out / name for name in (SCORES, BEST, MEDIAN)):
         if path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder; --out names another place")
     if os.path.lexists(out / SCORES) and not belongs(out, sha256, run):
@@ -83,7 +82,7 @@ def write_scores(out: Path, scores: dict[str, Any]) -> Path:
     """scores.json, in place of an older one, whose films go: they are of other games."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in FILMS:
+        for name in (BEST, MEDIAN):
             (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write into the folder {out}: {error.strerror}") from None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from a3c import models
 from a3c.checkpoint import Checkpoint
 from a3c.config import InputError
 from a3c.devices import ToHost, pick_device, pick_precision
@@ -19,7 +20,6 @@ from a3c.envs.names import check_gymnasium_id
 from a3c.envs.protocol import Spec
 from a3c.methods import make_method
 from a3c.network import Network, State, flatten
-from a3c.results import models
 
 
 class Policy:
@@ -56,7 +56,7 @@ class Policy:
         try:
             array = self.coding.encode(batch)
         except Unreadable as error:
-            raise InputError(f"observations have {error}") from None
+            raise InputError(f"cannot act on {error}") from None
         if self.state is not None and len(self.state[0]) != len(array):
             raise InputError(
                 f"observations of {len(array)} agents; expected {len(self.state[0])}, whose past "

@@ -22,7 +22,8 @@ from a3c.devices import pick_device
 from a3c.methods import make_method
 from a3c.network import Network
 from a3c.results.policy import load
-from a3c.train import Run, RunFailed, train
+from a3c.run_folder import Run
+from a3c.train import RunFailed, train
 
 A3C = [sys.executable, "-m", "a3c.cli"]
 
@@ -267,13 +268,23 @@ def test_a_dead_thread_stops_the_run(
     assert not [thread for thread in threading.enumerate() if thread not in before]
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    config = small(tmp_path, env="tests.environments:NaN-v0", total_agent_steps=10**9)
-    with pytest.raises(RunFailed, match="gradient is not finite"):
+@pytest.mark.parametrize(
+    ("env", "complaint", "updates"),
+    [
+        ("NaN-v0", "the environment returned a NaN reward", 100 // 8),
+        ("Huge-v0", "gradient is not finite", 100 // 8 + 1),  # one that has changed nothing
+    ],
+)
+def test_what_nothing_can_be_learned_from_stops_the_run(
+    env: str, complaint: str, updates: int, tmp_path: Path
+) -> None:
+    config = small(tmp_path, env=f"tests.environments:{env}", total_agent_steps=10**9)
+    with pytest.raises(RunFailed, match=complaint):
         train(config, quiet=True)
     saved = checkpoint.newest(tmp_path / "latest").checkpoint
     assert saved.tensors["parameters"].isfinite().all()
-    assert saved.progress["updates"] == 100 // config.rollout_length
+    assert config.rollout_length == 8
+    assert saved.progress["updates"] == updates
 
 
 def test_ruined_parameters_never_replace_a_good_checkpoint(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 
 import a3c
-from a3c import cli
+from a3c import cli, models
 from a3c.envs.names import atari_games
-from a3c.results import models, play, scores
+from a3c.results import play, scores, ships
 
 GAMES = list(models.shipped())
 
@@ -74,15 +74,15 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_list_shows_the_scores_in_80_columns() -> None:
     page = io.StringIO()
-    Console(width=80, file=page).print(models.table())
+    Console(width=80, file=page).print(ships.table())
     lines = page.getvalue().splitlines()
     for game in GAMES:
         found = models.scores(models.shipped()[game])
         (row,) = (line.split() for line in lines if line.startswith(f" {game} "))
         words = [
             game,
-            *models.spread(found["sample"]).split(),
-            *models.spread(found["greedy"]).split(),
+            *ships.spread(found["sample"]).split(),
+            *ships.spread(found["greedy"]).split(),
             f"{found['random']['mean']:,.1f}",
             f"{found['sample']['human_normalised']:,.0%}",
             f"{found['sample']['agent_steps_trained'] / 1e6:.1f}",
@@ -93,5 +93,5 @@ def test_the_list_shows_the_scores_in_80_columns() -> None:
 
 
 def test_spreads_are_whole_from_a_thousand_on() -> None:
-    assert models.spread({"mean": 4089.4, "std": 1685.6}) == "4,089 ± 1,686"
-    assert models.spread({"mean": -20.34, "std": 1.0}) == "-20.3 ± 1.0"
+    assert ships.spread({"mean": 4089.4, "std": 1685.6}) == "4,089 ± 1,686"
+    assert ships.spread({"mean": -20.34, "std": 1.0}) == "-20.3 ± 1.0"

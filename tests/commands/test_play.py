@@ -1,21 +1,34 @@
 """Playing a trained model: whole games, the table, scores.json, films that show the game."""
 
+import io
 import json
+import shutil
+import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 from ale_py.vector_env import AtariVectorEnv
-from torch import Tensor
+from rich.console import Console
 
 import a3c
-from a3c import cli
-from a3c.envs.protocol import Array
-from a3c.network import Network
+from a3c import checkpoint, cli
+from a3c.results import progress
 from a3c.results.play import PlayOptions, play
+from a3c.results.play_folder import default_folder
 from a3c.results.scores import human_normalised
+from tests.commands.test_film import frames_of
+from tests.playable import (
+    Continuous,
+    HalfNeverEnds,
+    Interrupted,
+    InterruptedEarly,
+    NotNumbers,
+    Playable,
+    model_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +44,6 @@ def breakout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         runs_dir=str(tmp_path_factory.mktemp("runs")),
     )
     return a3c.train(config, quiet=True).folder
-
-
-def frames_of(path: Path) -> tuple[tuple[int, int], Array]:
-    reader = imageio_ffmpeg.read_frames(str(path))
-    size = next(reader)["size"]
-    frames = [np.frombuffer(frame, np.uint8).reshape(size[1], size[0], 3) for frame in reader]
-    return size, np.stack(frames)
 
 
 def test_play_breakout(breakout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,9 +64,8 @@ def test_play_breakout(breakout: Path, tmp_path: Path, capsys: pytest.CaptureFix
     best = lengths[int(np.argsort(returns, kind="stable")[-1])]
     median = lengths[int(np.argsort(returns, kind="stable")[1])]
     for name, length in (("best", best), ("median", median)):
-        size, frames = frames_of(tmp_path / f"{name}.mp4")
-        assert size == (160, 210)
-        assert len(frames) == length
+        frames = frames_of(tmp_path / f"{name}.mp4")
+        assert frames.shape == (length, 210, 160, 3)
         # colours: the top rows of Breakout's wall are red
         wall = frames[0][60, 20:140].mean(0)
         assert wall[0] > 1.5 * wall[2]
@@ -71,23 +76,6 @@ def test_play_breakout(breakout: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_the_same_seed_plays_the_same_games(breakout: Path, tmp_path: Path) -> None:
     options = PlayOptions(str(breakout), episodes=2, out=str(tmp_path), seed=3, epsilon=0.1)
     assert play(options)["returns"] == play(options)["returns"]
-
-
-def test_an_ended_game_costs_nothing_more(
-    breakout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The network sees each observation of each game once."""
-    seen = []
-    forward = Network.forward
-
-    def counted(network: Network, observations: Tensor, *rest: Any) -> Any:
-        seen.append(len(observations))
-        return forward(network, observations, *rest)
-
-    monkeypatch.setattr(Network, "forward", counted)
-    lengths = play(PlayOptions(str(breakout), episodes=4, out=str(tmp_path)))["lengths_agent_steps"]
-    assert min(lengths) < max(lengths)
-    assert sum(seen) == sum(lengths)
 
 
 def test_python_use(breakout: Path) -> None:
@@ -137,3 +125,247 @@ def test_human_normalised_score() -> None:
     assert human_normalised("pong", 14.6) == 1.0
     assert human_normalised("pong", -20.7) == 0.0
     assert human_normalised("adventure", 1.0) is None
+
+
+def read(out: Path) -> dict[str, Any]:
+    """scores.json, which must be JSON and no more: no NaN, no Infinity."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    return json.loads((out / "scores.json").read_text(), parse_constant=refuse)
+
+
+def test_scores_say_which_model_they_are_of(breakout: Path, tmp_path: Path) -> None:
+    play(PlayOptions(str(breakout), 1, str(tmp_path / "run"), film=False))
+    newest = checkpoint.newest(breakout)
+    scores = read(tmp_path / "run")
+    assert scores["run"] == breakout.name
+    assert scores["checkpoint_sha256"] == newest.checkpoint.sha256 != ""
+    assert scores["agent_steps_trained"] == newest.checkpoint.progress["agent_steps"]
+    alone = shutil.copy(newest.path, tmp_path / "alone.safetensors")
+    play(PlayOptions(str(alone), 1, str(tmp_path / "file"), film=False))
+    scores = read(tmp_path / "file")
+    assert scores["run"] is None
+    assert scores["checkpoint_sha256"] == newest.checkpoint.sha256
+
+
+def test_every_model_has_a_folder_of_its_own(
+    breakout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert default_folder(str(breakout)) == breakout / "play"
+    (tmp_path / "latest").symlink_to(breakout)
+    assert default_folder(str(tmp_path / "latest")) == breakout / "play"
+    assert default_folder(str(checkpoint.numbered(breakout)[0])).parent == breakout
+    assert default_folder(str(checkpoint.numbered(breakout)[0])) != breakout / "play"
+    assert default_folder("breakout") == default_folder("ALE/Breakout-v5") == Path("play/breakout")
+    assert default_folder("pong") == Path("play/pong")
+    assert default_folder(str(tmp_path / "a" / "one.safetensors")) == Path("play/one")
+    assert default_folder(str(tmp_path / "a" / "model.safetensors")) == Path("play/a")
+    monkeypatch.chdir(breakout.parent)
+    assert default_folder(breakout.name) == Path(breakout.name, "play")
+
+
+def test_by_default_a_runs_scores_lie_in_its_folder(
+    breakout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["play", str(breakout), "--episodes", "1", "--no-film"]) == 0
+    assert f"scores: {breakout / 'play' / 'scores.json'}" in capsys.readouterr().out
+    assert read(breakout / "play")["run"] == breakout.name
+    assert cli.main(["play", str(breakout), "--episodes", "1", "--no-film"]) == 0
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The complaint about what could be known before a game was played."""
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("a3c: ")
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+def test_another_models_scores_are_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["--out", str(out), "--episodes", "1"]
+    first, second = model_of(Playable, tmp_path), model_of(NotNumbers, tmp_path)
+    assert cli.main(["play", first, *words]) == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    assert f"{out} has the scores of another model" in refused(["play", second, *words], capsys)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert cli.main(["play", first, *words, "--seed", "3", "--no-film"]) == 0
+    assert read(out)["seeds"] == [3]
+    for text in ("", "[]", '{"mean": 3}', "\x80"):  # nobody knows whose these are
+        (out / "scores.json").write_text(text)
+        capsys.readouterr()
+        assert "another model" in refused(["play", first, *words], capsys)
+
+
+def test_the_same_run_may_be_played_again_after_more_training(tmp_path: Path) -> None:
+    config = a3c.preset("control", env="CartPole-v1", total_agent_steps=40, runs_dir=str(tmp_path))
+    run = a3c.train(config, quiet=True).folder
+    options = PlayOptions(str(run), 1, str(tmp_path / "out"), film=False)
+    play(options)
+    saved = checkpoint.newest(run).checkpoint
+    checkpoint.save_into(run, saved._replace(progress={**saved.progress, "agent_steps": 80}))
+    play(options)
+    assert read(tmp_path / "out")["agent_steps_trained"] == 80
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_games(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(Playable, tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "full" / "best.mp4").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for out, why in {
+        "file": "cannot write into the folder file: Not a directory; --out names another",
+        "file/x/y": "cannot create the folder file/x/y: Not a directory; --out names another",
+        "gone": "cannot write into the folder gone: No such file or directory",
+        "full": "cannot write full/best.mp4: it is a folder",
+    }.items():
+        assert why in refused(["play", model, "--out", out], capsys)
+
+    def read_only(**_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)  # root may write anywhere else
+    said = refused(["play", model, "--out", "new/folder"], capsys)
+    assert "cannot create the folder new/folder: Read-only file system" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_does_not_lose_the_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    out = tmp_path / "out"
+    assert cli.main(["play", model_of(Playable, tmp_path), "--out", str(out)]) == 2
+    said = capsys.readouterr()
+    assert "mean length" in said.out
+    assert said.err == f"a3c: cannot write {out / 'scores.json'}: No space left on device\n"
+    assert not list(out.iterdir())
+
+
+def test_ctrl_c_keeps_the_games_that_had_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["play", model_of(Interrupted, tmp_path), "--episodes", "5", "--out", str(out)]
+    assert cli.main(words) == 0
+    assert "interrupted: 3 of 5 games had ended" in capsys.readouterr().out
+    scores = read(out)
+    assert scores["interrupted"]
+    assert (scores["episodes"], scores["seeds"]) == (3, [0, 2, 4])
+    assert scores["lengths_agent_steps"] == [10] * 3
+    assert [path.name for path in out.iterdir()] == ["scores.json"]
+
+
+def test_ctrl_c_before_a_game_had_ended(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="no game had ended, nothing is written"):
+        play(PlayOptions(model_of(InterruptedEarly, tmp_path), 5, str(out)))
+    assert not out.exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_games_without_an_end_are_cut_and_said_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["--episodes", "3", "--max-agent-steps", "50", "--out", str(out), "--no-film"]
+    assert cli.main(["play", model_of(HalfNeverEnds, tmp_path), *words]) == 0
+    assert "cut after 50 agent steps: 1 game, seed 1\n" in capsys.readouterr().out
+    assert read(out)["cut"] == [False, True, False]
+    assert read(out)["lengths_agent_steps"] == [10, 50, 10]
+    assert read(out)["protocol"]["max_agent_steps"] == 50
+
+
+def test_returns_that_are_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert (
+        cli.main(["play", model_of(NotNumbers, tmp_path), "--episodes", "4", "--out", str(out)])
+        == 0
+    )
+    assert read(out)["returns"] == [None] * 4
+    assert read(out)["mean"] is None
+    said = capsys.readouterr().out
+    assert "the return of 4 games is not finite: null in scores.json" in said
+    assert "best game, return inf" in said
+
+
+def test_a_sign_of_life(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY_SECONDS", 0.0)
+    options = PlayOptions(
+        model_of(HalfNeverEnds, tmp_path), 4, str(tmp_path / "o"), max_agent_steps=12
+    )
+    play(options)
+    said = capsys.readouterr().out
+    assert "0 of 4 games ended, agent step 1\n" in said
+    assert "2 of 4 games ended, agent step 11\n" in said
+    assert "filming, 3 of 12 agent steps\n" in said
+    play(options, quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_one_line_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "REDRAWN_EVERY_SECONDS", 0.0)
+    screen = io.StringIO()
+    with progress.Progress(Console(file=screen, force_terminal=True)) as shown:
+        shown.status("one of two")
+        shown.say("what stays")
+        shown.status("two of two")
+    assert screen.getvalue().count("\n") == 2  # what stays, and the status, which is then cleared
+    assert screen.getvalue().endswith("\x1b[1A\x1b[2K")
+
+
+@pytest.mark.parametrize("policy", ["sample", "greedy"])
+def test_epsilon_is_for_discrete_actions(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = model_of(Continuous, tmp_path), tmp_path / "out"
+    words = ["play", model, "--policy", policy, "--episodes", "1", "--out", str(out)]
+    said = refused([*words, "--epsilon", "0.1"], capsys)
+    assert "--epsilon is 0.1; expected none, the actions are continuous" in said
+    assert cli.main(words) == 0
+    assert read(out)["protocol"]["epsilon"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--episodes 10001", "--episodes is 10001; expected a whole number at least 1 and at most"),
+        ("--epsilon 1.5", "--epsilon is 1.5; expected a number at least 0 and at most 1"),
+        ("--epsilon nan", "--epsilon is nan; expected a number"),
+        ("--noop-max -1", "--noop-max is -1; expected a whole number at least 0 and at most 1000"),
+        ("--max-agent-steps 0", "--max-agent-steps is 0; expected a whole number at least 1"),
+        ("--seed 2147483647", "--seed is 2147483647; expected a whole number at least 0 and at"),
+    ],
+)
+def test_ranges(words: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert expected in refused(["play", "breakout", *words.split()], capsys)
+
+
+def test_one_game_is_one_game(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--episodes", "1", "--out", str(tmp_path / "out"), "--no-film"]
+    assert cli.main(["play", model_of(Playable, tmp_path), *words]) == 0
+    assert " 1 whole game," in capsys.readouterr().out
+
+
+def test_train_and_play_mean_the_same_no_ops(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("train", "play"):
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "A game starts with fewer no-ops than this, drawn at random (Atari); 0 for" in said

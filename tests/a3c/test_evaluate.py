@@ -1,0 +1,104 @@
+"""Whole games: their lengths, their ends, the figures that they make."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+import a3c
+from a3c import checkpoint, strict_json
+from a3c.network import Network
+from a3c.results.evaluate import Episode, Protocol, play_episodes, summary
+from tests.playable import HalfNeverEnds, Playable, model_of
+
+FOUR = Protocol(episodes=4, seed=0, greedy=False, epsilon=0.0)
+
+
+def played(model: str, protocol: Protocol = FOUR, **changes: Any) -> list[Episode]:
+    policy = a3c.load(model, "cpu")
+    return play_episodes(policy, policy.config, replace(protocol, **changes))
+
+
+def test_an_ended_game_costs_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network sees each observation of each game once."""
+    seen = []
+    forward = Network.forward
+
+    def counted(network: Network, observations: Tensor, *rest: Any) -> Any:
+        seen.append(len(observations))
+        return forward(network, observations, *rest)
+
+    model = model_of(HalfNeverEnds, tmp_path)
+    monkeypatch.setattr(Network, "forward", counted)
+    lengths = [episode.length for episode in played(model, max_agent_steps=30)]
+    assert lengths == [10, 30, 10, 30]
+    assert sum(seen) == sum(lengths)
+
+
+def test_the_longest_game_is_cut(tmp_path: Path) -> None:
+    model = model_of(Playable, tmp_path)
+    whole, cut = played(model), played(model, max_agent_steps=8)
+    assert [episode.cut for episode in whole] == [False] * 4
+    assert [episode.cut for episode in cut] == [True] * 4
+    assert [episode.length for episode in cut] == [8] * 4
+    assert [episode.actions for episode in cut] == [episode.actions[:8] for episode in whole]
+    figures = summary(cut, a3c.load(model, "cpu").config, replace(FOUR, max_agent_steps=8))
+    assert figures["cut"] == [True] * 4
+    assert figures["protocol"]["max_agent_steps"] == 8
+    assert not figures["interrupted"]
+
+
+def test_a_game_that_ends_at_the_longest_length_is_not_cut(tmp_path: Path) -> None:
+    assert not any(episode.cut for episode in played(model_of(Playable, tmp_path), FOUR))
+    ended = played(model_of(Playable, tmp_path), max_agent_steps=20)
+    assert [(episode.length, episode.cut) for episode in ended] == [(20, False)] * 4
+
+
+def test_games_that_had_ended_are_kept_when_it_stops(tmp_path: Path) -> None:
+    policy = a3c.load(model_of(HalfNeverEnds, tmp_path), "cpu")
+    asked = []
+
+    def goes_on(under_way: int, agent_steps: int) -> bool:
+        asked.append((under_way, agent_steps))
+        return agent_steps < 12
+
+    episodes = play_episodes(policy, policy.config, FOUR, goes_on)
+    assert [(episode.seed, episode.length) for episode in episodes] == [(0, 10), (2, 10)]
+    assert asked == [(4, step) for step in range(1, 10)] + [(2, 10), (2, 11), (2, 12)]
+    figures = summary(episodes, policy.config, FOUR)
+    assert figures["interrupted"]
+    assert (figures["episodes"], figures["seeds"]) == (2, [0, 2])
+
+
+@pytest.mark.filterwarnings("error")
+def test_figures_that_are_not_finite() -> None:
+    episodes = [Episode(i, value, [0]) for i, value in enumerate((np.inf, -np.inf, 1.0))]
+    figures = summary(episodes, a3c.preset("control", env="CartPole-v1"), replace(FOUR, episodes=3))
+    assert figures["max"] == np.inf
+    assert np.isnan(figures["mean"])
+    assert '"returns": [null, null, 1.0]' in strict_json.dumps(figures)
+
+
+def test_a_model_trained_on_cuda_plays_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    saved = checkpoint.load(Path(model_of(Playable, tmp_path)))
+    expected = played(str(tmp_path / "Playable.safetensors"))
+    for device in ("cuda", "cuda:1"):
+        model = model_of(Playable, tmp_path, device=device)
+        assert checkpoint.load(Path(model)).config.device == device != saved.config.device
+        assert played(model) == expected
+
+
+def test_importing_a3c_needs_nothing_that_draws() -> None:
+    code = "import sys, a3c, a3c.results.evaluate; print(*sys.modules)"
+    words = [sys.executable, "-c", code]
+    loaded = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert "a3c.results.evaluate" in loaded
+    assert not {"imageio_ffmpeg", "matplotlib", "a3c.results.play", "a3c.cli"} & set(loaded)
