@@ -34,7 +34,7 @@ def test_each_signal_is_a_wish_to_stop_and_a_second_at_once_is_the_same(number: 
 
 def test_a_second_signal_later_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
-    monkeypatch.setattr("a3c.interrupts.time.monotonic", lambda: clock)
+    monkeypatch.setattr("time.monotonic", lambda: clock)
     stops: list[int] = []
     with interrupts.interrupts(lambda: stops.append(1)):
         send(signal.SIGTERM)

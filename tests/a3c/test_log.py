@@ -118,7 +118,7 @@ def test_strict_json_reaches_every_depth() -> None:
 
 
 def test_a_record_that_repeats_a_step_and_says_nothing_is_left_out(tmp_path: Path) -> None:
-    empty: dict[str, object] = {"returns": [], "lengths": []}
+    empty: dict[str, list[float]] = {"returns": [], "lengths": []}
     opened = Log(tmp_path, 7)
     opened.write(record(7, **empty))  # the first one after a resume
     opened.write(record(8))

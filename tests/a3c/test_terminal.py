@@ -26,7 +26,7 @@ def test_plain_lines_come_often_at_first_and_name_what_they_show(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 100.0
-    monkeypatch.setattr("a3c.terminal.time.monotonic", lambda: clock)
+    monkeypatch.setattr("time.monotonic", lambda: clock)
     said = Terminal(small(tmp_path), Metrics(1))
     lines = {}
     for seconds in range(5, 125, 5):

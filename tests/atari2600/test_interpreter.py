@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 
 import atari2600
-from atari2600 import AtariEnv, ale, boot, console, mersenne, state
-from atari2600.ale import DRAWING, LOAD_IS_COPY, NOOP
-from atari2600.backends import cpu, translate
+from atari2600 import AtariEnv, ale, console, state
+from atari2600.ale import DRAWING, FIRE
+from atari2600.backends import cpu, kept, translate
 from atari2600.state import Machines
 
 # what is one source for every target
@@ -21,24 +20,20 @@ SHARED = ["agent", "ale", "boot", "cartridge", "console", "hot", "m6507", "merse
 FRAMES = 40
 
 
-@numba.njit(_nrt=False)
-def play_plainly(machines, layer, generators, scratch):  # type: ignore[no-untyped-def]
-    boot.load(machines, layer, generators, scratch, 0, 1)
-    for _ in range(FRAMES):
-        ale.act(machines, layer, generators, scratch, 0, NOOP, DRAWING)
+@kept.compiled(cpu.sources())
+def play_plainly(machines, options, scratch, frames):  # type: ignore[no-untyped-def]
+    for _ in range(frames):
+        ale.set_inputs(machines.registers, options, 0, FIRE)
+        console.frame(machines, 0, scratch, DRAWING)
 
 
 def test_without_translated_code_it_compiles_and_plays_the_same() -> None:
     env = AtariEnv("breakout", frameskip=1, repeat_action_probability=0.0)
     env.reset(seed=0)
+    machines, plain = copy_of(env.machines), console.scratch_of(None)
     for _ in range(FRAMES):
-        env.step(0)
-    options = env.layer.options.copy()
-    options[LOAD_IS_COPY] = 0
-    machines = boot.machines_of(env.game, 1)
-    generators = np.zeros((1, mersenne.GENERATORS, mersenne.WORDS), np.uint32)
-    plain = console.scratch_of(None)
-    play_plainly(machines, env.layer._replace(options=options), generators, plain)
+        env.step(1)
+    play_plainly(machines, env.layer.options, plain, FRAMES)
     np.testing.assert_array_equal(machines.ram, env.machines.ram)
     np.testing.assert_array_equal(machines.screens, env.machines.screens)
 

@@ -180,7 +180,7 @@ def run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[s
 
 
 ANNOUNCE = """
-from atari2600.backends import kept
+from atari2600.backends import cpu, kept
 kept.announce(cpu.run)
 kept.announce(cpu.run)
 print(*kept.folders(), getattr(cpu.run._cache, "cache_path", None))

@@ -184,10 +184,11 @@ def test_resuming_takes_the_runs_own_options(tmp_path: Path) -> None:
             train_options(["--resume", str(folder), *words])
 
 
-def test_from_and_the_name_of_a_run(tmp_path: Path) -> None:
+def test_from_and_the_name_of_a_run() -> None:
     model = "models/pong.safetensors"
-    options = train_options(["pong", "--from", model, "--run-name", "better-2"])
-    assert options == (preset("fast", env="pong", run_name="better-2"), None, model)
+    words = f"pong --from {model} --run-name better-2"
+    expected = preset("fast", env="pong", run_name="better-2")
+    assert train_options(words.split()) == (expected, None, model)
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
