@@ -79,7 +79,7 @@ class InterruptedEarly(Interrupted):
 
 
 class NotNumbers(Playable):
-    """Returns inf, -inf and NaN, by seed."""
+    """Rewards of inf, -inf and NaN, by seed."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Observation, Any]:
         self.value = [np.inf, -np.inf, np.nan][(seed or 0) % 3]

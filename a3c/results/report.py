@@ -42,7 +42,8 @@ class ReportOptions:
     out: str = "report.html"
     """Page to write."""
     play: str = ""
-    """Folder that `a3c play` wrote for the first run: its scores and the film of its best game."""
+    """Folder that `a3c play` wrote for the first run: its scores and the film of its best game.
+    Default: play in the run's own folder, if it is there."""
 
 
 def report(options: ReportOptions) -> Path:
@@ -60,10 +61,15 @@ def report(options: ReportOptions) -> Path:
         facts(run, curve, *read) for run, curve, read in zip(folders, curves, configs, strict=True)
     ]
     page: dict[str, Any] = {"runs": runs, "band_from": BAND_FROM, "scores": None, "film": None}
-    if options.play:
-        folder = Path(options.play)
-        page["scores"] = evaluation(folder, folders[0], runs[0])
-        page["film"] = best_film(folder)
+    folder = Path(options.play) if options.play else folders[0] / "play"
+    try:
+        if options.play or folder.exists():
+            page["scores"] = evaluation(folder, folders[0], runs[0])
+            page["film"] = best_film(folder)
+    except InputError as error:
+        if options.play:
+            raise
+        runs[0]["remarks"] = [*runs[0]["remarks"], f"{error}; left out"]  # nobody asked for it
     out = Path(options.out)
     with whole_file(out) as temporary:
         temporary.write_text(html(page), encoding="utf-8")
