@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from a3c import checkpoint
 from a3c.config import preset
+from a3c.run import checkpoint
 from a3c.train import train
 
 Observation = np.ndarray[Any, np.dtype[np.float32]]

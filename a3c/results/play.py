@@ -14,11 +14,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from a3c import models
-from a3c.checkpoint import Checkpoint
 from a3c.config import RANGES, Config, InputError, Ranges, check_number
 from a3c.envs.protocol import Array, EnvironmentFault
-from a3c.interrupts import interrupts
 from a3c.results.evaluate import Episode, GoesOn, Protocol, play_episodes, summary
 from a3c.results.film import Each, NoFilm, Window, film, open_window, show
 from a3c.results.output import whole_file
@@ -32,6 +29,9 @@ from a3c.results.play_folder import (
 )
 from a3c.results.policy import Policy
 from a3c.results.progress import Progress
+from a3c.run import models
+from a3c.run.checkpoint import Checkpoint
+from a3c.run.interrupts import interrupts
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c import log, provenance, strict_json
 from a3c.config import PRESETS, Config, InputError, option, preset, to_dict
 from a3c.envs.names import atari_game
 from a3c.results.curves import (
@@ -29,6 +28,7 @@ from a3c.results.output import whole_file
 from a3c.results.played import best_film, check_of_run, read_scores
 from a3c.results.run_config import read_run_config
 from a3c.results.scores import PUBLISHED, REPORTED
+from a3c.run import log, provenance, strict_json
 
 CURVE_POINTS = 400  # of a curve on the page
 

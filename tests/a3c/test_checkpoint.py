@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from a3c import checkpoint, models
-from a3c.checkpoint import Checkpoint
 from a3c.config import Config, InputError, preset
 from a3c.envs.protocol import Spec
+from a3c.run import checkpoint, models
+from a3c.run.checkpoint import Checkpoint
 from a3c.train import train
 from tests.a3c.test_train import small
 

@@ -10,9 +10,9 @@ import pytest
 from torch import Tensor
 
 import a3c
-from a3c import checkpoint
 from a3c.network import Network
 from a3c.results.evaluate import Episode, Protocol, play_episodes, summary
+from a3c.run import checkpoint
 from tests.playable import HalfNeverEnds, Playable, model_of
 
 FOUR = Protocol(episodes=4, seed=0, greedy=False, epsilon=0.0)

@@ -9,8 +9,9 @@ import pytest
 from safetensors.torch import save_file
 from torch import zeros
 
-from a3c import checkpoint, cli
+from a3c import cli
 from a3c.config import preset
+from a3c.run import checkpoint
 from a3c.train import train
 from tests.a3c.test_checkpoint import rewrite
 

@@ -14,11 +14,12 @@ from ale_py.vector_env import AtariVectorEnv
 from rich.console import Console
 
 import a3c
-from a3c import checkpoint, cli
+from a3c import cli
 from a3c.results import progress
 from a3c.results.play import PlayOptions, play
 from a3c.results.play_folder import default_folder
 from a3c.results.scores import human_normalised
+from a3c.run import checkpoint
 from tests.commands.test_film import frames_of
 from tests.playable import (
     Continuous,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from a3c import cli
+from a3c.command.train_options import train_options
 from a3c.config import Config, preset
 from a3c.results import played, report
 from a3c.train import train
-from a3c.train_options import train_options
 from tests.commands.made_run import make_run, record, save_checkpoint, write_records
 
 CHROMIUM = shutil.which("chromium")
