@@ -437,7 +437,7 @@ def test_an_infinite_reward_is_the_environments_fault_also_where_it_is_clipped(
 ) -> None:
     """Its sign could be learned from, but no return or mean of such a run says anything."""
     config = small(tmp_path, env="tests.environments:Infinite-v0", clip_rewards=True)
-    with pytest.raises(RunFailed, match="the environment returned an infinite reward .agent 0"):
+    with pytest.raises(RunFailed, match="the environment returned an infinite reward"):
         train(config, quiet=True)
     for line in (tmp_path / "latest" / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
