@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             os._exit(130)  # no thread that still compiles or plays is waited for
         return 130
     except RunFailed as error:
-        if not error.full_disk:
+        if not error.outside:
             traceback.print_exception(error.__cause__)
         print(f"a3c: the run stopped: {error}; {standing(error.folder)}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ from a3c.actor_learner import ActorLearner
 from a3c.config import Config
 from a3c.devices import pick_precision, synchronise
 from a3c.envs import make_envs
+from a3c.envs.protocol import EnvironmentFault
 from a3c.gate import Gate
 from a3c.methods import make_method
 from a3c.metrics import Metrics
@@ -83,6 +84,8 @@ class Node:
         except threading.BrokenBarrierError:
             pass  # another thread died, and has said why
         except BaseException as error:
+            if isinstance(error, EnvironmentFault):
+                error = EnvironmentFault(f"thread {learner.index}: {error}")
             self.failures.append(error)
             self.abort()
         finally:

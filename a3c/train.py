@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from a3c.config import Config
+from a3c.config import Config, InputError
 from a3c.devices import pick_device
 from a3c.envs.names import atari_game
+from a3c.envs.protocol import EnvironmentFault
 from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.node import Node
 from a3c.run import checkpoint, provenance, start
@@ -29,10 +30,10 @@ FIRST_CHECKPOINT_SECONDS = 5.0  # or sooner: what is killed in its first minute 
 class RunFailed(RuntimeError):
     """The run stopped before its end; __cause__ is the first thing that went wrong."""
 
-    def __init__(self, message: str, folder: Path, full_disk: bool = False):
+    def __init__(self, message: str, folder: Path, outside: bool = False):
         super().__init__(message)
         self.folder = folder
-        self.full_disk = full_disk  # or another refusal of the system: no fault of the program
+        self.outside = outside  # a full disk, an environment's fault: the message says it all
 
 
 def train(
@@ -119,7 +120,10 @@ class Training:
             parameters = model.tensors["parameters"]
         terminal.say(f"starting {config.num_threads} x {config.num_envs} games of {config.env}")
         for node in self.nodes:
-            node.begin()
+            try:
+                node.begin()
+            except EnvironmentFault as fault:
+                raise InputError(f"{config.env} cannot be trained on: {fault}") from None
             if parameters is not None:  # the background that was measured is among them
                 node.store.restart(parameters)
 
@@ -186,8 +190,9 @@ class Training:
         if failures:
             cause = failures[0]
             disk = isinstance(cause, OSError) and cause in self.failures
-            words = str(cause) if disk else f"{type(cause).__name__}: {cause}"
-            raise RunFailed(words, self.folder, disk) from cause
+            outside = disk or isinstance(cause, EnvironmentFault)
+            words = str(cause) if outside else f"{type(cause).__name__}: {cause}"
+            raise RunFailed(words, self.folder, outside) from cause
         finished = self.store.finished
         mean = self.metrics.status()["mean_return_100"]
         run = Run(self.folder, self.store.agent_steps, self.metrics.episodes, mean, finished)
