@@ -7,9 +7,9 @@ actions = policy.act(observations)
 """
 
 from a3c.config import Config, InputError, preset
-from a3c.provenance import version_of
 from a3c.results.policy import Policy, load
-from a3c.run_folder import Run
+from a3c.run.folder import Run
+from a3c.run.provenance import version_of
 from a3c.train import RunFailed, train
 
 __version__ = version_of("a3c-gpu") or "unknown"  # of code that is not installed

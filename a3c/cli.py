@@ -12,17 +12,18 @@ import traceback
 
 from rich.console import Console
 
-from a3c import __version__, interrupts
+from a3c import __version__
+from a3c.command.parsing import parse
+from a3c.command.train_options import train_options
 from a3c.config import InputError, nearest
-from a3c.parsing import parse
 from a3c.results import ships
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import ReportOptions, report
 from a3c.results.study import StudyOptions, study
-from a3c.run_folder import standing
+from a3c.run import interrupts
+from a3c.run.folder import standing
 from a3c.train import RunFailed, train
-from a3c.train_options import train_options
 
 USAGE = """\
 usage: a3c train [ENV] [--preset NAME] [options]     train from scratch: a3c train breakout

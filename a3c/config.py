@@ -239,8 +239,8 @@ def check_number(name: str, kind: type, value: Any, ranges: Ranges = RANGES) -> 
         raise InputError(f"{option(name)} is {value!r}; expected {_words(kind)}")
     low, high = ranges.get(name, (-math.inf, math.inf))
     if not low <= value <= high or math.isinf(value):
-        bound = "above 0" if low == TINY else f"at least {low}"
-        bound += "" if high == math.inf else f" and at most {high}"
+        bound = "above 0" if low == TINY else f"at least {exactly(low)}"
+        bound += "" if high == math.inf else f" and at most {exactly(high)}"
         raise InputError(f"{option(name)} is {value}; expected {_words(kind)} {bound}")
 
 
@@ -252,6 +252,11 @@ def _check_together(config: Config) -> None:
         raise InputError(f"--frame-skip-max is {high}; expected 0, as ale-py draws no frame skips")
     if config.sync_every > 1 and config.mode == "sync":
         raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
+
+
+def exactly(bound: float) -> str:
+    """1e+12, but 2147483647."""
+    return f"{bound:g}" if float(f"{bound:g}") == bound else str(bound)
 
 
 def _words(kind: type) -> str:

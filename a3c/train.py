@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from a3c import checkpoint, provenance, start
-from a3c.checkpoint import Checkpoint
 from a3c.config import Config
 from a3c.devices import pick_device
 from a3c.envs.names import atari_game
-from a3c.interrupts import interrupts
-from a3c.log import Log
 from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.node import Node
-from a3c.run_folder import Run, create_run_folder, establish, locked, standing
-from a3c.start import Resumed
-from a3c.terminal import Terminal
+from a3c.run import checkpoint, provenance, start
+from a3c.run.checkpoint import Checkpoint
+from a3c.run.folder import Run, create_run_folder, establish, locked, standing
+from a3c.run.interrupts import interrupts
+from a3c.run.log import Log
+from a3c.run.start import Resumed
+from a3c.run.terminal import Terminal
 
 FIRST_CHECKPOINT_SECONDS = 5.0  # or sooner: what is killed in its first minute is not lost
 

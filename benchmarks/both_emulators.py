@@ -18,9 +18,9 @@ from pathlib import Path
 
 import torch
 
-from a3c import checkpoint, log
 from a3c.config import preset
-from a3c.provenance import commit, processor
+from a3c.run import checkpoint, log
+from a3c.run.provenance import commit, processor
 from a3c.train import train
 
 RESULTS = Path(__file__).parent / "results" / "both_emulators.md"

@@ -29,7 +29,7 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
 from gymnasium.spaces import Discrete
 
-from a3c.provenance import processor
+from a3c.run.provenance import processor
 from atari2600.vector_env import AtariVectorEnv
 
 RESULTS = Path(__file__).parent / "results" / "env_fps.md"

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from ale_py import Action, ALEInterface, LoggerMode, roms
 
-from a3c.provenance import processor
+from a3c.run.provenance import processor
 from atari2600 import games
 from atari2600.state import BUFFER, EXTRA_RAM
 from atari2600.vector_env import AtariVectorEnv

@@ -17,8 +17,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a3c import log, metrics
-from a3c.provenance import processor
+from a3c import metrics
+from a3c.run import log
+from a3c.run.provenance import processor
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "results" / "learning.md"

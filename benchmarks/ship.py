@@ -17,15 +17,15 @@ from typing import Any
 
 import imageio_ffmpeg
 
-from a3c import checkpoint, log, provenance, strict_json
-from a3c.checkpoint import Checkpoint
 from a3c.config import Config
 from a3c.envs.names import atari_game
-from a3c.models import MODEL
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import command
 from a3c.results.scores import PUBLISHED, REPORTED
+from a3c.run import checkpoint, log, provenance, strict_json
+from a3c.run.checkpoint import Checkpoint
+from a3c.run.models import MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
 GAMES = 100

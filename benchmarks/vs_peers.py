@@ -415,7 +415,7 @@ def shown(ratio: float) -> str:
 def report(readings: Readings, options: argparse.Namespace, cores: list[int]) -> str:
     command = shlex.join(["python", "benchmarks/vs_peers.py", *sys.argv[1:]])
     lasting = f"{options.seconds:g} s each after {options.warmup:g} s of warm-up"
-    provenance = importlib.import_module("a3c.provenance")  # absent from the peers' environment
+    provenance = importlib.import_module("a3c.run.provenance")  # absent from the peers' environment
     disturbance = max(one.others for found in readings.values() for one in found)
     lines = [
         "# Training speed beside two peers",

@@ -1,1 +1,1 @@
-"""Trained models, one folder a game; `a3c models` lists them, a3c/models.py finds them."""
+"""Trained models, one folder a game; `a3c models` lists them, a3c/run/models.py finds them."""

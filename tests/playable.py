@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from a3c import checkpoint
 from a3c.config import preset
+from a3c.run import checkpoint
 from a3c.train import train
 
 Observation = np.ndarray[Any, np.dtype[np.float32]]
@@ -79,7 +79,7 @@ class InterruptedEarly(Interrupted):
 
 
 class NotNumbers(Playable):
-    """Returns inf, -inf and NaN, by seed."""
+    """Rewards of inf, -inf and NaN, by seed."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Observation, Any]:
         self.value = [np.inf, -np.inf, np.nan][(seed or 0) % 3]

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from a3c import log
 from a3c.config import InputError
+from a3c.run import log
 
 Floats = NDArray[np.float64]
 

@@ -185,8 +185,7 @@ def summary(episodes: list[Episode], config: Config, protocol: Protocol) -> dict
     returns = np.array([episode.episodic_return for episode in episodes])
     lengths = [episode.length for episode in episodes]
     game = atari_game(config.env)
-    with np.errstate(invalid="ignore"):  # infinite returns have no spread, and may have no mean
-        figures = {name: float(figure(returns)) for name, figure in FIGURES.items()}
+    figures = {name: float(figure(returns)) for name, figure in FIGURES.items()}
     return {
         "env": config.env,
         "episodes": len(episodes),

@@ -143,7 +143,7 @@ def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
                 taken = coder.decode(np.array([action]))[0]
                 observation, reward, terminated, truncated, _ = env.step(taken)
                 frame = checked(env.render(), shape)
-            observed = checksum(encoded(coder, observation), observed)
+                observed = checksum(encoded(coder, observation), observed)
             total, ended, shape = total + float(reward), terminated or truncated, frame.shape
             yield frame, frames_per_second
     seen = same(total, episode.episodic_return) and observed == episode.observed

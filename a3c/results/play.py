@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,11 +14,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from a3c import models
-from a3c.checkpoint import Checkpoint
 from a3c.config import RANGES, Config, InputError, Ranges, check_number
-from a3c.envs.protocol import Array
-from a3c.interrupts import interrupts
+from a3c.envs.protocol import Array, EnvironmentFault
 from a3c.results.evaluate import Episode, GoesOn, Protocol, play_episodes, summary
 from a3c.results.film import Each, NoFilm, Window, film, open_window, show
 from a3c.results.output import whole_file
@@ -33,6 +29,9 @@ from a3c.results.play_folder import (
 )
 from a3c.results.policy import Policy
 from a3c.results.progress import Progress
+from a3c.run import models
+from a3c.run.checkpoint import Checkpoint
+from a3c.run.interrupts import interrupts
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     policy = Policy(saved, options.device, options.seed)
     stop = threading.Event()
     with interrupts(stop.set), Progress(Console(quiet=quiet, highlight=False)) as progress:
-        episodes = play_episodes(policy, config, protocol, watched(progress, stop, protocol))
-        if not episodes:
-            raise KeyboardInterrupt("no game had ended, nothing is written")
+        episodes = games(policy, config, protocol, watched(progress, stop, protocol))
         scores = {**identity(options.model, saved), **summary(episodes, config, protocol)}
         progress.console.print(score_table(scores))
         for line in remarks(scores, options.episodes):
@@ -127,6 +124,17 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
         except NoFilm as why:
             progress.say(f"no film: {why}")
     return scores
+
+
+def games(policy: Policy, config: Config, protocol: Protocol, goes_on: GoesOn) -> list[Episode]:
+    """Those that have ended, one at least. Raises KeyboardInterrupt and InputError, see play."""
+    try:
+        episodes = play_episodes(policy, config, protocol, goes_on)
+    except EnvironmentFault as fault:  # no score would mean anything
+        raise InputError(f"{config.env} cannot be played: {fault}") from None
+    if not episodes:
+        raise KeyboardInterrupt("no game had ended, nothing is written")
+    return episodes
 
 
 def identity(model: str, saved: Checkpoint) -> dict[str, Any]:
@@ -180,12 +188,8 @@ def films(best: Episode, median: Episode, config: Config, out: Path, each: Each)
 
 
 def best_and_median(episodes: list[Episode]) -> tuple[Episode, Episode]:
-    """By return; what is not a number comes last."""
-
-    def score(episode: Episode) -> float:
-        return -math.inf if math.isnan(episode.episodic_return) else episode.episodic_return
-
-    ranked = sorted(episodes, key=score)
+    """By return."""
+    ranked = sorted(episodes, key=lambda episode: episode.episodic_return)
     return ranked[-1], ranked[(len(ranked) - 1) // 2]
 
 
@@ -203,7 +207,7 @@ def score_table(scores: dict[str, Any]) -> Table:
 
 
 def remarks(scores: dict[str, Any], asked: int) -> list[str]:
-    """What one must know beside the table: games that are missing, cut, or without a figure."""
+    """What one must know beside the table: games that are missing or cut."""
     lines = []
     if scores["interrupted"]:
         lines.append(f"interrupted: {scores['episodes']} of {plural(asked)} had ended")
@@ -214,8 +218,6 @@ def remarks(scores: dict[str, Any], asked: int) -> list[str]:
         lines.append(
             f"cut after {plural(longest, 'agent step')}: {plural(len(seeds))}, seed {named}"
         )
-    if unknown := sum(not math.isfinite(value) for value in scores["returns"]):
-        lines.append(f"the return of {plural(unknown)} is not finite: null in scores.json")
     return lines
 
 

@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from a3c import checkpoint, models, strict_json
 from a3c.config import InputError
 from a3c.envs.names import atari_game
 from a3c.results.output import whole_file
+from a3c.run import checkpoint, models, strict_json
 
 SCORES = "scores.json"
 BEST, MEDIAN = "best.mp4", "median.mp4"

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from a3c import checkpoint
 from a3c.config import InputError
 from a3c.envs.names import atari_game
+from a3c.run import checkpoint
 
 # What a page shows of scores.json
 SHOWN = ("env", "episodes", "mean", "std", "median", "max", "agent_steps_trained", "protocol")

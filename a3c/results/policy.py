@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3c import models
-from a3c.checkpoint import Checkpoint
 from a3c.config import InputError
 from a3c.devices import ToHost, pick_device, pick_precision
 from a3c.envs.coding import Coding, Unreadable
@@ -20,6 +18,8 @@ from a3c.envs.names import check_gymnasium_id
 from a3c.envs.protocol import Spec
 from a3c.methods import make_method
 from a3c.network import Network, State, flatten
+from a3c.run import models
+from a3c.run.checkpoint import Checkpoint
 
 
 class Policy:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from a3c.terminal import PLAIN_EVERY_SECONDS
+from a3c.run.terminal import PLAIN_EVERY_SECONDS
 
 REDRAWN_EVERY_SECONDS = 0.25
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c import log, provenance, strict_json
 from a3c.config import PRESETS, Config, InputError, option, preset, to_dict
 from a3c.envs.names import atari_game
 from a3c.results.curves import (
@@ -29,6 +28,7 @@ from a3c.results.output import whole_file
 from a3c.results.played import best_film, check_of_run, read_scores
 from a3c.results.run_config import read_run_config
 from a3c.results.scores import PUBLISHED, REPORTED
+from a3c.run import log, provenance, strict_json
 
 CURVE_POINTS = 400  # of a curve on the page
 
@@ -42,7 +42,8 @@ class ReportOptions:
     out: str = "report.html"
     """Page to write."""
     play: str = ""
-    """Folder that `a3c play` wrote for the first run: its scores and the film of its best game."""
+    """Folder that `a3c play` wrote for the first run: its scores and the film of its best game.
+    Default: play in the run's own folder, if it is there."""
 
 
 def report(options: ReportOptions) -> Path:
@@ -60,10 +61,15 @@ def report(options: ReportOptions) -> Path:
         facts(run, curve, *read) for run, curve, read in zip(folders, curves, configs, strict=True)
     ]
     page: dict[str, Any] = {"runs": runs, "band_from": BAND_FROM, "scores": None, "film": None}
-    if options.play:
-        folder = Path(options.play)
-        page["scores"] = evaluation(folder, folders[0], runs[0])
-        page["film"] = best_film(folder)
+    folder = Path(options.play) if options.play else folders[0] / "play"
+    try:
+        if options.play or folder.exists():
+            page["scores"] = evaluation(folder, folders[0], runs[0])
+            page["film"] = best_film(folder)
+    except InputError as error:
+        if options.play:
+            raise
+        runs[0]["remarks"] = [*runs[0]["remarks"], f"{error}; left out"]  # nobody asked for it
     out = Path(options.out)
     with whole_file(out) as temporary:
         temporary.write_text(html(page), encoding="utf-8")

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from a3c import checkpoint, start
 from a3c.config import Config, InputError
+from a3c.run import checkpoint, start
 
 
 class RunConfig(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
-from a3c.models import scores, shipped
+from a3c.run.models import scores, shipped
 
 
 def table() -> Table:

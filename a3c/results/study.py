@@ -14,13 +14,13 @@ import tyro
 from rich.live import Live
 from rich.table import Table
 
-from a3c import checkpoint, log
 from a3c.config import InputError, differences, option
 from a3c.results import figures
 from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_csv
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
-from a3c.run_folder import locked
+from a3c.run import checkpoint, log
+from a3c.run.folder import locked
 from a3c.train import train
 
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from a3c import log
 from a3c.config import InputError
 from a3c.results.output import whole_file
 from a3c.results.study_plan import Planned
+from a3c.run import log
 
 RECORDS_OF_A_RUN = 100
 MEASURED = ("agent_steps", "seconds", "mean_return_100", "agent_steps_per_second", "policy_lag")

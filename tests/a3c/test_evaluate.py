@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from torch import Tensor
 
 import a3c
-from a3c import checkpoint, strict_json
 from a3c.network import Network
 from a3c.results.evaluate import Episode, Protocol, play_episodes, summary
+from a3c.run import checkpoint
 from tests.playable import HalfNeverEnds, Playable, model_of
 
 FOUR = Protocol(episodes=4, seed=0, greedy=False, epsilon=0.0)
@@ -73,15 +72,6 @@ def test_games_that_had_ended_are_kept_when_it_stops(tmp_path: Path) -> None:
     figures = summary(episodes, policy.config, FOUR)
     assert figures["interrupted"]
     assert (figures["episodes"], figures["seeds"]) == (2, [0, 2])
-
-
-@pytest.mark.filterwarnings("error")
-def test_figures_that_are_not_finite() -> None:
-    episodes = [Episode(i, value, [0]) for i, value in enumerate((np.inf, -np.inf, 1.0))]
-    figures = summary(episodes, a3c.preset("control", env="CartPole-v1"), replace(FOUR, episodes=3))
-    assert figures["max"] == np.inf
-    assert np.isnan(figures["mean"])
-    assert '"returns": [null, null, 1.0]' in strict_json.dumps(figures)
 
 
 def test_a_model_trained_on_cuda_plays_without(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from a3c import checkpoint, cli, interrupts
-from a3c.interrupts import stopping_signals
+from a3c import cli
+from a3c.run import checkpoint, interrupts
+from a3c.run.interrupts import stopping_signals
 from a3c.train import train
 from tests.a3c.test_train import small, start_process, wait_for_checkpoint
 
@@ -118,7 +119,7 @@ def test_a_signal_before_the_first_update_ends_with_a_line_and_leaves_nothing(
 def test_a_signal_as_the_folder_is_made_leaves_a_run_to_go_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from a3c import run_folder
+    from a3c.run import folder as run_folder
 
     original = run_folder.write_config
 

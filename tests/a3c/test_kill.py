@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from a3c import checkpoint, log
 from a3c.config import to_dict
+from a3c.run import checkpoint, log
 from a3c.train import train
 from tests.a3c.test_train import small
 

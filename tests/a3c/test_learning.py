@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from a3c import log
 from a3c.config import preset
+from a3c.run import log
 from a3c.train import train
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from a3c import log, provenance, strict_json
 from a3c.config import InputError
-from a3c.log import Log
+from a3c.run import log, provenance, strict_json
+from a3c.run.log import Log
 from a3c.train import train
 from tests.a3c.test_train import games, small
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from a3c import checkpoint, run_folder
 from a3c.config import InputError, preset
-from a3c.run_folder import check_free, create_run_folder, link_latest, locked
+from a3c.run import checkpoint
+from a3c.run import folder as run_folder
+from a3c.run.folder import check_free, create_run_folder, link_latest, locked
 from a3c.train import train
 from tests.a3c.test_train import small
 
-HOLD = "import sys; from pathlib import Path; from a3c.run_folder import locked\n" + (
+HOLD = "import sys; from pathlib import Path; from a3c.run.folder import locked\n" + (
     "with locked(Path(sys.argv[1])):\n print('locked', flush=True); sys.stdin.read()"
 )
 

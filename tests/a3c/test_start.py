@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from a3c import checkpoint, log, models, provenance, start
 from a3c.config import Config, InputError, preset
 from a3c.optimiser import learning_rate
+from a3c.run import checkpoint, log, models, provenance, start
 from a3c.train import train
 from tests.a3c.test_train import final, games, small
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from a3c import checkpoint
 from a3c.metrics import Metrics
-from a3c.terminal import Terminal
+from a3c.run import checkpoint
+from a3c.run.terminal import Terminal
 from a3c.train import train
 from tests.a3c.test_train import A3C, small
 

@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from a3c import checkpoint, cli, log, provenance
+from a3c import cli
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
 from a3c.methods import make_method
 from a3c.network import Network
 from a3c.results.policy import load
-from a3c.run_folder import Run
+from a3c.run import checkpoint, log, provenance
+from a3c.run.folder import Run
 from a3c.train import RunFailed, train
 
 A3C = [sys.executable, "-m", "a3c.cli"]

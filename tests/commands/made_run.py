@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import zeros
 
-from a3c import checkpoint
-from a3c.checkpoint import Checkpoint
 from a3c.config import preset, to_dict
 from a3c.envs.protocol import Spec
+from a3c.run import checkpoint
+from a3c.run.checkpoint import Checkpoint
 
 CARTPOLE = Spec((4,), False, False, True, 2)
 

@@ -9,9 +9,10 @@ import torch
 from rich.console import Console
 
 import a3c
-from a3c import cli, models
+from a3c import cli
 from a3c.envs.names import atari_games
 from a3c.results import play, scores, ships
+from a3c.run import models
 
 GAMES = list(models.shipped())
 

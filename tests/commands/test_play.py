@@ -14,11 +14,12 @@ from ale_py.vector_env import AtariVectorEnv
 from rich.console import Console
 
 import a3c
-from a3c import checkpoint, cli
+from a3c import cli
 from a3c.results import progress
 from a3c.results.play import PlayOptions, play
 from a3c.results.play_folder import default_folder
 from a3c.results.scores import human_normalised
+from a3c.run import checkpoint
 from tests.commands.test_film import frames_of
 from tests.playable import (
     Continuous,
@@ -290,17 +291,15 @@ def test_games_without_an_end_are_cut_and_said_so(
     assert read(out)["protocol"]["max_agent_steps"] == 50
 
 
-def test_returns_that_are_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    assert (
-        cli.main(["play", model_of(NotNumbers, tmp_path), "--episodes", "4", "--out", str(out)])
-        == 0
-    )
-    assert read(out)["returns"] == [None] * 4
-    assert read(out)["mean"] is None
-    said = capsys.readouterr().out
-    assert "the return of 4 games is not finite: null in scores.json" in said
-    assert "best game, return inf" in said
+@pytest.mark.parametrize(("seed", "what"), [(0, "an infinite"), (1, "an infinite"), (2, "a NaN")])
+def test_rewards_that_are_no_numbers(
+    seed: int, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, model = tmp_path / "out", model_of(NotNumbers, tmp_path)
+    words = ["play", model, "--out", str(out), "--episodes", "1", "--seed", str(seed)]
+    said = refused(words, capsys)
+    assert f"NotNumbers-v0 cannot be played: the environment returned {what} reward" in said
+    assert not out.exists()
 
 
 def test_a_sign_of_life(

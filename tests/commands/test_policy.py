@@ -17,8 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import a3c
-from a3c import checkpoint, cli
+from a3c import cli
 from a3c.envs.gymnasium import GymnasiumEnvs
+from a3c.run import checkpoint
 from atari2600 import AtariVectorEnv
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from a3c import cli
+from a3c.command.train_options import train_options
 from a3c.config import Config, preset
 from a3c.results import played, report
 from a3c.train import train
-from a3c.train_options import train_options
 from tests.commands.made_run import make_run, record, save_checkpoint, write_records
 
 CHROMIUM = shutil.which("chromium")
@@ -365,3 +365,21 @@ def test_a_mean_above_the_middle_half_is_drawn_whole(run: Path, tmp_path: Path) 
     (line, *_) = re.findall(r'<polyline points="([^"]*)"', drawn(page, 1200, tmp_path / "browser"))
     heights = [float(point.split(",")[1]) for point in line.split()]
     assert min(heights) >= 8  # the chart's upper margin
+
+
+def test_what_was_played_is_found_in_the_runs_folder(made: Path) -> None:
+    (_, newer) = played.kept_checkpoints(made)
+    make_play(made / "play", agent_steps_trained=3000, checkpoint_sha256=newer.sha256)
+    assert cli.main(["report", "run"]) == 0
+    assert carried(Path("report.html"))["scores"]["checkpoint_sha256"] == newer.sha256
+    assert carried(Path("report.html"))["film"] is not None
+
+
+def test_what_does_not_fit_is_left_out_with_a_note(made: Path) -> None:
+    make_play(made / "play", run="other", model="other")
+    assert cli.main(["report", "run"]) == 0
+    facts = carried(Path("report.html"))
+    assert facts["scores"] is None
+    (note,) = facts["runs"][0]["remarks"]
+    assert "it played the run other" in note
+    assert note.endswith("; left out")

@@ -16,7 +16,7 @@ from a3c.envs.names import default_preset
 from a3c.results import figures, study, study_csv
 from a3c.results.study_csv import label_of
 from a3c.results.study_plan import FREE, Planned, folder_name, plan, read_spec
-from a3c.run_folder import locked
+from a3c.run.folder import locked
 from a3c.train import train
 from tests.commands.made_run import make_run, record
 

@@ -9,9 +9,9 @@ import pytest
 
 import a3c
 from a3c import cli
+from a3c.command.train_options import STARTS, helps, train_options, whole_number
 from a3c.config import GROUPS, PRESETS, Config, InputError, option, preset
 from a3c.train import train
-from a3c.train_options import STARTS, helps, train_options, whole_number
 
 
 def shown(words: str, capsys: pytest.CaptureFixture[str]) -> str:

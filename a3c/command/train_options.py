@@ -15,10 +15,10 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from a3c.command.parsing import check_options, tyro_cli
 from a3c.config import GROUPS, PRESETS, Config, InputError, check_names, option, preset, to_dict
 from a3c.envs.names import default_preset
-from a3c.parsing import check_options, tyro_cli
-from a3c.start import saved_config
+from a3c.run.start import saved_config
 
 DESCRIPTION = "Train from scratch, go on with an interrupted run, or begin with another's network."
 

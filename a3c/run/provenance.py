@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from a3c import strict_json
 from a3c.config import InputError
+from a3c.run import strict_json
 
 VERSIONS = ("a3c-gpu", "torch", "numpy", "numba", "gymnasium", "ale-py")
 

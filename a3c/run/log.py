@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a3c import strict_json
 from a3c.config import InputError
 from a3c.metrics import STAGES
+from a3c.run import strict_json
 
 Record = dict[str, Any]
 

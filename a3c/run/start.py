@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from a3c import checkpoint, models
-from a3c.checkpoint import Checkpoint
 from a3c.config import FREE_ON_RESUME, Config, InputError, differences, option, to_dict
 from a3c.envs.protocol import Spec
 from a3c.optimiser import learning_rate
-from a3c.run_folder import check_free
+from a3c.run import checkpoint, models
+from a3c.run.checkpoint import Checkpoint
+from a3c.run.folder import check_free
 
 
 class Resumed(NamedTuple):

@@ -21,9 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from a3c import strict_json
 from a3c.config import Config, InputError, nearest, to_dict
 from a3c.envs.protocol import Spec
+from a3c.run import strict_json
 
 VERSION = 2
 KEPT = 3
@@ -231,7 +231,7 @@ class Newest(NamedTuple):
 def set_aside(run: Path) -> None:
     """Rename the damaged checkpoints of a run, so that they do not count as kept.
 
-    What a killed process was writing is removed: nobody else writes here now, see run_folder.py.
+    What a killed process was writing is removed: nobody else writes here now, see folder.py.
     """
     for unfinished in run.rglob("*.writing"):
         unfinished.unlink(missing_ok=True)

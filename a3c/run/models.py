@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from a3c import checkpoint
-from a3c.checkpoint import Checkpoint
 from a3c.config import InputError, nearest
 from a3c.envs.names import atari_game
+from a3c.run import checkpoint
+from a3c.run.checkpoint import Checkpoint
 
 MODEL = "model.safetensors"
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from a3c.config import Config
 from a3c.metrics import RECENT_GAMES, Metrics
-from a3c.run_folder import Run
+from a3c.run.folder import Run
 
 PLAIN_EVERY_SECONDS = 30.0
 

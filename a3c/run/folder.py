@@ -18,8 +18,8 @@ try:
 except ImportError:  # Windows: there nothing keeps two processes out of one folder
     fcntl = None  # type: ignore[assignment]
 
-from a3c import checkpoint, strict_json
 from a3c.config import Config, InputError, to_dict
+from a3c.run import checkpoint, strict_json
 
 LOCK = ".lock"
 # What flock says where another process has the lock; anything else means that there are no locks

@@ -1,0 +1,1 @@
+"""A run from the outside: its folder, log, checkpoints, beginnings and ends."""
