@@ -46,6 +46,25 @@ class Crashing(RewardsThatAreNotNumbers):
         return super().step(action)
 
 
+class InfiniteRewards(gymnasium.Env[Any, Any]):
+    """Games of ten steps; the last reward is infinite."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.steps = 0
+
+    def reset(self, **kwargs: Any) -> tuple[Observation, dict[str, Any]]:
+        self.steps = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        ended = self.steps == 10
+        return np.zeros(2, np.float32), float("inf") if ended else 1.0, ended, False, {}
+
+
 class Stuck(RewardsThatAreNotNumbers):
     """Does not return from its fiftieth step."""
 
@@ -60,3 +79,4 @@ gymnasium.register("NaN-v0", RewardsThatAreNotNumbers)
 gymnasium.register("Huge-v0", RewardsTooLargeToAdd)
 gymnasium.register("Crashing-v0", Crashing)
 gymnasium.register("Stuck-v0", Stuck)
+gymnasium.register("Infinite-v0", InfiniteRewards)

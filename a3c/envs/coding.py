@@ -130,8 +130,10 @@ def numbers(observations: Any, dtype: np.dtype[Any]) -> Array:
     try:
         array = np.asarray(observations)
     except ValueError:  # rows of different lengths, or the pair that reset() returns
+        array = np.array(None)
+    if array.dtype == object:
         kind = type(observations).__name__
-        raise InputError(f"observations are a {kind}; expected one array of {dtype}") from None
+        raise InputError(f"observations are a {kind}; expected one array of {dtype}")
     if array.dtype.kind not in ("iub" if dtype.kind in "iub" else "iubf"):
         raise InputError(f"observations are {array.dtype}; expected {dtype}")
     return array

@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from a3c import extras
 from a3c.config import Config, InputError
 from a3c.envs.atari import AtariEnvs
 from a3c.envs.gymnasium import GymnasiumEnvs
@@ -169,7 +170,7 @@ def reason(error: Exception) -> str:
     """Why an environment gave no picture."""
     missing = isinstance(error, gymnasium.error.DependencyNotInstalled)
     if missing and importlib.util.find_spec("pygame") is None:
-        return "pygame is missing; pip install '.[human]' in the folder of a3c-gpu"
+        return str(extras.missing("a film", "pygame", "human"))
     return first_line(error)
 
 

@@ -434,6 +434,17 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
     assert first.returncode == 0
 
 
+def test_an_infinite_reward_is_the_environments_fault_also_where_it_is_clipped(
+    tmp_path: Path,
+) -> None:
+    """Its sign could be learned from, but no return or mean of such a run says anything."""
+    config = small(tmp_path, env="tests.environments:Infinite-v0", clip_rewards=True)
+    with pytest.raises(RunFailed, match="the environment returned an infinite reward"):
+        train(config, quiet=True)
+    for line in (tmp_path / "latest" / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
 def test_the_paper_preset_sums_over_the_rollout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
