@@ -401,7 +401,8 @@ def test_a_disk_that_is_full_before_the_first_checkpoint(
 
 
 def test_the_first_checkpoint_comes_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("a3c.train.FIRST_CHECKPOINT_SECONDS", 0.0)
+    # not by its dotted name: a3c.train is the function
+    monkeypatch.setattr(sys.modules["a3c.train"], "FIRST_CHECKPOINT_SECONDS", 0.0)
     run = train(small(tmp_path), quiet=True)  # 1000 seconds between two
     first = checkpoint.numbered(run.folder)[-1]
     assert int(first.stem) < run.agent_steps
