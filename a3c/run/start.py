@@ -33,10 +33,19 @@ class Resumed(NamedTuple):
         return self.checkpoint.progress["agent_steps"]
 
 
-def run_to_resume(resume: str | Path, start_from: str | Path | None = None) -> Path:
-    """The run folder, links resolved. Raises InputError if it is none, or in use."""
+def to_resume(
+    config: Config, resume: str | Path | None, start_from: str | Path | None
+) -> Resumed | None:
+    """Where to go on with the run `resume`, None where none is named. Raises InputError."""
+    if resume is None:
+        return None
     if start_from is not None:
         raise InputError("--from contradicts --resume: a run goes on with its own parameters")
+    return find(config, run_to_resume(resume))
+
+
+def run_to_resume(resume: str | Path) -> Path:
+    """The run folder, links resolved. Raises InputError if it is none, or in use."""
     run = Path(resume)
     if run.is_file():
         of_run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
