@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from a3c.config import InputError
-from a3c.envs.names import atari_game
 from a3c.results.output import whole_file
 from a3c.run import checkpoint, models, strict_json
 
@@ -23,7 +22,7 @@ BEST, MEDIAN = "best.mp4", "median.mp4"
 
 def run_of(model: str) -> Path | None:
     """The run that a model is a checkpoint of, links resolved; None for any other model."""
-    if atari_game(model) in models.shipped():
+    if models.shipped_game(model) is not None:
         return None
     path = Path(model).resolve()
     if path.is_dir():
@@ -42,8 +41,8 @@ def default_folder(model: str) -> Path:
         folder = run / ("play" if path == run else f"play-{path.stem}")
         here = Path.cwd()
         return folder.relative_to(here) if folder.is_relative_to(here) else folder
-    if (game := atari_game(model)) in models.shipped():
-        return Path("play", str(game))
+    if (game := models.shipped_game(model)) is not None:
+        return Path("play", game)
     return Path("play", path.parent.name if path.name == models.MODEL else path.stem)
 
 
