@@ -6,8 +6,10 @@ import dataclasses
 import difflib
 import math
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import tyro
@@ -360,6 +362,16 @@ def check_names(names: Iterable[str], also: Sequence[str] = ()) -> None:
     for name in names:
         if name not in choices:
             raise InputError(f"no option {name!r}{nearest(name, choices)}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises InputError, to be read after the file's name."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read it: {error.strerror or error}") from None
+    except ValueError as error:  # no TOML, or no text
+        raise InputError(f"it is not TOML: {error}") from None
 
 
 def differences(one: Config, other: Config) -> list[str]:

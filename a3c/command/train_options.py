@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
@@ -16,7 +16,17 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from a3c.command.parsing import check_options, tyro_cli
-from a3c.config import GROUPS, PRESETS, Config, InputError, check_names, option, preset, to_dict
+from a3c.config import (
+    GROUPS,
+    PRESETS,
+    Config,
+    InputError,
+    check_names,
+    option,
+    preset,
+    read_toml,
+    to_dict,
+)
 from a3c.envs.names import default_preset
 from a3c.run.start import saved_config
 
@@ -81,12 +91,7 @@ def default_of(words: list[str], where: dict[str, Any]) -> Config:
 
 def options_of(path: Path) -> dict[str, Any]:
     """What a TOML file says, whole numbers also as 1e6. Raises InputError."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read it: {error.strerror or error}") from None
-    except ValueError as error:  # no TOML, or no text
-        raise InputError(f"it is not TOML: {error}") from None
+    values = read_toml(path)
     check_names(values, ["preset"])
     kinds = get_type_hints(Config)
     whole = [name for name in values if kinds.get(name) is int and isinstance(values[name], float)]
@@ -107,16 +112,11 @@ def read(words: list[str], default: dict[str, Any]) -> dict[str, Any]:
 
 def whole_number(words: list[str]) -> int:
     """Of 1000000, 1_000_000 or 1e6. Raises ValueError, in words, for what is none."""
-    try:
+    with suppress(ValueError):
         return int(words[0])
-    except ValueError:
-        pass
-    try:
-        number = float(words[0])
-        if number.is_integer():
+    with suppress(ValueError):
+        if (number := float(words[0])).is_integer():
             return int(number)
-    except (ValueError, OverflowError):
-        pass
     raise ValueError(f"{words[0]!r}; expected a whole number, as 1000000 or 1e6")
 
 
