@@ -205,7 +205,7 @@ def _check_field(name: str, kind: Any, value: Any) -> None:
         raise InputError(f"{option(name)} is {value!r}; expected True or False")
     elif kind is str:
         _check_text(name, value)
-    elif "Literal" in str(kind) and value not in choices:
+    elif choices and value not in choices:
         hint = nearest(str(value), choices)
         raise InputError(f"{option(name)} is {value!r}; expected {', '.join(choices)}{hint}")
 
