@@ -209,6 +209,15 @@ class Training:
             self.failures.append(error)
         for node in self.nodes:
             node.close()
+        self._check_failures()
+        finished = self.store.finished
+        mean = self.metrics.status()["mean_return_100"]
+        run = Run(self.folder, self.store.agent_steps, self.metrics.episodes, mean, finished)
+        self.terminal.goodbye(run)
+        return run
+
+    def _check_failures(self) -> None:
+        """Raise RunFailed for the first thing that went wrong; the threads' come before ours."""
         failures = [failure for node in self.nodes for failure in node.failures] + self.failures
         if failures:
             cause = failures[0]
@@ -216,11 +225,6 @@ class Training:
             outside = disk or isinstance(cause, EnvironmentFault)
             words = str(cause) if outside else f"{type(cause).__name__}: {cause}"
             raise RunFailed(words, self.folder, outside) from cause
-        finished = self.store.finished
-        mean = self.metrics.status()["mean_return_100"]
-        run = Run(self.folder, self.store.agent_steps, self.metrics.episodes, mean, finished)
-        self.terminal.goodbye(run)
-        return run
 
     def save(self) -> None:
         """One checkpoint, and the record of the log that belongs to it.

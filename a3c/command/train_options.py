@@ -58,15 +58,7 @@ def train_options(words: list[str]) -> TrainOptions:
     check_options([option(name) for name in (*STARTS, *to_dict(Config()))], words)
     asked = [word for word in words if word not in ("-h", "--help")]
     where = read(asked, to_dict(preset("fast")))
-    if where["resume"] is not None:
-        for name in ("preset", "from", "config"):
-            if where[name] is not None:
-                raise InputError(
-                    f"--{name} contradicts --resume: a run goes on with its own settings"
-                )
-        default = saved_config(where["resume"])
-    else:
-        default = default_of(asked, where)
+    default = defaults_in_force(asked, where)
     if asked != words:  # without the words: tyro's help leaves out what was given
         read(["--help"], {**to_dict(default), "env": where["env"]})
     given = read(words, to_dict(default))
@@ -74,19 +66,30 @@ def train_options(words: list[str]) -> TrainOptions:
     return TrainOptions(config, where["resume"], where["from"])
 
 
-def default_of(words: list[str], where: dict[str, Any]) -> Config:
-    """The options of a new run without the words: the preset's and the file's of --config."""
-    if where["config"] is None:
-        return preset(where["preset"] or default_preset(where["env"]))
-    path = Path(where["config"])
+def defaults_in_force(words: list[str], where: dict[str, Any]) -> Config:
+    """The options without the words: those of the run to resume, of --config, or of a preset."""
+    if where["resume"] is not None:
+        for name in ("preset", "from", "config"):
+            if where[name] is not None:
+                raise InputError(
+                    f"--{name} contradicts --resume: a run goes on with its own settings"
+                )
+        return saved_config(where["resume"])
+    if where["config"] is not None:
+        return config_of_file(Path(where["config"]), words, where["preset"])
+    return preset(where["preset"] or default_preset(where["env"]))
+
+
+def config_of_file(path: Path, words: list[str], asked: str | None) -> Config:
+    """What a file says, over the preset that is asked for, or its own, or the environment's."""
     try:
         values = options_of(path)
-        name = values.pop("preset", None)
-        checked = preset("fast" if name is None else name, **values)
-        env = read(words, to_dict(checked))["env"]
-        return preset(where["preset"] or name or default_preset(env), **values)
+        named = values.pop("preset", None)
+        checked = preset("fast" if named is None else named, **values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    env = read(words, to_dict(checked))["env"]
+    return preset(asked or named or default_preset(env), **values)
 
 
 def options_of(path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ This module gathers the facts into one JSON object; report.html, which is put ar
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from dataclasses import dataclass
 from importlib import resources
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c.config import PRESETS, Config, InputError, option, preset, to_dict
+from a3c.config import PRESETS, Config, InputError, differences, option, preset, to_dict
 from a3c.envs.names import atari_game
 from a3c.results.curves import BAND_FROM, Curve, distinct, read_curves, running
 from a3c.results.output import whole_file
@@ -129,23 +128,23 @@ def settings(config: Config) -> list[tuple[str, Any, bool]]:
 
 def command(config: Config) -> str:
     """The command that repeats a run: the nearest preset, and what differs from it."""
-    differences = {name: changes(config, preset(name)) for name in PRESETS}
-    nearest = min(PRESETS, key=lambda name: len(differences[name]))
+    words = {name: changes(config, preset(name)) for name in PRESETS}
+    nearest = min(PRESETS, key=lambda name: len(words[name]))
     env = shlex.quote(config.env)
-    return " ".join(["a3c train", env, "--preset", nearest, *differences[nearest]])
+    return " ".join(["a3c train", env, "--preset", nearest, *words[nearest]])
 
 
 def changes(config: Config, other: Config) -> list[str]:
     """The options, as words, by which `config` differs from `other`."""
     words = []
-    for field in dataclasses.fields(Config):
-        value = getattr(config, field.name)
-        if field.name in ("env", "runs_dir") or value == getattr(other, field.name):
+    for name in differences(config, other):
+        value = getattr(config, name)
+        if name in ("env", "runs_dir"):
             continue
         if isinstance(value, bool):
-            words.append(option(field.name) if value else option(f"no_{field.name}"))
+            words.append(option(name) if value else option(f"no_{name}"))
         else:
-            words.append(f"{option(field.name)} {shlex.quote(str(value))}")
+            words.append(f"{option(name)} {shlex.quote(str(value))}")
     return words
 
 

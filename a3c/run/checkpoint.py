@@ -123,7 +123,8 @@ def fields_of(kind: type[Made], what: str, values: Any) -> Made:
             hint = nearest(name, names)
             raise InputError(f"has the {what} {name!r}, which this version does not know{hint}")
     try:
-        return kind(**{name: as_tuples(value) for name, value in values.items()})
+        # JSON's lists were tuples
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except InputError as error:
         raise InputError(f"has a value that this version does not take: {error}") from None
     except TypeError as error:  # a field without a default
@@ -144,11 +145,6 @@ def of_kind(fact: Any, kind: Any) -> bool:
     if kind == tuple[int, ...]:
         return isinstance(fact, tuple) and all(type(size) is int for size in fact)
     return kind not in (int, bool) or type(fact) is kind
-
-
-def as_tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
-    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def check_progress(progress: dict[str, Any]) -> dict[str, Any]:

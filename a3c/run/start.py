@@ -145,12 +145,11 @@ def model_to_start_from(start_from: str | Path, config: Config, spec: Spec) -> C
                 f"--from {start_from} was trained on {saved.config.env}, with {words} {has}; "
                 f"expected {needed}, as {config.env} has"
             )
-    for name, has, needed in zip(
-        NETWORK, network_of(saved.config, spec), network_of(config, spec), strict=True
-    ):
-        if has != needed:
+    network = network_of(config, spec)
+    for name, has in network_of(saved.config, spec).items():
+        if has != network[name]:
             raise InputError(
-                f"--from {start_from} has {option(name)} {has}, the new run {needed}; "
+                f"--from {start_from} has {option(name)} {has}, the new run {network[name]}; "
                 "expected the same"
             )
     return saved
@@ -162,19 +161,16 @@ def origin(start_from: str | Path, model: Checkpoint) -> str:
     return f"parameters of {start_from}: {steps:,} agent steps on {model.config.env}"
 
 
-NETWORK = ("network", "recurrent", "std", "scale_pixels", "subtract_background")
-
-
-def network_of(config: Config, spec: Spec) -> tuple[str | bool | None, ...]:
-    """What of NETWORK decides over the parameters' number and meaning; None where it does not."""
+def network_of(config: Config, spec: Spec) -> dict[str, str | bool | None]:
+    """What decides over the parameters' number and meaning; None where it does not for `spec`."""
     auto = "paper" if spec.pixels else "mlp"
-    return (
-        auto if config.network == "auto" else config.network,
-        config.recurrent,
-        None if spec.discrete else config.std,
-        config.scale_pixels if spec.pixels else None,
-        config.subtract_background if spec.pixels else None,
-    )
+    return {
+        "network": auto if config.network == "auto" else config.network,
+        "recurrent": config.recurrent,
+        "std": None if spec.discrete else config.std,
+        "scale_pixels": config.scale_pixels if spec.pixels else None,
+        "subtract_background": config.subtract_background if spec.pixels else None,
+    }
 
 
 def check_parameters(parameters: Tensor, saved: Checkpoint) -> None:

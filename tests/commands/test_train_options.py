@@ -161,6 +161,11 @@ def test_bad_files(tmp_path: Path, text: str, expected: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_the_file_is_not_blamed_for_the_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--preset is 'fst'; expected fast"):
+        train_options(["--config", file(tmp_path, "lr = 1"), "--preset", "fst"])
+
+
 def nothing(path: Path) -> None:
     pass
 
