@@ -122,9 +122,11 @@ def fields_of(kind: type[Made], what: str, values: Any) -> Made:
         if name not in names:
             hint = nearest(name, names)
             raise InputError(f"has the {what} {name!r}, which this version does not know{hint}")
+    facts: dict[str, Any] = {  # JSON's lists were tuples
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     try:
-        # JSON's lists were tuples
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return kind(**facts)
     except InputError as error:
         raise InputError(f"has a value that this version does not take: {error}") from None
     except TypeError as error:  # a field without a default
