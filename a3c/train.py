@@ -95,7 +95,7 @@ def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Ru
     metrics.load(found.checkpoint.progress["metrics"], found.agent_steps)
     mean = metrics.status()["mean_return_100"]
     run = Run(found.folder, found.agent_steps, metrics.episodes, mean, finished=True)
-    terminal.say(start.already_finished(found))
+    terminal.say(start.nothing_to_do(found))
     terminal.goodbye(run)
     return run
 

@@ -127,7 +127,7 @@ def edited(folder: Path, saved: Config) -> list[str]:
     return [f"config.json was changed, the checkpoint's options count: {', '.join(changed)}"]
 
 
-def already_finished(found: Resumed) -> str:
+def nothing_to_do(found: Resumed) -> str:
     """The line for a run that has nothing to do."""
     steps = f"{found.agent_steps:,} of {found.checkpoint.config.total_agent_steps:,} agent steps"
     more = f"a3c train --resume {found.folder} --total-agent-steps MORE makes it longer"
