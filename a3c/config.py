@@ -7,7 +7,8 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -17,6 +18,15 @@ import tyro
 
 class InputError(Exception):
     """Something the user gave cannot be used; the message is one line they can act on."""
+
+
+@contextmanager
+def as_input_error(doing: str) -> Iterator[None]:
+    """Where the system refuses, raise InputError: `cannot write x: No space left on device`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{doing}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)
@@ -367,9 +377,8 @@ def check_names(names: Iterable[str], also: Sequence[str] = ()) -> None:
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises InputError, to be read after the file's name."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read it: {error.strerror or error}") from None
+        with as_input_error("cannot read it"):
+            return tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no TOML, or no text
         raise InputError(f"it is not TOML: {error}") from None
 

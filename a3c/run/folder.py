@@ -18,7 +18,7 @@ try:
 except ImportError:  # Windows: there nothing keeps two processes out of one folder
     fcntl = None  # type: ignore[assignment]
 
-from a3c.config import Config, InputError, to_dict
+from a3c.config import Config, InputError, as_input_error, to_dict
 from a3c.run import checkpoint, strict_json
 
 LOCK = ".lock"
@@ -128,10 +128,8 @@ def locked(folder: Path) -> Iterator[list[str]]:
     Gives lines to say: one where the file system has no locks. Raises InputError that names who has
     the folder, or why nothing can be written there.
     """
-    try:
+    with as_input_error(f"cannot write to {folder}"):
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}") from None
     try:
         remarks = lock(descriptor, folder)
         with suppress(OSError):  # a full disk: the lock holds without its words

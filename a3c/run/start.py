@@ -5,7 +5,6 @@ Everything that can be wrong about it is said before anything is written.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from a3c.config import FREE_ON_RESUME, Config, InputError, differences, option, to_dict
 from a3c.envs.protocol import Spec
 from a3c.optimiser import learning_rate
-from a3c.run import checkpoint, models
+from a3c.run import checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import check_free
 
@@ -112,16 +111,14 @@ def new_length(config: Config, saved: Config, agent_steps: int) -> str:
 
 def edited(folder: Path, saved: Config) -> list[str]:
     """A line if config.json does not say what the checkpoint does, which counts."""
-    try:
-        written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        values = to_dict(saved)
-        changed = [
-            f"{option(name)} {values[name]}, not {value}"
-            for name, value in written.items()
-            if name in values and name not in FREE_ON_RESUME and value != values[name]
-        ]
-    except (OSError, ValueError, AttributeError):
+    written, values = strict_json.read(folder / "config.json"), to_dict(saved)
+    if written is None:
         return ["config.json cannot be read: the checkpoint's options count"]
+    changed = [
+        f"{option(name)} {values[name]}, not {value}"
+        for name, value in written.items()
+        if name in values and name not in FREE_ON_RESUME and value != values[name]
+    ]
     if not changed:
         return []
     return [f"config.json was changed, the checkpoint's options count: {', '.join(changed)}"]
