@@ -1,4 +1,4 @@
-"""JSON that every reader takes, without NaN and Infinity; and of what was written, what is left."""
+"""JSON without NaN and Infinity, which are not JSON; and reading of what may be damaged."""
 
 from __future__ import annotations
 
