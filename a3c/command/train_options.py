@@ -82,10 +82,12 @@ def defaults_in_force(words: list[str], where: dict[str, Any]) -> Config:
 
 def config_of_file(path: Path, words: list[str], asked: str | None) -> Config:
     """What a file says, over the preset that is asked for, or its own, or the environment's."""
+    if asked is not None:
+        preset(asked)  # a wrong name is not the file's fault
     try:
         values = options_of(path)
         named = values.pop("preset", None)
-        checked = preset("fast" if named is None else named, **values)
+        checked = preset(asked or ("fast" if named is None else named), **values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     env = read(words, to_dict(checked))["env"]
