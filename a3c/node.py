@@ -13,7 +13,7 @@ from a3c.actor_learner import ActorLearner
 from a3c.config import Config
 from a3c.devices import pick_precision, synchronise
 from a3c.envs import make_envs
-from a3c.envs.protocol import EnvironmentFault
+from a3c.envs.protocol import EnvironmentFault, Envs
 from a3c.gate import Gate
 from a3c.methods import make_method
 from a3c.metrics import Metrics
@@ -27,39 +27,41 @@ class Node:
     def __init__(self, config: Config, device: torch.device, metrics: Metrics):
         self.config, self.device = config, device
         self.dtype = pick_precision(config, device)
-        method = make_method(config)
+        self.method = make_method(config)
         envs = [make_envs(config, config.num_envs, device) for _ in range(config.num_threads)]
         self.spec = envs[0].spec
         check_network(config, self.spec)
-
-        def network() -> Network:
-            return Network(config, self.spec, method, self.dtype).to(device)
-
-        first = network()
+        first = self.network()
         self.gate = Gate(config.num_threads)
         self.store = SharedParameters(
             flatten(first)[0],
             sizes(first),
             config,
-            lambda: self.gate.look(self.store.finished),
-            method.target_every_agent_steps,
+            after_update=lambda: self.gate.look(self.store.finished),
+            target_every_agent_steps=self.method.target_every_agent_steps,
         )
-        self.learners = [
-            ActorLearner(
-                index,
-                config,
-                method,
-                envs[index],
-                (network(), network() if method.target_every_agent_steps else None),
-                self.store,
-                self.gate,
-                metrics,
-                device,
-            )
-            for index in range(config.num_threads)
-        ]
+        self.learners = [self.learner(index, envs[index], metrics) for index in range(len(envs))]
         self.failures: list[BaseException] = []  # of the threads, the first one first
         self.threads: list[threading.Thread] = []
+
+    def network(self) -> Network:
+        """A new one, the same each time: its values follow from the seed."""
+        return Network(self.config, self.spec, self.method, self.dtype).to(self.device)
+
+    def learner(self, index: int, envs: Envs, metrics: Metrics) -> ActorLearner:
+        """One thread's; with a target network, if the method needs one."""
+        target = self.network() if self.method.target_every_agent_steps else None
+        return ActorLearner(
+            index,
+            self.config,
+            self.method,
+            envs,
+            (self.network(), target),
+            self.store,
+            self.gate,
+            metrics,
+            self.device,
+        )
 
     def begin(self) -> None:
         """New games for all agents."""
