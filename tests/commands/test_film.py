@@ -159,7 +159,7 @@ def test_pygame_is_asked_for_as_the_readme_does(
     monkeypatch.setattr("importlib.util.find_spec", missing)
     assert cli.main(playing(model_of(NeedsPygame, tmp_path), tmp_path / "out")) == 0
     assert (
-        "needs pygame; in a checkout of a3c-gpu: pip install '.[human]'" in capsys.readouterr().out
+        "needs pygame; in a checkout of a3c-gpu: pip install -e '.[human]'" in capsys.readouterr().out
     )
 
 
