@@ -53,8 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"a3c: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        words_of = f": {error}" if str(error) else ""
-        print(f"a3c: interrupted{words_of}", file=sys.stderr, flush=True)
+        what_is_left = f": {error}" if str(error) else ""
+        print(f"a3c: interrupted{what_is_left}", file=sys.stderr, flush=True)
         if arguments is None:
             os._exit(130)  # no thread that still compiles or plays is waited for
         return 130

@@ -6,8 +6,11 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import tyro
@@ -15,6 +18,15 @@ import tyro
 
 class InputError(Exception):
     """Something the user gave cannot be used; the message is one line they can act on."""
+
+
+@contextmanager
+def as_input_error(doing: str) -> Iterator[None]:
+    """Where the system refuses, raise InputError: `cannot write x: No space left on device`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{doing}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)
@@ -203,7 +215,7 @@ def _check_field(name: str, kind: Any, value: Any) -> None:
         raise InputError(f"{option(name)} is {value!r}; expected True or False")
     elif kind is str:
         _check_text(name, value)
-    elif "Literal" in str(kind) and value not in choices:
+    elif choices and value not in choices:
         hint = nearest(str(value), choices)
         raise InputError(f"{option(name)} is {value!r}; expected {', '.join(choices)}{hint}")
 
@@ -360,6 +372,15 @@ def check_names(names: Iterable[str], also: Sequence[str] = ()) -> None:
     for name in names:
         if name not in choices:
             raise InputError(f"no option {name!r}{nearest(name, choices)}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises InputError, to be read after the file's name."""
+    try:
+        with as_input_error("cannot read it"):
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no TOML, or no text
+        raise InputError(f"it is not TOML: {error}") from None
 
 
 def differences(one: Config, other: Config) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,39 +55,39 @@ def train(
     device = pick_device(config.device)
     torch.set_num_threads(1)  # a thread is a core: no second pool of threads beneath each
     metrics = Metrics(config.mean_frame_skip if atari_game(config.env) else 1)
-    with ExitStack() as stack:
-        found, remarks = None, []
-        terminal = stack.enter_context(Terminal(config, metrics, quiet))
-        if resume is not None:
-            folder = start.run_to_resume(resume, start_from)
-            found = start.find(config, folder)
-            if found.agent_steps >= config.total_agent_steps:
-                return already_finished(found, metrics, terminal)
-            remarks = stack.enter_context(locked(folder))
-            found = start.find(config, folder)  # nobody can have gone on with it any more
-        nodes = [Node(config, device, metrics)]
-        run = Training(config, metrics, nodes)
-        if found is None:
-            run.begin(start_from, terminal)
-        else:
-            run.load(found, terminal)
-        # Until here a Ctrl-C ends all at once and leaves nothing, from here on it saves
-        stack.enter_context(interrupts(run.stop))
-        if found is None:
-            folder = create_run_folder(config)
-            remarks = stack.enter_context(locked(folder))
-        run.open(folder, new=found is None)
-        dtype = str(nodes[0].dtype).removeprefix("torch.")
-        origin = None if start_from is None else str(start_from)
-        provenance.note(folder, device=str(device), torso_dtype=dtype, start_from=origin)
-        for line in [f"run folder {folder}", *remarks, *run.log.remarks]:
-            terminal.say(line)
-        try:
-            run.supervise(terminal)
-            return run.end(terminal)
-        except KeyboardInterrupt:  # the second: at once
-            run.abort()
-            raise KeyboardInterrupt(standing(folder)) from None
+    with Terminal(config, metrics, quiet) as terminal:
+        found = start.to_resume(config, resume, start_from)
+        if found is not None and found.agent_steps >= config.total_agent_steps:
+            return already_finished(found, metrics, terminal)
+        run = Training(config, metrics, [Node(config, device, metrics)], terminal)
+        with new_run(run, start_from) if found is None else resumed_run(run, found.folder):
+            try:
+                run.supervise()
+                return run.end()
+            except KeyboardInterrupt:  # the second: at once
+                run.abort()
+                raise KeyboardInterrupt(standing(run.folder)) from None
+
+
+@contextmanager
+def new_run(run: Training, start_from: str | Path | None) -> Iterator[None]:
+    """In a folder of its own. A Ctrl-C before there is one ends all at once and leaves nothing."""
+    run.begin(start_from)
+    with interrupts(run.stop):
+        folder = create_run_folder(run.config)
+        with locked(folder) as remarks:
+            run.open(folder, remarks, start_from)
+            yield
+
+
+@contextmanager
+def resumed_run(run: Training, folder: Path) -> Iterator[None]:
+    """In the folder that it has. A Ctrl-C while it is loaded ends all at once."""
+    with locked(folder) as remarks:
+        run.load(start.find(run.config, folder))  # nobody can go on with it any more
+        with interrupts(run.stop):
+            run.open(folder, remarks)
+            yield
 
 
 def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Run:
@@ -94,7 +95,7 @@ def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Ru
     metrics.load(found.checkpoint.progress["metrics"], found.agent_steps)
     mean = metrics.status()["mean_return_100"]
     run = Run(found.folder, found.agent_steps, metrics.episodes, mean, finished=True)
-    terminal.say(start.already_finished(found))
+    terminal.say(start.nothing_to_do(found))
     terminal.goodbye(run)
     return run
 
@@ -102,23 +103,27 @@ def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Ru
 class Training:
     """A run under way: supervises its nodes, logs, saves."""
 
-    def __init__(self, config: Config, metrics: Metrics, nodes: list[Node]):
-        self.config, self.metrics, self.nodes = config, metrics, nodes
+    def __init__(self, config: Config, metrics: Metrics, nodes: list[Node], terminal: Terminal):
+        self.config, self.metrics, self.nodes, self.terminal = config, metrics, nodes, terminal
         self.store = nodes[0].store  # whose counters are the run's
+        self.new = self.established = False  # established: config.json and runs/latest are its own
         self.best_mean: float | None = None
         self.failures: list[BaseException] = []
         self.folder: Path
         self.log: Log
 
-    def begin(self, start_from: str | Path | None, terminal: Terminal) -> None:
+    def begin(self, start_from: str | Path | None) -> None:
         """New games for all agents; with the parameters of another model, if one is named."""
+        self.new = True
         config, parameters = self.config, None
         if start_from is not None:
             model = start.model_to_start_from(start_from, config, self.nodes[0].spec)
             start.check_parameters(self.store.parameters, model)
-            terminal.say(start.origin(start_from, model))
+            self.terminal.say(start.origin(start_from, model))
             parameters = model.tensors["parameters"]
-        terminal.say(f"starting {config.num_threads} x {config.num_envs} games of {config.env}")
+        self.terminal.say(
+            f"starting {config.num_threads} x {config.num_envs} games of {config.env}"
+        )
         for node in self.nodes:
             try:
                 node.begin()
@@ -127,38 +132,56 @@ class Training:
             if parameters is not None:  # the background that was measured is among them
                 node.store.restart(parameters)
 
-    def open(self, folder: Path, new: bool) -> None:
-        """Log into the run's folder. `new`: runs/latest leads to it once it has a checkpoint."""
-        self.folder, self.new = folder, new
-        self.established = False
-        self.log = Log(folder, self.store.agent_steps)
+    def load(self, found: Resumed) -> None:
+        """Go on from a checkpoint: parameters, statistics, counters, random states, agents."""
+        start.check_parameters(self.store.parameters, found.checkpoint)
+        for line in [*found.remarks, f"resuming from {found.path}"]:
+            self.terminal.say(line)
+        checkpoint.set_aside(found.folder)
+        progress = found.checkpoint.progress
+        self.best_mean = progress["best_mean_return_100"]
+        for node in self.nodes:
+            node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
+        self.metrics.load(progress["metrics"], self.store.agent_steps)
 
-    def supervise(self, terminal: Terminal) -> None:
+    def open(self, folder: Path, remarks: list[str], start_from: str | Path | None = None) -> None:
+        """Log into the run's folder; note there, and say, what begins."""
+        self.folder = folder
+        self.log = Log(folder, self.store.agent_steps)
+        device, dtype = str(self.nodes[0].device), str(self.nodes[0].dtype)
+        origin = None if start_from is None else str(start_from)
+        provenance.note(
+            folder, device=device, torso_dtype=dtype.removeprefix("torch."), start_from=origin
+        )
+        for line in [f"run folder {folder}", *remarks, *self.log.remarks]:
+            self.terminal.say(line)
+
+    def supervise(self) -> None:
         """Start the threads; log and save until the last of them has ended."""
         self.metrics.begin()
         for node in self.nodes:
             node.start()
         try:
-            self._watch(terminal)
+            self._watch()
         except Exception as error:  # for instance a full disk: the threads must end as well
             self.failures.append(error)
             self.abort()
         for node in self.nodes:
             node.join()
 
-    def _watch(self, terminal: Terminal) -> None:
+    def _watch(self) -> None:
         next_log = time.monotonic() + self.config.log_every_seconds
         first = min(FIRST_CHECKPOINT_SECONDS, self.config.checkpoint_every_seconds)
         next_save = time.monotonic() + first
         while any(node.alive(0.2) for node in self.nodes):
-            terminal.refresh(self.store.agent_steps)
+            self.terminal.refresh(self.store.agent_steps)
             now = time.monotonic()
             if now >= next_log:
                 next_log = now + self.config.log_every_seconds
-                terminal.record(self._log())
+                self.terminal.record(self._log())
             if now >= next_save:
                 next_save = now + self.config.checkpoint_every_seconds
-                self.save(terminal)
+                self.save()
 
     def stop(self) -> None:
         """End after the updates under way. Safe in a signal handler."""
@@ -177,15 +200,24 @@ class Training:
         self.log.write(record)
         return record
 
-    def end(self, terminal: Terminal) -> Run:
+    def end(self) -> Run:
         """Last record, last checkpoint, last line. Raises RunFailed if something went wrong."""
         try:
-            self.save(terminal)
+            self.save()
             self.log.close()
         except (OSError, FloatingPointError) as error:
             self.failures.append(error)
         for node in self.nodes:
             node.close()
+        self._check_failures()
+        finished = self.store.finished
+        mean = self.metrics.status()["mean_return_100"]
+        run = Run(self.folder, self.store.agent_steps, self.metrics.episodes, mean, finished)
+        self.terminal.goodbye(run)
+        return run
+
+    def _check_failures(self) -> None:
+        """Raise RunFailed for the first thing that went wrong; the threads' come before ours."""
         failures = [failure for node in self.nodes for failure in node.failures] + self.failures
         if failures:
             cause = failures[0]
@@ -193,13 +225,8 @@ class Training:
             outside = disk or isinstance(cause, EnvironmentFault)
             words = str(cause) if outside else f"{type(cause).__name__}: {cause}"
             raise RunFailed(words, self.folder, outside) from cause
-        finished = self.store.finished
-        mean = self.metrics.status()["mean_return_100"]
-        run = Run(self.folder, self.store.agent_steps, self.metrics.episodes, mean, finished)
-        terminal.goodbye(run)
-        return run
 
-    def save(self, terminal: Terminal) -> None:
+    def save(self) -> None:
         """One checkpoint, and the record of the log that belongs to it.
 
         The threads stand still while it is copied, not while it is written. Raises OSError, and
@@ -213,11 +240,11 @@ class Training:
             raise FloatingPointError("the parameters are not finite")
         self.log.write(record)
         checkpoint.save_into(self.folder, saved)
-        terminal.record(record)
+        self.terminal.record(record)
         if not self.established:
             self.established = True
             for line in establish(self.folder, self.config, self.new):
-                terminal.say(line)
+                self.terminal.say(line)
 
     def _snapshot(self) -> tuple[Checkpoint, dict[str, Any]]:
         tensors = {name: tensor for node in self.nodes for name, tensor in node.save().items()}
@@ -234,15 +261,3 @@ class Training:
             "metrics": self.metrics.save(),
         }
         return Checkpoint(self.config, self.nodes[0].spec, progress, tensors), record
-
-    def load(self, found: Resumed, terminal: Terminal) -> None:
-        """Go on from a checkpoint: parameters, statistics, counters, random states, agents."""
-        start.check_parameters(self.store.parameters, found.checkpoint)
-        for line in [*found.remarks, f"resuming from {found.path}"]:
-            terminal.say(line)
-        checkpoint.set_aside(found.folder)
-        progress = found.checkpoint.progress
-        self.best_mean = progress["best_mean_return_100"]
-        for node in self.nodes:
-            node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
-        self.metrics.load(progress["metrics"], self.store.agent_steps)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
@@ -16,7 +16,17 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from a3c.command.parsing import check_options, tyro_cli
-from a3c.config import GROUPS, PRESETS, Config, InputError, check_names, option, preset, to_dict
+from a3c.config import (
+    GROUPS,
+    PRESETS,
+    Config,
+    InputError,
+    check_names,
+    option,
+    preset,
+    read_toml,
+    to_dict,
+)
 from a3c.envs.names import default_preset
 from a3c.run.start import saved_config
 
@@ -48,15 +58,7 @@ def train_options(words: list[str]) -> TrainOptions:
     check_options([option(name) for name in (*STARTS, *to_dict(Config()))], words)
     asked = [word for word in words if word not in ("-h", "--help")]
     where = read(asked, to_dict(preset("fast")))
-    if where["resume"] is not None:
-        for name in ("preset", "from", "config"):
-            if where[name] is not None:
-                raise InputError(
-                    f"--{name} contradicts --resume: a run goes on with its own settings"
-                )
-        default = saved_config(where["resume"])
-    else:
-        default = default_of(asked, where)
+    default = defaults_in_force(asked, where)
     if asked != words:  # without the words: tyro's help leaves out what was given
         read(["--help"], {**to_dict(default), "env": where["env"]})
     given = read(words, to_dict(default))
@@ -64,29 +66,37 @@ def train_options(words: list[str]) -> TrainOptions:
     return TrainOptions(config, where["resume"], where["from"])
 
 
-def default_of(words: list[str], where: dict[str, Any]) -> Config:
-    """The options of a new run without the words: the preset's and the file's of --config."""
-    if where["config"] is None:
-        return preset(where["preset"] or default_preset(where["env"]))
-    path = Path(where["config"])
+def defaults_in_force(words: list[str], where: dict[str, Any]) -> Config:
+    """The options without the words: those of the run to resume, of --config, or of a preset."""
+    if where["resume"] is not None:
+        for name in ("preset", "from", "config"):
+            if where[name] is not None:
+                raise InputError(
+                    f"--{name} contradicts --resume: a run goes on with its own settings"
+                )
+        return saved_config(where["resume"])
+    if where["config"] is not None:
+        return config_of_file(Path(where["config"]), words, where["preset"])
+    return preset(where["preset"] or default_preset(where["env"]))
+
+
+def config_of_file(path: Path, words: list[str], asked: str | None) -> Config:
+    """What a file says, over the preset that is asked for, or its own, or the environment's."""
+    if asked is not None:
+        preset(asked)  # a wrong name is not the file's fault
     try:
         values = options_of(path)
-        name = values.pop("preset", None)
-        checked = preset("fast" if name is None else name, **values)
-        env = read(words, to_dict(checked))["env"]
-        return preset(where["preset"] or name or default_preset(env), **values)
+        named = values.pop("preset", None)
+        checked = preset(asked or ("fast" if named is None else named), **values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    env = read(words, to_dict(checked))["env"]
+    return preset(asked or named or default_preset(env), **values)
 
 
 def options_of(path: Path) -> dict[str, Any]:
     """What a TOML file says, whole numbers also as 1e6. Raises InputError."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read it: {error.strerror or error}") from None
-    except ValueError as error:  # no TOML, or no text
-        raise InputError(f"it is not TOML: {error}") from None
+    values = read_toml(path)
     check_names(values, ["preset"])
     kinds = get_type_hints(Config)
     whole = [name for name in values if kinds.get(name) is int and isinstance(values[name], float)]
@@ -107,16 +117,11 @@ def read(words: list[str], default: dict[str, Any]) -> dict[str, Any]:
 
 def whole_number(words: list[str]) -> int:
     """Of 1000000, 1_000_000 or 1e6. Raises ValueError, in words, for what is none."""
-    try:
+    with suppress(ValueError):
         return int(words[0])
-    except ValueError:
-        pass
-    try:
-        number = float(words[0])
-        if number.is_integer():
+    with suppress(ValueError):
+        if (number := float(words[0])).is_integer():
             return int(number)
-    except (ValueError, OverflowError):
-        pass
     raise ValueError(f"{words[0]!r}; expected a whole number, as 1000000 or 1e6")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from a3c.config import InputError
+from a3c.config import InputError, as_input_error
 
 
 @contextmanager
@@ -24,11 +24,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     special = path.exists() and not path.is_file()  # a pipe or a device must not be replaced
     temporary = path if special else path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield temporary
-        if not special:
-            os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+        with as_input_error(f"cannot write {path}"):
+            yield temporary
+            if not special:
+                os.replace(temporary, path)
     finally:
         if not special:
             temporary.unlink(missing_ok=True)

@@ -115,14 +115,8 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
         progress.say(f"scores: {write_scores(out, scores)}")
         best, median = best_and_median(episodes)
         each = shown(progress, stop, window, best)
-        try:
-            if options.film:
-                for line in films(best, median, config, out, each):
-                    progress.say(line)
-            elif options.render:
-                show(best, config, each)
-        except NoFilm as why:
-            progress.say(f"no film: {why}")
+        for line in pictures(options, best, median, config, out, each):
+            progress.say(line)
     return scores
 
 
@@ -173,6 +167,19 @@ def shown(progress: Progress, stop: threading.Event, window: Window | None, best
         progress.status(f"filming, {number:,} of {episode.length:,} agent steps")
 
     return each
+
+
+def pictures(
+    options: PlayOptions, best: Episode, median: Episode, config: Config, out: Path, each: Each
+) -> Iterator[str]:
+    """Films, or the window alone; yields a line about each film, or why there is none."""
+    try:
+        if options.film:
+            yield from films(best, median, config, out, each)
+        elif options.render:
+            show(best, config, each)
+    except NoFilm as why:
+        yield f"no film: {why}"
 
 
 def films(best: Episode, median: Episode, config: Config, out: Path, each: Each) -> Iterator[str]:

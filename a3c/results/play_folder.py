@@ -6,14 +6,12 @@ never take the place of another's, and a report can tell whether they are of its
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from a3c.config import InputError
-from a3c.envs.names import atari_game
+from a3c.config import InputError, as_input_error
 from a3c.results.output import whole_file
 from a3c.run import checkpoint, models, strict_json
 
@@ -23,7 +21,7 @@ BEST, MEDIAN = "best.mp4", "median.mp4"
 
 def run_of(model: str) -> Path | None:
     """The run that a model is a checkpoint of, links resolved; None for any other model."""
-    if atari_game(model) in models.shipped():
+    if models.shipped_game(model) is not None:
         return None
     path = Path(model).resolve()
     if path.is_dir():
@@ -42,8 +40,8 @@ def default_folder(model: str) -> Path:
         folder = run / ("play" if path == run else f"play-{path.stem}")
         here = Path.cwd()
         return folder.relative_to(here) if folder.is_relative_to(here) else folder
-    if (game := atari_game(model)) in models.shipped():
-        return Path("play", str(game))
+    if (game := models.shipped_game(model)) is not None:
+        return Path("play", game)
     return Path("play", path.parent.name if path.name == models.MODEL else path.stem)
 
 
@@ -70,22 +68,17 @@ def belongs(out: Path, sha256: str, run: Path | None) -> bool:
     """Whether a folder with scores is of this model, or of another checkpoint of its run."""
     if run is not None and run in out.resolve().parents:
         return True
-    try:
-        before = json.loads((out / SCORES).read_text())
-        of_run = run is not None and before["run"] == run.name
-        return of_run or before["checkpoint_sha256"] == sha256
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    before = strict_json.read(out / SCORES) or {}
+    of_run = run is not None and before.get("run") == run.name
+    return of_run or before.get("checkpoint_sha256") == sha256
 
 
 def write_scores(out: Path, scores: dict[str, Any]) -> Path:
     """scores.json, in place of an older one, whose films go: they are of other games."""
-    try:
+    with as_input_error(f"cannot write into the folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
         for name in (BEST, MEDIAN):
             (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write into the folder {out}: {error.strerror}") from None
     with whole_file(out / SCORES) as temporary:
         temporary.write_text(strict_json.dumps(scores, indent=1) + "\n")
     return out / SCORES

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from a3c.config import InputError
+from a3c.config import InputError, as_input_error
 from a3c.envs.names import atari_game
-from a3c.run import checkpoint
+from a3c.results.play_folder import BEST, SCORES
+from a3c.run import checkpoint, strict_json
 
 # What a page shows of scores.json
 SHOWN = ("env", "episodes", "mean", "std", "median", "max", "agent_steps_trained", "protocol")
@@ -29,13 +30,12 @@ class Kept(NamedTuple):
 
 def read_scores(folder: Path) -> dict[str, Any]:
     """scores.json. Raises InputError if it cannot be read or is not from `a3c play`."""
-    path = folder / "scores.json"
-    try:
-        played = json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise InputError(f"{folder} has no readable scores.json; a3c play writes one") from None
+    path = folder / SCORES
+    played = strict_json.read(path)
+    if played is None:
+        raise InputError(f"{folder} has no readable {SCORES}; a3c play writes one")
     for name in SHOWN:
-        if not isinstance(played, dict) or name not in played:
+        if name not in played:
             raise InputError(f"{path} does not say {name!r}; expected what a3c play writes")
     if not isinstance(played["protocol"], dict):
         raise InputError(f"{path}: 'protocol' is {played['protocol']!r}; expected a table")
@@ -115,10 +115,8 @@ def kept_checkpoints(run: Path) -> list[Kept]:
 
 def best_film(folder: Path) -> str | None:
     """The best game as a data URI, or None if it was not filmed."""
-    path = folder / "best.mp4"
-    try:
+    path = folder / BEST
+    with as_input_error(f"cannot read {path}"):
+        if not path.exists():
+            return None
         return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None

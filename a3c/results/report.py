@@ -5,7 +5,6 @@ This module gathers the facts into one JSON object; report.html, which is put ar
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from dataclasses import dataclass
 from importlib import resources
@@ -15,15 +14,9 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c.config import PRESETS, Config, InputError, option, preset, to_dict
+from a3c.config import PRESETS, Config, InputError, differences, option, preset, to_dict
 from a3c.envs.names import atari_game
-from a3c.results.curves import (
-    BAND_FROM,
-    Curve,
-    distinct,
-    read_curves,
-    running,
-)
+from a3c.results.curves import BAND_FROM, Curve, distinct, read_curves, running
 from a3c.results.output import whole_file
 from a3c.results.played import best_film, check_of_run, read_scores
 from a3c.results.run_config import read_run_config
@@ -31,6 +24,8 @@ from a3c.results.scores import PUBLISHED, REPORTED
 from a3c.run import log, provenance, strict_json
 
 CURVE_POINTS = 400  # of a curve on the page
+# What the page says of a run's end
+LAST = ("agent_steps", "episodes", "updates", "seconds", "mean_return_100")
 
 
 @dataclass(frozen=True)
@@ -60,20 +55,29 @@ def report(options: ReportOptions) -> Path:
     runs = [
         facts(run, curve, *read) for run, curve, read in zip(folders, curves, configs, strict=True)
     ]
-    page: dict[str, Any] = {"runs": runs, "band_from": BAND_FROM, "scores": None, "film": None}
-    folder = Path(options.play) if options.play else folders[0] / "play"
-    try:
-        if options.play or folder.exists():
-            page["scores"] = evaluation(folder, folders[0], runs[0])
-            page["film"] = best_film(folder)
-    except InputError as error:
-        if options.play:
-            raise
-        runs[0]["remarks"] = [*runs[0]["remarks"], f"{error}; left out"]  # nobody asked for it
+    page = {"runs": runs, "band_from": BAND_FROM, **played(options.play, folders[0], runs[0])}
     out = Path(options.out)
     with whole_file(out) as temporary:
         temporary.write_text(html(page), encoding="utf-8")
     return out
+
+
+def played(asked: str, run: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Scores and film from the folder that was asked for, or else from the run's own.
+
+    What does not fit is an error where it was asked for, else left out with a remark.
+    """
+    folder = Path(asked) if asked else run / "play"
+    found: dict[str, Any] = {"scores": None, "film": None}
+    try:
+        if asked or folder.exists():
+            found["scores"] = evaluation(folder, run, about)
+            found["film"] = best_film(folder)
+    except InputError as error:
+        if asked:
+            raise
+        about["remarks"] = [*about["remarks"], f"{error}; left out"]
+    return found
 
 
 def html(page: dict[str, Any]) -> str:
@@ -97,8 +101,7 @@ def facts(run: Path, curve: Curve, config: Config, remarks: list[str]) -> dict[s
         "provenance": provenance.read(run),
         "curve": on_page(curve),
         "seconds_by_stage": seconds_by_stage(records),
-        **{name: last.get(name) for name in ("agent_steps", "episodes", "updates", "seconds")},
-        "mean_return_100": last.get("mean_return_100"),
+        **{name: last.get(name) for name in LAST},
     }
 
 
@@ -125,23 +128,23 @@ def settings(config: Config) -> list[tuple[str, Any, bool]]:
 
 def command(config: Config) -> str:
     """The command that repeats a run: the nearest preset, and what differs from it."""
-    differences = {name: changes(config, preset(name)) for name in PRESETS}
-    nearest = min(PRESETS, key=lambda name: len(differences[name]))
+    words = {name: changes(config, preset(name)) for name in PRESETS}
+    nearest = min(PRESETS, key=lambda name: len(words[name]))
     env = shlex.quote(config.env)
-    return " ".join(["a3c train", env, "--preset", nearest, *differences[nearest]])
+    return " ".join(["a3c train", env, "--preset", nearest, *words[nearest]])
 
 
 def changes(config: Config, other: Config) -> list[str]:
     """The options, as words, by which `config` differs from `other`."""
     words = []
-    for field in dataclasses.fields(Config):
-        value = getattr(config, field.name)
-        if field.name in ("env", "runs_dir") or value == getattr(other, field.name):
+    for name in differences(config, other):
+        value = getattr(config, name)
+        if name in ("env", "runs_dir"):
             continue
         if isinstance(value, bool):
-            words.append(option(field.name) if value else option(f"no_{field.name}"))
+            words.append(option(name) if value else option(f"no_{name}"))
         else:
-            words.append(f"{option(field.name)} {shlex.quote(str(value))}")
+            words.append(f"{option(name)} {shlex.quote(str(value))}")
     return words
 
 
@@ -162,15 +165,15 @@ def on_page(curve: Curve) -> dict[str, list[float]]:
 
 def evaluation(folder: Path, run: Path, about: dict[str, Any]) -> dict[str, Any]:
     """What `a3c play` wrote about this run, with the published scores of the game beside it."""
-    played = read_scores(folder)
-    check_of_run(folder, played, run, about["env"], about["agent_steps"])
-    return {**played, "published": published(played["env"])}
+    scores = read_scores(folder)
+    check_of_run(folder, scores, run, about["env"], about["agent_steps"])
+    return {**scores, "published": published(scores["env"])}
 
 
 def published(env: str) -> list[tuple[str, str, float]]:
     """Who, under what terms or where, and the score; nothing for what is no Atari game."""
     game = atari_game(env) or ""
-    rows = [(who, terms, score) for who, terms, score in REPORTED.get(game, [])]
+    rows: list[tuple[str, str, float]] = [*REPORTED.get(game, [])]
     if game in PUBLISHED:
         random, human = PUBLISHED[game]
         source = "Mnih et al., 2015"

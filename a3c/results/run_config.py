@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from a3c.config import Config, InputError
-from a3c.run import checkpoint, start
+from a3c.run import checkpoint, start, strict_json
 
 
 class RunConfig(NamedTuple):
@@ -33,11 +32,8 @@ def read_run_config(run: Path) -> RunConfig:
 def read_config(run: Path) -> Config:
     """What config.json says. Raises InputError if it cannot be read or is no Config."""
     path = run / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        values = None
-    if not isinstance(values, dict):
+    values = strict_json.read(path)
+    if values is None:
         raise InputError(f"{run} has no readable config.json; expected a run folder")
     try:
         return checkpoint.fields_of(Config, "option", values)

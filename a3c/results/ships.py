@@ -9,19 +9,20 @@ from rich.table import Column, Table
 
 from a3c.run.models import scores, shipped
 
+FIGURES = (
+    "sampled",
+    "greedy",
+    "random\nplay,\nmeasured",
+    "human-\nnormalised",
+    "million\nagent\nsteps",
+)
+
 
 def table() -> Table:
     """What ships and how it scored, for a terminal of 80 columns."""
-    numbers = (
-        "sampled",
-        "greedy",
-        "random\nplay,\nmeasured",
-        "human-\nnormalised",
-        "million\nagent\nsteps",
-    )
     table = Table(
         Column("game", no_wrap=True),  # one types it
-        *(Column(name, justify="right", no_wrap=True) for name in numbers),
+        *(Column(name, justify="right", no_wrap=True) for name in FIGURES),
         title="shipped models: mean return of 100 games ± standard deviation",
         caption="a3c play GAME plays one. Human-normalised: 0 % is random play, 100 % a human "
         "tester, both of Mnih et al., 2015.",

@@ -14,7 +14,7 @@ import tyro
 from rich.live import Live
 from rich.table import Table
 
-from a3c.config import InputError, differences, option
+from a3c.config import InputError, as_input_error, differences, option
 from a3c.results import figures
 from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_csv
@@ -49,7 +49,8 @@ def study(options: StudyOptions) -> list[Path]:
     out = Path(options.out)
     plans = plan(spec, out)
     figures.check_scipy()  # before hours of runs, not after
-    make_folder(out)
+    with as_input_error(f"cannot create the folder {out}"):
+        out.mkdir(parents=True, exist_ok=True)
     with locked(out) as remarks:
         for planned in plans:
             check_as_planned(planned)
@@ -61,14 +62,6 @@ def study(options: StudyOptions) -> list[Path]:
         if not write_csv(path, plans):
             return []  # interrupted before the first run ended a game
         return [path, *figures.draw(path, spec.goal)]
-
-
-def make_folder(out: Path) -> None:
-    """Create the folder of the study. Raises InputError if that fails."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {out}: {error.strerror}") from None
 
 
 def check_as_planned(planned: Planned) -> None:

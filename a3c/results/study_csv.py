@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from a3c.config import InputError
+from a3c.config import InputError, as_input_error
 from a3c.results.output import whole_file
 from a3c.results.study_plan import Planned
 from a3c.run import log
@@ -57,12 +57,10 @@ def read_csv(path: Path) -> Runs:
     """The runs by setting. Raises InputError if the file cannot be read or is another."""
     found: dict[str, dict[str, Rows]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with as_input_error(f"cannot read {path}"), path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 label = label_of(setting_of(row))
                 found.setdefault(label, {}).setdefault(row["seed"], []).append(row)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
     except KeyError:
         raise InputError(f"{path} has no column 'seed'; expected a study.csv") from None
     return {label: list(seeds.values()) for label, seeds in found.items()}

@@ -10,11 +10,10 @@ import dataclasses
 import hashlib
 import itertools
 import math
-import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a3c.config import Config, InputError, differences, nearest, preset
+from a3c.config import Config, InputError, differences, nearest, preset, read_toml
 from a3c.devices import pick_device
 from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
 
@@ -54,23 +53,17 @@ class Planned(NamedTuple):
 def read_spec(path: Path) -> Spec:
     """The SPEC. Raises InputError if it cannot be read, or for a key or a kind that is wrong."""
     try:
-        text = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:  # no TOML, or no text
-        raise InputError(f"{path} is not TOML: {error}") from None
-    for key in text:
-        if key not in KEYS:
-            hint = nearest(key, KEYS)
-            raise InputError(f"{path} has {key!r}; expected {', '.join(KEYS)}{hint}")
-    try:
-        return spec_of(text)
+        return spec_of(read_toml(path))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
 def spec_of(text: Options) -> Spec:
     """The SPEC of a TOML file's tables. Raises InputError."""
+    for key in text:
+        if key not in KEYS:
+            hint = nearest(key, KEYS)
+            raise InputError(f"{key!r} is no part of a SPEC; expected {', '.join(KEYS)}{hint}")
     if not set(text) - {"goal"}:
         raise InputError("there is nothing to run; expected [base], [[settings]] or [grid]")
     base = as_table("[base]", text.get("base", {}))
@@ -160,10 +153,7 @@ def config_of(spec: Spec, varied: Options, runs_dir: Path) -> Config:
     options = {"env": Config.env, **spec.base, **varied, "runs_dir": str(runs_dir)}
     if not isinstance(options["env"], str):
         raise InputError(f"env is {options['env']!r}; expected the name of an environment")
-    name = options.pop("preset", default_preset(options["env"]))
-    if not isinstance(name, str):
-        raise InputError(f"preset is {name!r}; expected the name of a preset")
-    return preset(name, **options)
+    return preset(options.pop("preset", default_preset(options["env"])), **options)
 
 
 def check_here(config: Config) -> None:

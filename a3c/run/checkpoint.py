@@ -63,9 +63,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         save_file(tensors, temporary, {"a3c": header, "sha256": digest(header, tensors)})
         with contextlib.suppress(OSError):  # file systems without modes
             temporary.chmod(mode)
-        flush(temporary)
+        flush(temporary, os.O_RDWR)
         os.replace(temporary, path)
-        flush(path.parent)
+        # Not every system opens folders (Windows), and not every file system flushes them: there a
+        # crash of the machine may lose the newest name, and nothing else
+        with contextlib.suppress(OSError):
+            flush(path.parent, os.O_RDONLY)
     except SafetensorError as error:  # its own word for an OSError
         raise OSError(f"cannot write {path}: {error}") from error
     finally:
@@ -97,7 +100,7 @@ def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     try:
         header = json.loads(text)
         version, config, spec = header["version"], header["config"], header["spec"]
-        config["env"]  # the one field of Config that cannot be left to its default
+        config["env"]  # the one option that must not be left to its default
         progress = check_progress(header["progress"])
     except (ValueError, TypeError, LookupError) as error:
         raise InputError(f"has a header that cannot be read ({error!r})") from None
@@ -106,9 +109,8 @@ def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     parameters = tensors.get("parameters")
     if parameters is None or parameters.ndim != 1:
         raise InputError("has no vector of parameters")
-    made = fields_of(Config, "option", config), fields_of(Spec, "fact", spec)
-    check_kinds(made[1])
-    return Checkpoint(*made, progress, tensors)
+    facts = check_kinds(fields_of(Spec, "fact", spec))
+    return Checkpoint(fields_of(Config, "option", config), facts, progress, tensors)
 
 
 def fields_of(kind: type[Made], what: str, values: Any) -> Made:
@@ -120,32 +122,31 @@ def fields_of(kind: type[Made], what: str, values: Any) -> Made:
         if name not in names:
             hint = nearest(name, names)
             raise InputError(f"has the {what} {name!r}, which this version does not know{hint}")
+    facts: dict[str, Any] = {  # JSON's lists were tuples
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     try:
-        return kind(**{name: as_tuples(value) for name, value in values.items()})
+        return kind(**facts)
     except InputError as error:
         raise InputError(f"has a value that this version does not take: {error}") from None
     except TypeError as error:  # a field without a default
         raise InputError(f"has a header that cannot be read ({error})") from None
 
 
-def check_kinds(spec: Spec) -> None:
-    """Raise InputError for a fact of another kind than Spec says: whole numbers and booleans."""
-    facts = {name: (kind, getattr(spec, name)) for name, kind in get_type_hints(Spec).items()}
-    wrong = [
-        name
-        for name, (kind, fact) in facts.items()
-        if kind in (int, bool) and type(fact) is not kind
-    ]
-    shape = spec.observation_shape
-    if not isinstance(shape, tuple) or not all(type(size) is int for size in shape):
-        wrong.append("observation_shape")
-    if wrong:
-        raise InputError(f"has a header that cannot be read ({wrong[0]} is {facts[wrong[0]][1]!r})")
+def check_kinds(spec: Spec) -> Spec:
+    """The same. Raises InputError for a fact of another kind than Spec says."""
+    for name, kind in get_type_hints(Spec).items():
+        fact = getattr(spec, name)
+        if not of_kind(fact, kind):
+            raise InputError(f"has a header that cannot be read ({name} is {fact!r})")
+    return spec
 
 
-def as_tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
-    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
+def of_kind(fact: Any, kind: Any) -> bool:
+    """Whether it is such a whole number, boolean or tuple of sizes; spaces check themselves."""
+    if kind == tuple[int, ...]:
+        return isinstance(fact, tuple) and all(type(size) is int for size in fact)
+    return kind not in (int, bool) or type(fact) is kind
 
 
 def check_progress(progress: dict[str, Any]) -> dict[str, Any]:
@@ -176,24 +177,11 @@ def digest(header: str, tensors: dict[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def flush(path: Path) -> None:
-    """Make the system write a file (or a folder's names) to the disk now.
-
-    Not every system opens folders (Windows), and not every file system flushes them: there a crash
-    of the machine may lose the newest name, and nothing else.
-    """
-    folder = path.is_dir()
-    try:
-        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
-    except OSError:
-        if folder:
-            return
-        raise
+def flush(path: Path, flags: int) -> None:
+    """Make the system write a file, or a folder's names, to the disk now."""
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
-    except OSError:
-        if not folder:
-            raise
     finally:
         os.close(descriptor)
 

@@ -18,7 +18,7 @@ try:
 except ImportError:  # Windows: there nothing keeps two processes out of one folder
     fcntl = None  # type: ignore[assignment]
 
-from a3c.config import Config, InputError, to_dict
+from a3c.config import Config, InputError, as_input_error, to_dict
 from a3c.run import checkpoint, strict_json
 
 LOCK = ".lock"
@@ -84,12 +84,12 @@ def write_config(folder: Path, config: Config) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def link_latest(folder: Path) -> str | None:
-    """Lead runs/latest to a run. It is a convenience: returns a line where that cannot be done."""
+def link_latest(folder: Path) -> list[str]:
+    """Lead runs/latest to a run. It is a convenience: gives a line where that cannot be done."""
     latest = folder.parent / "latest"
     temporary = folder.parent / f".latest-{folder.name}"  # the name of no other run
     if latest.exists() and not latest.is_symlink():
-        return f"{latest} is no link: it is left as it is, and does not lead to this run"
+        return [f"{latest} is no link: it is left as it is, and does not lead to this run"]
     try:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(folder.name)
@@ -98,17 +98,16 @@ def link_latest(folder: Path) -> str | None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or error
-        return f"{latest} does not lead to this run: {reason}"
-    return None
+        return [f"{latest} does not lead to this run: {reason}"]
+    return []
 
 
 def establish(folder: Path, config: Config, new: bool) -> list[str]:
     """Once a run has a checkpoint of its own: config.json says what that does, and runs/latest
-    leads to a new run. Returns lines about what could not be done; raises OSError.
+    leads to a new run. Gives lines about what could not be done; raises OSError.
     """
     write_config(folder, config)
-    remark = link_latest(folder) if new else None
-    return [remark] if remark else []
+    return link_latest(folder) if new else []
 
 
 def standing(folder: Path) -> str:
@@ -129,17 +128,15 @@ def locked(folder: Path) -> Iterator[list[str]]:
     Gives lines to say: one where the file system has no locks. Raises InputError that names who has
     the folder, or why nothing can be written there.
     """
-    try:
+    with as_input_error(f"cannot write to {folder}"):
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}") from None
     try:
-        remark = lock(descriptor, folder)
+        remarks = lock(descriptor, folder)
         with suppress(OSError):  # a full disk: the lock holds without its words
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         try:
-            yield [remark] if remark else []
+            yield remarks
         finally:
             with suppress(OSError):
                 os.ftruncate(descriptor, 0)
@@ -147,18 +144,18 @@ def locked(folder: Path) -> Iterator[list[str]]:
         os.close(descriptor)
 
 
-def lock(descriptor: int, folder: Path, shared: bool = False) -> str | None:
-    """Lock an open file; returns a line if that is not possible. Raises InputError if taken."""
+def lock(descriptor: int, folder: Path, shared: bool = False) -> list[str]:
+    """Lock an open file; gives a line if that is not possible. Raises InputError if taken."""
     if fcntl is None:
-        return f"no locks on this system: let no other process train in {folder}"
+        return [f"no locks on this system: let no other process train in {folder}"]
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in TAKEN:
             who = holder(folder)
             raise InputError(f"{folder} is in use by {who}; expected one at a time") from None
-        return f"no locks in {folder} ({error.strerror}): let no other process train there"
-    return None
+        return [f"no locks in {folder} ({error.strerror}): let no other process train there"]
+    return []
 
 
 def holder(folder: Path) -> str:

@@ -6,7 +6,6 @@ a run is resumed, its lines after the checkpoint are dropped, and TensorBoard is
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a3c.config import InputError
+from a3c.config import as_input_error
 from a3c.metrics import STAGES
 from a3c.run import strict_json
 
@@ -36,7 +35,7 @@ class Log:
         self.last_agent_steps = agent_steps
         found = scan(self.path)
         records = [record for record in found.records if record["agent_steps"] <= agent_steps]
-        try:
+        with as_input_error(f"cannot write {self.path}"):
             self.remarks = [keep_aside(self.path, found.damaged)] if found.damaged else []
             temporary = self.path.with_suffix(".writing")
             temporary.write_text("".join(strict_json.dumps(record) + "\n" for record in records))
@@ -48,8 +47,6 @@ class Log:
             for record in records:
                 self._curves(record)
             self.file = self.path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
 
     def write(self, record: Record) -> None:
         """Append one record to both; raises OSError if the disk is full.
@@ -128,12 +125,10 @@ def read(path: Path) -> list[Record]:
 
 def scan(path: Path) -> Scan:
     """`read`, and what is damaged. A last line cut short by a crash is not: it is left out."""
-    try:
+    with as_input_error(f"cannot read {path}"):
+        if not path.exists():
+            return Scan([], [])
         *lines, cut = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return Scan([], [])
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     records = [record_of(line) for line in lines]
     damaged = [number for number, record in enumerate(records, 1) if record is None]
     last = record_of(cut)  # whole, but for its line's end
@@ -142,13 +137,10 @@ def scan(path: Path) -> Scan:
 
 def record_of(line: bytes) -> Record | None:
     """The record of a line, or None if it is none."""
-    try:
-        record = strict_json.finite(json.loads(line))
-    except (ValueError, RecursionError):  # no JSON, or no text
-        return None
-    if not isinstance(record, dict):
-        return None
-    if not all(is_number(record.get(name)) for name in ("agent_steps", "seconds", "episodes")):
+    record = strict_json.read_object(line)
+    if record is None or not all(
+        is_number(record.get(name)) for name in ("agent_steps", "seconds", "episodes")
+    ):
         return None
     mean = record.get("mean_return_100")
     lists = {name: numbers(record.get(name)) for name in ("returns", "lengths")}

@@ -25,19 +25,23 @@ def shipped() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(folders.glob(f"*/{MODEL}"))}
 
 
+def shipped_game(model: str) -> str | None:
+    """The game, if that is what `model` names and a model of it ships."""
+    game = atari_game(model)
+    return game if game in shipped() else None
+
+
 def find(model: str) -> Checkpoint:
     """Of a game whose model ships, a model file, or a run folder (its newest checkpoint).
 
     A game's name is its shipped model; a folder of that name is `./breakout`. Raises InputError if
     it is none of these, or damaged.
     """
-    models = shipped()
-    if (game := atari_game(model)) in models:
-        assert game is not None
-        return checkpoint.load(models[game] / MODEL)
+    if (game := shipped_game(model)) is not None:
+        return checkpoint.load(shipped()[game] / MODEL)
     if Path(model).exists() or "/" in model or model.endswith(".safetensors"):
         return checkpoint.find(Path(model))
-    choices = list(models)
+    choices = list(shipped())
     raise InputError(
         f"no model {model!r}: expected a model file, a run folder, or a game whose model ships: "
         f"{', '.join(choices)}{nearest(model, choices)}"

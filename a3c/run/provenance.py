@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -11,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from a3c.config import InputError
+from a3c.config import as_input_error
 from a3c.run import strict_json
 
 VERSIONS = ("a3c-gpu", "torch", "numpy", "numba", "gymnasium", "ale-py")
@@ -25,13 +24,10 @@ def note(folder: Path, **facts: Any) -> None:
     path = folder / "provenance.jsonl"
     known = {name: value for name, value in facts.items() if value is not None}
     line = strict_json.dumps({**provenance(), **known}) + "\n"
-    try:
-        with path.open("ab") as file:
-            # a line that a crash cut short must not spoil this one
-            cut = file.tell() > 0 and not path.read_bytes().endswith(b"\n")
-            file.write((f"\n{line}" if cut else line).encode())
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    with as_input_error(f"cannot write {path}"), path.open("ab") as file:
+        # a line that a crash cut short must not spoil this one
+        cut = file.tell() > 0 and not path.read_bytes().endswith(b"\n")
+        file.write((f"\n{line}" if cut else line).encode())
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -43,16 +39,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
         lines = (folder / "provenance.jsonl").read_bytes().splitlines()
     except OSError:
         return []
-    return [part for part in map(part_of, lines) if part is not None]
-
-
-def part_of(line: bytes) -> dict[str, Any] | None:
-    """What a line says; None if it is damaged."""
-    try:
-        part = json.loads(line)
-    except ValueError:
-        return None
-    return part if isinstance(part, dict) else None
+    return [part for part in map(strict_json.read_object, lines) if part is not None]
 
 
 def provenance() -> dict[str, Any]:

@@ -5,7 +5,6 @@ Everything that can be wrong about it is said before anything is written.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from a3c.config import FREE_ON_RESUME, Config, InputError, differences, option, to_dict
 from a3c.envs.protocol import Spec
 from a3c.optimiser import learning_rate
-from a3c.run import checkpoint, models
+from a3c.run import checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import check_free
 
@@ -33,10 +32,19 @@ class Resumed(NamedTuple):
         return self.checkpoint.progress["agent_steps"]
 
 
-def run_to_resume(resume: str | Path, start_from: str | Path | None = None) -> Path:
-    """The run folder, links resolved. Raises InputError if it is none, or in use."""
+def to_resume(
+    config: Config, resume: str | Path | None, start_from: str | Path | None
+) -> Resumed | None:
+    """Where to go on with the run `resume`, None where none is named. Raises InputError."""
+    if resume is None:
+        return None
     if start_from is not None:
         raise InputError("--from contradicts --resume: a run goes on with its own parameters")
+    return find(config, run_to_resume(resume))
+
+
+def run_to_resume(resume: str | Path) -> Path:
+    """The run folder, links resolved. Raises InputError if it is none, or in use."""
     run = Path(resume)
     if run.is_file():
         of_run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
@@ -103,22 +111,20 @@ def new_length(config: Config, saved: Config, agent_steps: int) -> str:
 
 def edited(folder: Path, saved: Config) -> list[str]:
     """A line if config.json does not say what the checkpoint does, which counts."""
-    try:
-        written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        values = to_dict(saved)
-        changed = [
-            f"{option(name)} {values[name]}, not {value}"
-            for name, value in written.items()
-            if name in values and name not in FREE_ON_RESUME and value != values[name]
-        ]
-    except (OSError, ValueError, AttributeError):
+    written, values = strict_json.read(folder / "config.json"), to_dict(saved)
+    if written is None:
         return ["config.json cannot be read: the checkpoint's options count"]
+    changed = [
+        f"{option(name)} {values[name]}, not {value}"
+        for name, value in written.items()
+        if name in values and name not in FREE_ON_RESUME and value != values[name]
+    ]
     if not changed:
         return []
     return [f"config.json was changed, the checkpoint's options count: {', '.join(changed)}"]
 
 
-def already_finished(found: Resumed) -> str:
+def nothing_to_do(found: Resumed) -> str:
     """The line for a run that has nothing to do."""
     steps = f"{found.agent_steps:,} of {found.checkpoint.config.total_agent_steps:,} agent steps"
     more = f"a3c train --resume {found.folder} --total-agent-steps MORE makes it longer"
@@ -136,12 +142,11 @@ def model_to_start_from(start_from: str | Path, config: Config, spec: Spec) -> C
                 f"--from {start_from} was trained on {saved.config.env}, with {words} {has}; "
                 f"expected {needed}, as {config.env} has"
             )
-    for name, has, needed in zip(
-        NETWORK, network_of(saved.config, spec), network_of(config, spec), strict=True
-    ):
-        if has != needed:
+    network = network_of(config, spec)
+    for name, has in network_of(saved.config, spec).items():
+        if has != network[name]:
             raise InputError(
-                f"--from {start_from} has {option(name)} {has}, the new run {needed}; "
+                f"--from {start_from} has {option(name)} {has}, the new run {network[name]}; "
                 "expected the same"
             )
     return saved
@@ -153,19 +158,16 @@ def origin(start_from: str | Path, model: Checkpoint) -> str:
     return f"parameters of {start_from}: {steps:,} agent steps on {model.config.env}"
 
 
-NETWORK = ("network", "recurrent", "std", "scale_pixels", "subtract_background")
-
-
-def network_of(config: Config, spec: Spec) -> tuple[str | bool | None, ...]:
-    """What of NETWORK decides over the parameters' number and meaning; None where it does not."""
+def network_of(config: Config, spec: Spec) -> dict[str, str | bool | None]:
+    """What decides over the parameters' number and meaning; None where it does not for `spec`."""
     auto = "paper" if spec.pixels else "mlp"
-    return (
-        auto if config.network == "auto" else config.network,
-        config.recurrent,
-        None if spec.discrete else config.std,
-        config.scale_pixels if spec.pixels else None,
-        config.subtract_background if spec.pixels else None,
-    )
+    return {
+        "network": auto if config.network == "auto" else config.network,
+        "recurrent": config.recurrent,
+        "std": None if spec.discrete else config.std,
+        "scale_pixels": config.scale_pixels if spec.pixels else None,
+        "subtract_background": config.subtract_background if spec.pixels else None,
+    }
 
 
 def check_parameters(parameters: Tensor, saved: Checkpoint) -> None:

@@ -288,11 +288,7 @@ def test_continuous_actions_are_clipped_on_their_way_out() -> None:
         (spaces.Discrete(2, start=5), [0, 1], [5, 6]),
         (spaces.Discrete(3, start=-1), [0, 2], [-1, 1]),
         (spaces.Box(-0.1, 0.1, (1, 2), np.float64), [[5, -5]], [[[0.1, -0.1]]]),
-        (
-            spaces.Box(np.array([0, -np.inf]), np.array([np.inf, 2]), dtype=np.float64),
-            [[-3, 3]],
-            [[0, 2]],
-        ),
+        (ONE_SIDED, [[-3, 3]], [[0, 2]]),
         (spaces.Box(0, 1, (), np.float32), [[7]], [1]),
     ],
 )
@@ -326,16 +322,8 @@ NAN, INFINITE = np.array([0, np.nan, 0], np.float32), np.array([0, -np.inf, 0], 
         (spaces.Discrete(5), 5, "observation 5, not from 0 to 4"),
         (spaces.Discrete(5), -1, "observation -1, not from 0 to 4"),
         (spaces.Discrete(5), 1.5, "an observation of float64 that its space's int64 cannot hold"),
-        (
-            spaces.Box(0, 255, (24, 24, 3), np.uint8),
-            np.full((24, 24, 3), 0.5),
-            "an observation of float64 that",
-        ),
-        (
-            spaces.Box(0, 255, (4,), np.uint8),
-            np.full(4, 256),
-            "an observation of int64 that its space's uint8",
-        ),
+        (IMAGE, np.full((24, 24, 3), 0.5), "an observation of float64 that"),
+        (BYTES, np.full(4, 256), "an observation of int64 that its space's uint8"),
     ],
 )
 @pytest.mark.parametrize("when", [0, 1, 3])  # at the reset, in the game, as the final observation

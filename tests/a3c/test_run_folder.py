@@ -68,9 +68,7 @@ def test_a_second_lock_of_the_same_process_is_refused_and_leaves_the_first(tmp_p
         pass
 
 
-def test_a_run_that_is_trained_cannot_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_trained_cannot_be_resumed(tmp_path: Path) -> None:
     run = train(small(tmp_path, total_agent_steps=500), quiet=True)
     before = sorted(path for path in run.folder.rglob("*"))
     longer = small(tmp_path, total_agent_steps=1000)
@@ -182,7 +180,7 @@ def test_a_link_left_over_from_another_process_does_not_matter(tmp_path: Path) -
     (tmp_path / f".latest-{os.getpid()}").symlink_to("gone")
     (tmp_path / f".latest-{folder.name}").symlink_to("gone")
     (tmp_path / "latest").symlink_to("gone")
-    assert link_latest(folder) is None
+    assert link_latest(folder) == []
     assert (tmp_path / "latest").resolve() == folder.resolve()
 
 
@@ -200,9 +198,7 @@ def test_a_system_that_opens_no_folders(tmp_path: Path, monkeypatch: pytest.Monk
     assert checkpoint.newest(run.folder).checkpoint.progress["agent_steps"] == run.agent_steps
 
 
-def test_latest_leads_to_a_run_once_that_has_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_latest_leads_to_a_run_once_that_has_a_checkpoint(tmp_path: Path) -> None:
     first = train(small(tmp_path, total_agent_steps=500), quiet=True).folder
     create_run_folder(small(tmp_path))  # killed before its first checkpoint
     assert (tmp_path / "latest").resolve() == first.resolve()

@@ -13,6 +13,7 @@ import pytest
 
 from a3c.metrics import Metrics
 from a3c.run import checkpoint
+from a3c.run.folder import Run
 from a3c.run.terminal import Terminal
 from a3c.train import train
 from tests.a3c.test_train import A3C, small
@@ -40,8 +41,10 @@ def test_plain_lines_come_often_at_first_and_name_what_they_show(
 
 
 def test_games_are_counted_in_english(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(small(tmp_path, total_agent_steps=32))
-    assert re.search(r"\n32 agent steps, [02] games|1 game,", capsys.readouterr().out)
+    said = Terminal(small(tmp_path), Metrics(1))
+    for episodes, words in ((0, "0 games"), (1, "1 game"), (2000, "2,000 games")):
+        said.goodbye(Run(tmp_path, 32, episodes, None, finished=True))
+        assert f"32 agent steps, {words}, mean return" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(), ValueError])

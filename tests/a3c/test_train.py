@@ -445,9 +445,7 @@ def test_an_infinite_reward_is_the_environments_fault_also_where_it_is_clipped(
         json.loads(line, parse_constant=pytest.fail)
 
 
-def test_the_paper_preset_sums_over_the_rollout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_paper_preset_sums_over_the_rollout(tmp_path: Path) -> None:
     """The paper's gradient is the sum over a rollout: T N times the mean's."""
     norms = {}
     for reduction in ("sum", "mean"):

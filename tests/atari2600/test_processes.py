@@ -20,6 +20,8 @@ import atari2600
 from atari2600 import AtariVectorEnv
 from atari2600.backends import kept
 
+ROOT = Path(atari2600.__file__).parents[1]
+
 
 def test_threads_end_with_their_environment() -> None:
     gc.collect()
@@ -163,9 +165,8 @@ def sealed(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "home").write_text("no folder")
     kept = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
     (tmp_path / "tmp").mkdir()
-    root = Path(atari2600.__file__).parents[1]
     return kept | {
-        "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
         "HOME": str(tmp_path / "home"),
         "TMPDIR": str(tmp_path / "tmp"),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -173,7 +174,8 @@ def sealed(tmp_path: Path) -> dict[str, str]:
 
 
 def run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code]
+    """`-P`: the current folder does not count, PYTHONPATH does."""
+    command = [sys.executable, "-P", "-c", code]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -183,7 +185,7 @@ ANNOUNCE = """
 from atari2600.backends import cpu, kept
 kept.announce(cpu.run)
 kept.announce(cpu.run)
-print(*kept.folders(), getattr(cpu.run._cache, "cache_path", None))
+print(cpu.__file__, *kept.folders(), getattr(cpu.run._cache, "cache_path", None))
 """
 
 
@@ -195,6 +197,7 @@ def test_without_a_place_compiled_code_goes_to_the_temporary_folder(
     assert ended.stderr.count("\n") == 1
     assert "NUMBA_CACHE_DIR" in ended.stderr
     assert f"kept in {sealed['TMPDIR']}/atari2600-" in ended.stderr
+    assert ended.stdout.startswith(sealed["PYTHONPATH"].split(os.pathsep)[0])
     assert ended.stdout.count(f"{sealed['TMPDIR']}/atari2600-") == 2
 
 
@@ -286,6 +289,6 @@ print(len(cpu.run.signatures), sum(cpu.run.stats.cache_misses.values()))
 def test_another_process_finds_all_compiled_code_on_the_disk() -> None:
     """It would compile for a minute otherwise. One version of the function serves all."""
     AtariVectorEnv("pong", 1, num_threads=1).reset(seed=0)
-    ended = run(FROM_THE_DISK, dict(os.environ))
+    ended = run(FROM_THE_DISK, dict(os.environ) | {"PYTHONPATH": str(ROOT)})
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.split() == ["1", "0"]

@@ -70,7 +70,7 @@ TRAIN = [
     ),
     ("report", "run folder"),
     ("report nowhere", "nowhere has no readable config.json; expected a run folder"),
-    ("study nowhere.toml", "cannot read nowhere.toml"),
+    ("study nowhere.toml", "nowhere.toml: cannot read it: No such file"),
     ("models pong", "models takes no options; found 'pong'"),
 ]
 

@@ -163,7 +163,7 @@ def test_pygame_is_asked_for_as_the_readme_does(
     )
 
 
-def test_films_show_the_game(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_films_show_the_game(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert cli.main(playing(model_of(Playable, tmp_path), out)) == 0
     assert sorted(os.listdir(out)) == ["best.mp4", "median.mp4", "scores.json"]

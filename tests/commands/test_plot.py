@@ -127,7 +127,7 @@ def test_the_legend_stands_below_the_axes(run: Path, tmp_path: Path) -> None:
     assert legend.get_window_extent().y1 < axis.get_window_extent().y0
 
 
-def test_a_run_under_two_names_is_drawn_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_under_two_names_is_drawn_once(run: Path) -> None:
     (run.parent / "latest").symlink_to(run.name)
     named = (str(run), str(run.parent / "latest"), f"{run}/")
     assert curves.distinct(named) == [run]
@@ -196,9 +196,7 @@ def test_a_failed_write_leaves_the_older_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_device_is_written_to_not_replaced(
-    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_is_written_to_not_replaced(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("there is no /dev/full")

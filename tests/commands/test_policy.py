@@ -49,10 +49,7 @@ class Odd(gymnasium.Env[Any, Any]):
 SPACES: dict[str, tuple[gymnasium.Space[Any], gymnasium.Space[Any]]] = {
     "Start": (VECTOR, spaces.Discrete(3, start=-1)),
     "Tight": (VECTOR, spaces.Box(-0.1, 0.1, (2, 3), np.float64)),
-    "OneSided": (
-        VECTOR,
-        spaces.Box(np.array([0, -np.inf]), np.array([np.inf, 0]), dtype=np.float64),
-    ),
+    "OneSided": (VECTOR, ONE_SIDED),
     "Scalars": (spaces.Box(0, 1, (), np.float32), spaces.Box(0, 0.01, (), np.float32)),
     "Seats": (spaces.Discrete(16), TWO),
     "SeatsFromFive": (spaces.Discrete(16, start=5), TWO),

@@ -209,8 +209,8 @@ def test_the_model_is_the_last_one_of_a_run_without_checkpoints(
     ("text", "expected"),
     [
         ("{", "play has no readable scores.json; a3c play writes one"),
-        ("5", "does not say 'env'; expected what a3c play writes"),
-        ("{}", "does not say 'env'"),
+        ("5", "play has no readable scores.json"),
+        ("{}", "does not say 'env'; expected what a3c play writes"),
     ],
 )
 def test_scores_that_cannot_be_read(

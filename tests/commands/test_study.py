@@ -129,7 +129,7 @@ def test_a_folder_name_fits_the_file_system(tmp_path: Path) -> None:
         ("[base]\nnum_threads = 0", "--num-threads is 0"),
         ("[base]\nnum_threads = 'two'", "--num-threads is 'two'; expected a whole number"),
         ('[base]\npreset = "fst"', "--preset is 'fst'"),
-        ("[base]\npreset = 3", "preset is 3; expected the name of a preset"),
+        ("[base]\npreset = 3", "--preset is 3; expected fast, paper"),
         ("[base]\nenv = 3", "env is 3; expected the name of an environment"),
         ("[base]\nenv = 'brekout'", "no game 'brekout'; did you mean 'breakout'?"),
         ("[grid]\ndevice = ['cpu', 'tpu']", "--device is 'tpu'"),
@@ -161,7 +161,7 @@ def test_bad_specs(
 
 
 def test_a_spec_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(InputError, match="cannot read it: Is a directory"):
         read_spec(tmp_path)
     (tmp_path / "spec.toml").write_bytes(b"goal = '\xff'")
     with pytest.raises(InputError, match="is not TOML"):

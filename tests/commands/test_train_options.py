@@ -161,6 +161,18 @@ def test_bad_files(tmp_path: Path, text: str, expected: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_is_read_over_the_preset_that_is_asked_for(tmp_path: Path) -> None:
+    """3 would be wrong with the frame skip of `fast`."""
+    path = file(tmp_path, "frame_skip_max = 3")
+    asked = ["--config", path, "--preset", "seed"]
+    assert train_options(asked).config == preset("seed", frame_skip_max=3)
+
+
+def test_the_file_is_not_blamed_for_the_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--preset is 'fst'; expected fast"):
+        train_options(["--config", file(tmp_path, "lr = 1"), "--preset", "fst"])
+
+
 def nothing(path: Path) -> None:
     pass
 
