@@ -51,7 +51,8 @@ class ActorLearner:
         )
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.episodes = Episodes(envs.num_envs)
-        self.updates = self.synced_at = 0
+        self.updates = 0  # of this thread
+        self.synced_at = 0  # updates of all threads that its copy of the parameters has seen
         self.under_way: Figures | None = None  # of the last update
 
     def start(self, updates: int = 0) -> None:
@@ -150,7 +151,10 @@ class ActorLearner:
         return saved
 
     def load(self, saved: dict[str, Tensor], updates: int) -> None:
-        """Go on from a checkpoint; agents whose games could not be saved start new ones."""
+        """Go on from a checkpoint; agents whose games could not be saved start new ones.
+
+        `updates`: of all threads, for the seeds of those.
+        """
         self.generator.set_state(saved["generator"])
         if "sync" in saved:
             self.parameters.copy_(saved["parameters"])
@@ -198,6 +202,9 @@ class Figures(NamedTuple):
 
 
 def seed_of(config: Config, thread: int, updates: int = 0) -> int:
-    """A seed for each thread that no other thread, run or resumption shares, within 31 bits."""
+    """A seed for each thread that no other thread, run or resumption shares.
+
+    Agent i is seeded with seed + i, so it is below 2**30: the sums stay within 31 bits.
+    """
     sequence = np.random.SeedSequence([config.seed, thread, updates])
     return int(sequence.generate_state(1)[0] >> 2)

@@ -1,6 +1,6 @@
 """What is measured while a run goes on: returns, rates, losses, policy lag, where the time goes.
 
-Threads add to Metrics; the main thread drains it into records, see log.py.
+Threads add to Metrics; the main thread drains it into records, see run/log.py.
 """
 
 from __future__ import annotations

@@ -252,6 +252,9 @@ class VectorTorso(nn.Module):
 class Network(nn.Module):
     """Torso -> (LSTM) -> a method's heads: what a thread acts and learns with.
 
+    A rollout is `prepare` (new parameters), `forward` for each of its steps t (to act, no graph;
+    `remember` has made room for what it computes), then `evaluate` (to learn, with the graph).
+
     Its initial values depend on `config.seed` alone, and torch's global generator is left alone.
     """
 

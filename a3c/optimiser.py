@@ -9,10 +9,13 @@ from a3c.config import Config
 
 
 class RMSProp:
-    """Shared RMSProp: g <- a g + (1 - a) d^2;  theta <- theta - lr d / sqrt(g + eps).
+    """Shared RMSProp.
 
-    Mnih et al. 2016, section 4, "Optimization": epsilon is inside the root. Its state is the
-    running average g [P]. `sizes` are the elements of each tensor in the vector.
+    g <- alpha g + (1 - alpha) dtheta^2;  theta <- theta - lr dtheta / sqrt(g + eps)
+
+    Mnih et al. 2016, section 4, "Optimization": epsilon is inside the root. dtheta is the clipped
+    gradient, alpha `rmsprop_decay`; `square_avg` is g [P], all the state there is. `sizes` are the
+    elements of each tensor in the vector.
     """
 
     def __init__(self, parameters: Tensor, sizes: list[int], config: Config):

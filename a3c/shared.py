@@ -5,9 +5,8 @@ where the method needs one, and the counters `agent_steps` and `updates`. Each t
 else for itself.
 
 What is locked: every reading and writing of them takes `lock`, so no update is lost, no thread ever
-copies half an update, and the counters are exact. (The paper's Hogwild writes without a lock. An
-apply takes about a millisecond, once per rollout of tens of milliseconds; waiting is measured as
-`time/waiting` and is under a percent with two threads.)
+copies half an update, and the counters are exact. (The paper's Hogwild writes without a lock; what
+ours costs: docs/architecture.md, "One lock".)
 
 What is stale on purpose: in async mode a thread computes its gradients with the parameters it
 copied before its rollout, and others may have applied theirs in the meantime. `policy lag` counts

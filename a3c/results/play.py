@@ -209,7 +209,7 @@ def score_table(scores: dict[str, Any]) -> Table:
         table.add_row(name, f"{scores[name]:,.2f}")
     table.add_row("mean length, agent steps", f"{scores['mean_length_agent_steps']:,.0f}")
     if scores["human_normalised"] is not None:
-        table.add_row("human-normalised", f"{scores['human_normalised']:.0%}")
+        table.add_row("human-normalised", f"{scores['human_normalised']:,.0%}")
     return table
 
 

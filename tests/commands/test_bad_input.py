@@ -120,7 +120,7 @@ def test_a_missing_extra_names_the_pip_command(
         "importlib.util.find_spec", lambda name: None if name == "mujoco" else find(name)
     )
     said = complaint(["train", "InvertedPendulum-v5"], capsys)
-    assert "pip install '.[mujoco]'" in said
+    assert "pip install -e '.[mujoco]'" in said
     assert not list(nowhere.iterdir())
 
 

@@ -158,9 +158,8 @@ def test_pygame_is_asked_for_as_the_readme_does(
     missing = lambda name: None if name == "pygame" else find(name)  # noqa: E731
     monkeypatch.setattr("importlib.util.find_spec", missing)
     assert cli.main(playing(model_of(NeedsPygame, tmp_path), tmp_path / "out")) == 0
-    assert (
-        "needs pygame; in a checkout of a3c-gpu: pip install '.[human]'" in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "needs pygame; in a checkout of a3c-gpu: pip install -e '.[human]'" in said
 
 
 def test_films_show_the_game(tmp_path: Path) -> None:

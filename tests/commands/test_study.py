@@ -189,7 +189,7 @@ def test_a_missing_scipy_names_the_pip_command(
     )
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
     said = capsys.readouterr().err
-    assert "a study needs SciPy; in a checkout of a3c-gpu: pip install '.[study]'" in said
+    assert "a study needs SciPy; in a checkout of a3c-gpu: pip install -e '.[study]'" in said
     assert not Path("out").exists()
 
 
