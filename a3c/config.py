@@ -91,10 +91,11 @@ class Config:
 
     # Network
     network: Literal["auto", "paper", "seed", "nature", "mlp"] = "auto"
-    """Torso. paper: 16@8x8/4, 32@4x4/2, 256. seed: 32@8x8/4, 64@4x4/2, 256. nature: 32@8x8/4,
-    64@4x4/2, 64@3x3/1, 512. mlp: 64, 64 for vectors. auto: paper for images, mlp for vectors."""
+    """The torso, the layers before policy and value. paper: 16@8x8/4 (16 filters of 8 x 8, stride
+    4), 32@4x4/2, 256. seed: 32@8x8/4, 64@4x4/2, 256. nature: 32@8x8/4, 64@4x4/2, 64@3x3/1, 512.
+    mlp: 64, 64 for vectors. auto: paper for images, mlp for vectors."""
     recurrent: bool = False
-    """Put an LSTM of 256 cells between torso and heads."""
+    """Put an LSTM of 256 cells between the torso and the heads, which are policy and value."""
     std: Literal["independent", "dependent"] = "independent"
     """Whether the standard deviation of continuous actions depends on the state."""
     scale_pixels: bool = True
