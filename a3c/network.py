@@ -335,11 +335,11 @@ class Network(nn.Module):
         return self.heads(features)
 
 
-def check_network(config: Config, spec: Spec) -> None:
+def check_network(config: Config, pixels: bool) -> None:
     """Raise InputError if the network cannot read the environment's observations."""
-    if config.network in ("auto", "mlp") and not spec.pixels:
+    if config.network in ("auto", "mlp") and not pixels:
         return
-    if not spec.pixels:
+    if not pixels:
         raise InputError(f"--network {config.network} reads images; {config.env} needs mlp")
     if config.network == "mlp":
         raise InputError(f"--network mlp reads vectors; {config.env} needs paper, seed or nature")

@@ -13,6 +13,7 @@ from a3c.actor_learner import ActorLearner
 from a3c.config import Config
 from a3c.devices import pick_precision, synchronise
 from a3c.envs import make_envs
+from a3c.envs.names import atari_game
 from a3c.envs.protocol import EnvironmentFault, Envs
 from a3c.gate import Gate
 from a3c.methods import make_method
@@ -28,9 +29,11 @@ class Node:
         self.config, self.device = config, device
         self.dtype = pick_precision(config, device)
         self.method = make_method(config)
+        if atari_game(config.env) is not None:  # said before the emulator is compiled
+            check_network(config, pixels=True)
         envs = [make_envs(config, config.num_envs, device) for _ in range(config.num_threads)]
         self.spec = envs[0].spec
-        check_network(config, self.spec)
+        check_network(config, self.spec.pixels)
         first = self.network()
         self.gate = Gate(config.num_threads)
         self.store = SharedParameters(
