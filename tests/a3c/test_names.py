@@ -133,5 +133,5 @@ def test_a_missing_extra_names_the_pip_command(
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == package else find(name)
     )
-    with pytest.raises(InputError, match=rf"needs {package}; .*pip install '\.\[{extra}\]'"):
+    with pytest.raises(InputError, match=rf"needs {package}; .*pip install -e '\.\[{extra}\]'"):
         check_gymnasium_id(env)
