@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,13 +50,18 @@ def read_curve(run: Path, name: str) -> Curve:
     """All games that a run's metrics.jsonl reports. Raises InputError if there are none.
 
     A record says how many games ended since the one before, not when: they are placed evenly
-    between the two records.
+    between the two records. A line on stderr says which records are damaged: their games are
+    missing.
     """
     if not run.is_dir():
         raise InputError(no_games(run))
     before: log.Record = {"agent_steps": 0, "seconds": 0.0}
     curve: dict[str, list[float]] = {"agent_steps": [], "seconds": [], "returns": []}
-    for record in log.read(run / "metrics.jsonl"):
+    path = run / "metrics.jsonl"
+    found = log.scan(path)
+    if found.damaged:
+        print(f"{path} {log.left_out(found.damaged)}", file=sys.stderr)
+    for record in found.records:
         curve["returns"] += record["returns"]
         for column in before:
             curve[column] += places(before[column], record[column], len(record["returns"]))

@@ -173,5 +173,10 @@ def keep_aside(path: Path, damaged: list[int]) -> str:
         number += 1
         kept = path.with_name(f"{path.name}.damaged-{number}")
     shutil.copyfile(path, kept)
+    return f"{path.name} {left_out(damaged)}; the file is kept as {kept.name}"
+
+
+def left_out(damaged: list[int]) -> str:
+    """Which lines a reader did not take."""
     lines = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
-    return f"{path.name} is damaged in line {lines}: left out; the file is kept as {kept.name}"
+    return f"is damaged in line {lines}: left out"

@@ -87,6 +87,16 @@ def test_damaged_records_are_left_out(run: Path, damaged: Any) -> None:
     assert curves.read_curve(run, "run").returns.tolist() == [1, 2, 5]
 
 
+def test_damaged_records_are_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / "metrics.jsonl"
+    path.write_bytes(b"garbage\n" + path.read_bytes() + b"\xff\n5\n")
+    assert cli.main(["plot", str(run), "--out", str(tmp_path / "curves.png")]) == 0
+    said = capsys.readouterr().err
+    assert said == f"{path} is damaged in line 1, 5, 6: left out\n"
+
+
 def test_a_return_that_is_null_is_no_number(run: Path) -> None:
     write_records(run, [record(400, 4.0, [1.0, None, "x", 2.0])])
     returns = curves.read_curve(run, "run").returns
