@@ -48,12 +48,17 @@ def frames_of(frameskip: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def check_probability(value: float) -> float:
+    if not isinstance(value, float | int | np.number):
+        raise TypeError(f"repeat_action_probability is {value!r}; expected a number from 0 to 1")
     if not 0 <= value <= 1:
         raise ValueError(f"repeat_action_probability is {value}; expected 0 to 1")
     return value
 
 
 def check_least(least: int, **values: int) -> None:
+    """Raise TypeError for what is no whole number, ValueError for one that is too small."""
     for name, value in values.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TypeError(f"{name} is {value!r}; expected a whole number")
         if value < least:
             raise ValueError(f"{name} is {value}; expected at least {least}")

@@ -37,6 +37,7 @@ from atari2600.snapshot import Rest
 from atari2600.workers import Workers, check_affinity, processors
 
 Array = NDArray[Any]
+MOST_NOOPS = 10_000  # a reset that plays more would not seem to end
 LAYOUTS = ("stacked_first", "channels_last")
 MAX_SEED = 2**32 - 1
 
@@ -110,6 +111,9 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         )
         check_least(1, max_num_frames_per_episode=max_num_frames_per_episode)
         check_least(0, batch_size=batch_size, num_threads=num_threads, noop_max=noop_max)
+        check_least(-1, thread_affinity_offset=thread_affinity_offset)
+        if noop_max > MOST_NOOPS:
+            raise ValueError(f"noop_max is {noop_max}; expected at most {MOST_NOOPS}")
         self.num_envs = num_envs
         self.batch_size = batch_size or num_envs
         if self.batch_size > num_envs:

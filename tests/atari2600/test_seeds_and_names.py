@@ -163,3 +163,24 @@ def test_frame_skips_are_whole(frameskip: Any) -> None:
                  lambda: AtariEnv("pong", frameskip=frameskip)):  # fmt: skip
         with pytest.raises(ValueError, match=r"frameskip is .*; expected at least 1"):
             make()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("noop_max", 2**40, ValueError),
+        ("noop_max", 1.5, TypeError),
+        ("num_threads", 1.5, TypeError),
+        ("num_threads", True, TypeError),
+        ("num_threads", None, TypeError),
+        ("num_envs", "2", TypeError),
+        ("max_num_frames_per_episode", 1.5, TypeError),
+        ("thread_affinity_offset", "x", TypeError),
+        ("repeat_action_probability", "x", TypeError),
+    ],
+)
+def test_an_argument_that_is_no_such_number_is_named(
+    name: str, value: Any, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match=f"{name} is {value!r}; expected"):
+        AtariVectorEnv(**{"game": "pong", "num_envs": 2, name: value})
