@@ -98,7 +98,8 @@ def test_workers_are_as_many_as_this_process_may_use(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_processors_that_there_are_not_are_refused(offset: int, num_threads: int) -> None:
     before = os.sched_getaffinity(0)
-    with pytest.raises(ValueError, match=f"thread_affinity_offset is {offset}.*expected (at least )?-1"):
+    words = f"thread_affinity_offset is {offset}.*expected (at least )?-1"
+    with pytest.raises(ValueError, match=words):
         AtariVectorEnv("pong", 4, num_threads=num_threads, thread_affinity_offset=offset)
     assert os.sched_getaffinity(0) == before
 
