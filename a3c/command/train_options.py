@@ -17,13 +17,18 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from a3c.command.parsing import check_options, tyro_cli
 from a3c.config import (
+    AUTO,
+    DEFAULTS,
     GROUPS,
     PRESETS,
     Config,
     InputError,
+    auto_threads,
     check_names,
+    is_auto,
     option,
     preset,
+    preset_values,
     read_toml,
     to_dict,
 )
@@ -55,43 +60,47 @@ class TrainOptions(NamedTuple):
 
 def train_options(words: list[str]) -> TrainOptions:
     """Of the words after `a3c train`. Raises InputError; --help prints, and raises SystemExit."""
-    check_options([option(name) for name in (*STARTS, *to_dict(Config()))], words)
+    check_options([option(name) for name in (*STARTS, *DEFAULTS)], words)
     asked = [word for word in words if word not in ("-h", "--help")]
-    where = read(asked, to_dict(preset("fast")))
+    where = read(asked, DEFAULTS)
     default = defaults_in_force(asked, where)
     if asked != words:  # without the words: tyro's help leaves out what was given
-        read(["--help"], {**to_dict(default), "env": where["env"]})
-    given = read(words, to_dict(default))
-    config = Config(**{name: given[name] for name in to_dict(default)})
+        read(["--help"], {**default, "env": where["env"]})
+    given = read(words, default)
+    config = Config(**{name: given[name] for name in DEFAULTS})
     return TrainOptions(config, where["resume"], where["from"])
 
 
-def defaults_in_force(words: list[str], where: dict[str, Any]) -> Config:
-    """The options without the words: those of the run to resume, of --config, or of a preset."""
+def defaults_in_force(words: list[str], where: dict[str, Any]) -> dict[str, Any]:
+    """The options without the words: those of the run to resume, of --config, or of a preset.
+
+    num_threads may still be `auto`, but not that of a run.
+    """
     if where["resume"] is not None:
         for name in ("preset", "from", "config"):
             if where[name] is not None:
                 raise InputError(
                     f"--{name} contradicts --resume: a run goes on with its own settings"
                 )
-        return saved_config(where["resume"])
+        return to_dict(saved_config(where["resume"]))
     if where["config"] is not None:
         return config_of_file(Path(where["config"]), words, where["preset"])
-    return preset(where["preset"] or default_preset(where["env"]))
+    return preset_values(where["preset"] or default_preset(where["env"]))
 
 
-def config_of_file(path: Path, words: list[str], asked: str | None) -> Config:
+def config_of_file(path: Path, words: list[str], asked: str | None) -> dict[str, Any]:
     """What a file says, over the preset that is asked for, or its own, or the environment's."""
     if asked is not None:
         preset(asked)  # a wrong name is not the file's fault
     try:
         values = options_of(path)
         named = values.pop("preset", None)
-        checked = preset(asked or ("fast" if named is None else named), **values)
+        over = asked or ("fast" if named is None else named)
+        preset(over, **values)  # which checks them
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    env = read(words, to_dict(checked))["env"]
-    return preset(asked or named or default_preset(env), **values)
+    env = read(words, preset_values(over, **values))["env"]
+    return preset_values(asked or named or default_preset(env), **values)
 
 
 def options_of(path: Path) -> dict[str, Any]:
@@ -137,6 +146,33 @@ WholeNumber = Annotated[
 ]
 
 
+def whole_number_or_auto(words: list[str]) -> int:
+    """Of auto or a whole number. Raises ValueError, in words, for what is neither."""
+    if words[0] == AUTO:
+        return AUTO
+    try:
+        return whole_number(words)
+    except ValueError:
+        raise ValueError(f"{words[0]!r}; expected auto or a whole number, as 8") from None
+
+
+WholeNumberOrAuto = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT|auto",
+        instance_from_str=whole_number_or_auto,
+        is_instance=lambda value: is_auto(value) or isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+    tyro.conf.arg(
+        help_behavior_hint=lambda value: (
+            f"(default: auto, {auto_threads()} here)" if value == AUTO else f"(default: {value})"
+        )
+    ),
+]
+
+
 def helps() -> dict[str, str]:
     """The text below each field of Config, which is its help."""
     (body,) = ast.parse(inspect.getsource(Config)).body
@@ -159,6 +195,7 @@ def parser_of(default: dict[str, Any]) -> type[Any]:
     for name, kind in kinds.items():
         title = GROUPS.get(name, title)
         value = WholeNumber if kind is int else kind
+        value = WholeNumberOrAuto if name == "num_threads" else value
         described = Annotated[value, tyro.conf.arg(help=texts[name])]  # type: ignore[valid-type]
         groups.setdefault(title, []).append(
             (name, described, dataclasses.field(default=default[name]))
