@@ -136,8 +136,9 @@ def play_episodes(
         games.playing = games.playing[~ended]
         if not games.num_envs or not goes_on(games.num_envs, agent_steps):
             break
-        envs.keep(~moment.step.ended)
-        actor.keep(~moment.step.ended)
+        if ended.any():
+            envs.keep(~moment.step.ended)
+            actor.keep(~moment.step.ended)
     return finished(episodes, games, protocol)
 
 
