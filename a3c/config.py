@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -147,6 +147,11 @@ class Config:
     """Time between two checkpoints; the first one comes after 5 seconds at the latest."""
     log_every_seconds: float = 5.0
     """Time between two lines of metrics.jsonl."""
+    evaluate_every: int | Literal["never"] = "never"
+    """Agent steps between two evaluations: whole games of the policy of that moment, on games and
+    in a thread of their own. never: the only figure is the mean return of training's games."""
+    evaluate_episodes: int = 10
+    """Games of an evaluation with sampled actions, and as many with greedy ones."""
 
     def __post_init__(self) -> None:
         """Raise InputError if a value is outside its choices or range."""
@@ -193,10 +198,19 @@ RANGES: Ranges = {
     "max_episode_frames": (1, 2**31 - 1),
     "checkpoint_every_seconds": (TINY, math.inf),
     "log_every_seconds": (TINY, math.inf),
+    "evaluate_every": (1, 10**12),
+    "evaluate_episodes": (1, 10_000),
 }
 
 # Options that do not change what is learned, so a resumed run may be given others.
-FREE_ON_RESUME = {"device", "checkpoint_every_seconds", "log_every_seconds", "runs_dir"}
+FREE_ON_RESUME = {
+    "device",
+    "checkpoint_every_seconds",
+    "log_every_seconds",
+    "runs_dir",
+    "evaluate_every",
+    "evaluate_episodes",
+}
 
 # The groups of options by the first of each; what stands before them belongs to none.
 GROUPS = {
@@ -222,8 +236,10 @@ def nearest(word: str, choices: list[str]) -> str:
 
 
 def _check_field(name: str, kind: Any, value: Any) -> None:
-    choices = [str(choice) for choice in get_args(kind)]
-    if kind in (int, float):
+    number, choices = alternatives(kind)
+    if number and choices:
+        _check_number_or_word(name, choices, value)
+    elif kind in (int, float):
         check_number(name, kind, value)
     elif kind is bool and not isinstance(value, bool):
         raise InputError(f"{option(name)} is {value!r}; expected True or False")
@@ -232,6 +248,27 @@ def _check_field(name: str, kind: Any, value: Any) -> None:
     elif choices and value not in choices:
         hint = nearest(str(value), choices)
         raise InputError(f"{option(name)} is {value!r}; expected {', '.join(choices)}{hint}")
+
+
+def alternatives(kind: Any) -> tuple[bool, list[str]]:
+    """Whether a field takes whole numbers, and the words that it takes."""
+    parts = [kind] if get_origin(kind) is Literal else get_args(kind)
+    words = [str(word) for part in parts if part is not int for word in get_args(part)]
+    return kind is int or int in parts, words
+
+
+def _check_number_or_word(name: str, words: list[str], value: Any) -> None:
+    """Raise InputError for what is neither of the words nor a whole number in range."""
+    if value in words:
+        return
+    either = " or ".join(words)
+    if isinstance(value, str):
+        hint = nearest(value, words)
+        raise InputError(f"{option(name)} is {value!r}; expected a whole number, or {either}{hint}")
+    try:
+        check_number(name, int, value)
+    except InputError as error:
+        raise InputError(f"{error}, or {either}") from None
 
 
 def _check_text(name: str, value: Any) -> None:

@@ -45,6 +45,8 @@ class SharedParameters:
     """See the module's docstring. `sizes` are the elements of each tensor in `parameters` [P].
 
     after_update: called after each update, in sync mode while all threads stand still.
+    in_update: to be set where wanted; called in each update, with the agent steps before it, while
+    the lock is held: the parameters are those of exactly this update.
     target_every_agent_steps: 0 for no target vector.
     """
 
@@ -57,6 +59,7 @@ class SharedParameters:
         target_every_agent_steps: int = 0,
     ):
         self.config, self.after_update = config, after_update
+        self.in_update: Callable[[int], None] = lambda _: None
         self.parameters = parameters.clone()  # [P]
         self.optimiser = RMSProp(parameters, sizes, config)
         self.target_every = target_every_agent_steps
@@ -157,9 +160,15 @@ class SharedParameters:
         """Apply clipped gradients; returns the learning rate."""
         lr = learning_rate(self.config, self.agent_steps)
         self.optimiser.step(self.parameters, gradients, norm, lr)
-        copies = self.agent_steps // self.target_every if self.target_every else 0
+        before = self.agent_steps
         self.agent_steps += agent_steps
         self.updates += 1
-        if self.target is not None and self.agent_steps // self.target_every > copies:
+        if self.target is not None and passed(self.target_every, before, self.agent_steps):
             self.target.copy_(self.parameters)
+        self.in_update(before)
         return lr
+
+
+def passed(every: int, before: int, after: int) -> bool:
+    """Whether a multiple of `every` lies between two counts, the second one included."""
+    return after // every > before // every

@@ -21,6 +21,7 @@ from a3c.config import (
     PRESETS,
     Config,
     InputError,
+    alternatives,
     check_names,
     option,
     preset,
@@ -99,7 +100,11 @@ def options_of(path: Path) -> dict[str, Any]:
     values = read_toml(path)
     check_names(values, ["preset"])
     kinds = get_type_hints(Config)
-    whole = [name for name in values if kinds.get(name) is int and isinstance(values[name], float)]
+    whole = [
+        name
+        for name, value in values.items()
+        if isinstance(value, float) and alternatives(kinds.get(name))[0]
+    ]
     return {**values, **{name: int(values[name]) for name in whole if values[name].is_integer()}}
 
 
@@ -137,6 +142,34 @@ WholeNumber = Annotated[
 ]
 
 
+def as_written(kind: Any) -> Any:
+    """A field's type with whole numbers as a command line may write them."""
+    number, words = alternatives(kind)
+    if number and words:
+        return number_or_word(words)
+    return WholeNumber if number else kind
+
+
+def number_or_word(words: list[str]) -> Any:
+    """A whole number or one of these words; Config checks which."""
+
+    def read(given: list[str]) -> int | str:
+        with suppress(ValueError):
+            return whole_number(given)
+        return given[0]
+
+    return Annotated[
+        int | str,
+        PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="|".join(["INT", *words]),
+            instance_from_str=read,
+            is_instance=lambda value: isinstance(value, int | str),
+            str_from_instance=lambda value: [str(value)],
+        ),
+    ]
+
+
 def helps() -> dict[str, str]:
     """The text below each field of Config, which is its help."""
     (body,) = ast.parse(inspect.getsource(Config)).body
@@ -158,7 +191,7 @@ def parser_of(default: dict[str, Any]) -> type[Any]:
     title = ""
     for name, kind in kinds.items():
         title = GROUPS.get(name, title)
-        value = WholeNumber if kind is int else kind
+        value = as_written(kind)
         described = Annotated[value, tyro.conf.arg(help=texts[name])]  # type: ignore[valid-type]
         groups.setdefault(title, []).append(
             (name, described, dataclasses.field(default=default[name]))
