@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -60,15 +60,25 @@ class Config:
     """Agents (environments) of each thread."""
     rollout_length: int = 20
     """Agent steps of each agent between two updates; the paper's t_max."""
+    minibatches: int = 1
+    """Updates from a rollout: its agents are dealt at random into so many groups, and each group is
+    one update with the newest parameters."""
     sync_every: int = 1
-    """Updates of a thread between two copies of the shared parameters (async). More than 1 raises
-    the policy lag on purpose, for studies of it."""
+    """Rollouts of a thread between two copies of the shared parameters to act with (async). More
+    than 1 raises the policy lag on purpose, for studies of it."""
 
     # Objective
     gamma: float = 0.99
     """Discount of future rewards per agent step."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation; 1 gives the paper's n-step returns."""
+    correction: Literal["none", "vtrace"] = "none"
+    """vtrace: learn with the newest parameters, and weigh each agent step by how much more likely
+    they make its action than those that acted did (V-trace of IMPALA). One forward pass more."""
+    rho_bar: float = 1.0
+    """Bound of V-trace's weights of single agent steps."""
+    c_bar: float = 1.0
+    """Bound of V-trace's weights of what follows an agent step."""
     ent_coef: float = 0.01
     """Weight of the entropy bonus; the paper's beta."""
     vf_coef: float = 0.5
@@ -146,12 +156,17 @@ class Config:
     """Time between two checkpoints; the first one comes after 5 seconds at the latest."""
     log_every_seconds: float = 5.0
     """Time between two lines of metrics.jsonl."""
+    evaluate_every: int | Literal["never"] = "never"
+    """Agent steps between two evaluations: whole games of the policy of that moment, on games and
+    in a thread of their own. never: the only figure is the mean return of training's games."""
+    evaluate_episodes: int = 10
+    """Games of an evaluation with sampled actions, and as many with greedy ones."""
 
     def __post_init__(self) -> None:
         """Raise InputError if a value is outside its choices or range; `auto` becomes a number."""
         if is_auto(self.num_threads):
             object.__setattr__(self, "num_threads", auto_threads())
-        for name, kind in _TYPES.items():
+        for name, kind in KINDS.items():
             _check_field(name, kind, getattr(self, name))
         _check_together(self)
 
@@ -163,7 +178,8 @@ class Config:
 
 # What each option is without being given; `auto` where a Config would hold a number
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
-_TYPES = get_type_hints(Config)
+# What each may be given as
+KINDS = {**get_type_hints(Config), "num_threads": int | Literal["auto"]}
 
 # Closed intervals; whatever is not listed is free. Positive numbers start at TINY.
 TINY = 1e-30
@@ -174,9 +190,12 @@ RANGES: Ranges = {
     "num_threads": (1, 256),
     "num_envs": (1, 65_536),
     "rollout_length": (1, 10_000),
+    "minibatches": (1, 65_536),
     "sync_every": (1, 1_000_000),
     "gamma": (0, 1),
     "gae_lambda": (0, 1),
+    "rho_bar": (TINY, math.inf),
+    "c_bar": (0, math.inf),
     "ent_coef": (0, math.inf),
     "vf_coef": (0, math.inf),
     "lr": (TINY, math.inf),
@@ -193,10 +212,19 @@ RANGES: Ranges = {
     "max_episode_frames": (1, 2**31 - 1),
     "checkpoint_every_seconds": (TINY, math.inf),
     "log_every_seconds": (TINY, math.inf),
+    "evaluate_every": (1, 10**12),
+    "evaluate_episodes": (1, 10_000),
 }
 
 # Options that do not change what is learned, so a resumed run may be given others.
-FREE_ON_RESUME = {"device", "checkpoint_every_seconds", "log_every_seconds", "runs_dir"}
+FREE_ON_RESUME = {
+    "device",
+    "checkpoint_every_seconds",
+    "log_every_seconds",
+    "runs_dir",
+    "evaluate_every",
+    "evaluate_episodes",
+}
 
 # The groups of options by the first of each; what stands before them belongs to none.
 GROUPS = {
@@ -232,8 +260,10 @@ def nearest(word: str, choices: list[str]) -> str:
 
 
 def _check_field(name: str, kind: Any, value: Any) -> None:
-    choices = [str(choice) for choice in get_args(kind)]
-    if kind in (int, float):
+    number, choices = alternatives(kind)
+    if number and choices:
+        _check_number_or_word(name, choices, value)
+    elif kind in (int, float):
         check_number(name, kind, value)
     elif kind is bool and not isinstance(value, bool):
         raise InputError(f"{option(name)} is {value!r}; expected True or False")
@@ -242,6 +272,27 @@ def _check_field(name: str, kind: Any, value: Any) -> None:
     elif choices and value not in choices:
         hint = nearest(str(value), choices)
         raise InputError(f"{option(name)} is {value!r}; expected {', '.join(choices)}{hint}")
+
+
+def alternatives(kind: Any) -> tuple[bool, list[str]]:
+    """Whether a field takes whole numbers, and the words that it takes."""
+    parts = [kind] if get_origin(kind) is Literal else get_args(kind)
+    words = [str(word) for part in parts if part is not int for word in get_args(part)]
+    return kind is int or int in parts, words
+
+
+def _check_number_or_word(name: str, words: list[str], value: Any) -> None:
+    """Raise InputError for what is neither of the words nor a whole number in range."""
+    if value in words:
+        return
+    either = " or ".join(words)
+    if isinstance(value, str):
+        hint = nearest(value, words)
+        raise InputError(f"{option(name)} is {value!r}; expected a whole number, or {either}{hint}")
+    try:
+        check_number(name, int, value)
+    except InputError as error:
+        raise InputError(f"{error}, or {either}") from None
 
 
 def _check_text(name: str, value: Any) -> None:
@@ -272,12 +323,12 @@ def check_number(name: str, kind: type, value: Any, ranges: Ranges = RANGES) -> 
     """Raise InputError for what is not such a number, or lies outside the closed interval."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or (kind is int and not isinstance(value, int)):
-        raise InputError(f"{option(name)} is {value!r}; expected {_words(name, kind)}")
+        raise InputError(f"{option(name)} is {value!r}; expected {_words(kind)}")
     low, high = ranges.get(name, (-math.inf, math.inf))
     if not low <= value <= high or math.isinf(value):
         bound = "above 0" if low == TINY else f"at least {exactly(low)}"
         bound += "" if high == math.inf else f" and at most {exactly(high)}"
-        raise InputError(f"{option(name)} is {value}; expected {_words(name, kind)} {bound}")
+        raise InputError(f"{option(name)} is {value}; expected {_words(kind)} {bound}")
 
 
 def _check_together(config: Config) -> None:
@@ -286,6 +337,12 @@ def _check_together(config: Config) -> None:
         raise InputError(f"--frame-skip-max is {high}; expected 0 or at least --frame-skip {low}")
     if high and config.emulator == "ale":
         raise InputError(f"--frame-skip-max is {high}; expected 0, as ale-py draws no frame skips")
+    if config.num_envs % config.minibatches:
+        fits = max(n for n in range(1, config.minibatches) if config.num_envs % n == 0)
+        raise InputError(
+            f"--minibatches is {config.minibatches}; expected a number that divides --num-envs "
+            f"{config.num_envs}, such as {fits}"
+        )
     if config.sync_every > 1 and config.mode == "sync":
         raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
 
@@ -295,9 +352,8 @@ def exactly(bound: float) -> str:
     return f"{bound:g}" if float(f"{bound:g}") == bound else str(bound)
 
 
-def _words(name: str, kind: type) -> str:
-    words = "a whole number" if kind is int else "a number"
-    return f"auto or {words}" if name == "num_threads" else words
+def _words(kind: type) -> str:
+    return "a whole number" if kind is int else "a number"
 
 
 # Each preset: what differs from the defaults above, with its source.

@@ -35,7 +35,7 @@ from a3c.optimiser import RMSProp, learning_rate
 class Applied(NamedTuple):
     """What came of one update, for the log."""
 
-    policy_lag: int
+    updates_before: int  # of all threads
     gradient_norm: Tensor  # scalar on the device; nothing was applied if it is not finite
     lr: float
     waiting_seconds: float
@@ -45,6 +45,8 @@ class SharedParameters:
     """See the module's docstring. `sizes` are the elements of each tensor in `parameters` [P].
 
     after_update: called after each update, in sync mode while all threads stand still.
+    in_update: to be set where wanted; called in each update, with the agent steps before it, while
+    the lock is held: the parameters are those of exactly this update.
     target_every_agent_steps: 0 for no target vector.
     """
 
@@ -57,6 +59,7 @@ class SharedParameters:
         target_every_agent_steps: int = 0,
     ):
         self.config, self.after_update = config, after_update
+        self.in_update: Callable[[int], None] = lambda _: None
         self.parameters = parameters.clone()  # [P]
         self.optimiser = RMSProp(parameters, sizes, config)
         self.target_every = target_every_agent_steps
@@ -112,8 +115,8 @@ class SharedParameters:
                 target.copy_(self.target)
             return self.updates
 
-    def apply(self, gradients: Tensor, agent_steps: int, synced_at: int, thread: int) -> Applied:
-        """Apply the gradients [P] that a thread computed with its copy of update `synced_at`.
+    def apply(self, gradients: Tensor, agent_steps: int, thread: int) -> Applied:
+        """Apply the gradients [P] of a thread's `agent_steps`.
 
         `gradients` are used up. In sync mode this waits for the other threads' gradients, and
         raises threading.BrokenBarrierError if one of them died or `abort` was called.
@@ -124,10 +127,10 @@ class SharedParameters:
         start = time.perf_counter()
         with self._exclusive():
             waited = time.perf_counter() - start
-            lag = self.updates - synced_at
+            before = self.updates
             lr = self._update(gradients, norm, agent_steps)
         self.after_update()
-        return Applied(lag, norm, lr, waited)
+        return Applied(before, norm, lr, waited)
 
     def abort(self) -> None:
         """A thread died: nobody waits for its gradients."""
@@ -140,24 +143,32 @@ class SharedParameters:
             self.handed_in[thread].copy_(gradients)
             self._handed_in_steps = agent_steps * self.config.num_threads
         self.barrier.wait()
-        norm, lr = self._sync_applied
-        return Applied(0, norm, lr, time.perf_counter() - start)
+        before, norm, lr = self._sync_applied
+        return Applied(before, norm, lr, time.perf_counter() - start)
 
     def _apply_average(self) -> None:
         """Runs in the last thread to arrive while all others wait."""
         with self._exclusive():
             gradients = self.handed_in.mean(0)  # [P]
             norm = self.optimiser.clip(gradients)
-            self._sync_applied = norm, self._update(gradients, norm, self._handed_in_steps)
+            before = self.updates
+            lr = self._update(gradients, norm, self._handed_in_steps)
+            self._sync_applied = before, norm, lr
         self.after_update()
 
     def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int) -> float:
         """Apply clipped gradients; returns the learning rate."""
         lr = learning_rate(self.config, self.agent_steps)
         self.optimiser.step(self.parameters, gradients, norm, lr)
-        copies = self.agent_steps // self.target_every if self.target_every else 0
+        before = self.agent_steps
         self.agent_steps += agent_steps
         self.updates += 1
-        if self.target is not None and self.agent_steps // self.target_every > copies:
+        if self.target is not None and passed(self.target_every, before, self.agent_steps):
             self.target.copy_(self.parameters)
+        self.in_update(before)
         return lr
+
+
+def passed(every: int, before: int, after: int) -> bool:
+    """Whether a multiple of `every` lies between two counts, the second one included."""
+    return after // every > before // every

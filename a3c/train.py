@@ -15,6 +15,8 @@ from a3c.config import Config, InputError
 from a3c.devices import pick_device
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import EnvironmentFault
+from a3c.evaluation import Evaluation
+from a3c.evaluator import Evaluator
 from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.node import Node
 from a3c.run import checkpoint, provenance, start
@@ -100,12 +102,21 @@ def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Ru
     return run
 
 
+def evaluator_of(config: Config, node: Node, metrics: Metrics) -> Evaluator | None:
+    """Of a run that evaluates as it goes. Raises InputError where its games cannot be made."""
+    if config.evaluate_every == "never":
+        return None
+    return Evaluator(config, node.network(), node.device, node.store, metrics)
+
+
 class Training:
     """A run under way: supervises its nodes, logs, saves."""
 
     def __init__(self, config: Config, metrics: Metrics, nodes: list[Node], terminal: Terminal):
         self.config, self.metrics, self.nodes, self.terminal = config, metrics, nodes, terminal
         self.store = nodes[0].store  # whose counters are the run's
+        self.evaluator = evaluator_of(config, nodes[0], metrics)
+        self.evaluation: Evaluation | None = None
         self.new = self.established = False  # established: config.json and runs/latest are its own
         self.best_mean: float | None = None
         self.failures: list[BaseException] = []
@@ -148,6 +159,9 @@ class Training:
         """Log into the run's folder; note there, and say, what begins."""
         self.folder = folder
         self.log = Log(folder, self.store.agent_steps)
+        if self.evaluator is not None:
+            spec = self.nodes[0].spec
+            self.evaluation = Evaluation(self.evaluator, spec, folder, self.log, self.terminal)
         device, dtype = str(self.nodes[0].device), str(self.nodes[0].dtype)
         origin = None if start_from is None else str(start_from)
         provenance.note(
@@ -159,6 +173,8 @@ class Training:
     def supervise(self) -> None:
         """Start the threads; log and save until the last of them has ended."""
         self.metrics.begin()
+        if self.evaluator is not None:
+            self.evaluator.start(self.abort)
         for node in self.nodes:
             node.start()
         try:
@@ -175,6 +191,8 @@ class Training:
         next_save = time.monotonic() + first
         while any(node.alive(0.2) for node in self.nodes):
             self.terminal.refresh(self.store.agent_steps)
+            if self.evaluation is not None:
+                self.evaluation.note()
             now = time.monotonic()
             if now >= next_log:
                 next_log = now + self.config.log_every_seconds
@@ -187,11 +205,15 @@ class Training:
         """End after the updates under way. Safe in a signal handler."""
         for node in self.nodes:
             node.stop()
+        if self.evaluator is not None:
+            self.evaluator.stop()
 
     def abort(self) -> None:
         """End the threads as soon as may be."""
         for node in self.nodes:
             node.abort()
+        if self.evaluator is not None:
+            self.evaluator.abort()
 
     def _log(self) -> dict[str, Any]:
         with self.store.lock:
@@ -201,25 +223,54 @@ class Training:
         return record
 
     def end(self) -> Run:
-        """Last record, last checkpoint, last line. Raises RunFailed if something went wrong."""
+        """Last record, last checkpoint, last evaluations, last line.
+
+        Raises RunFailed if something went wrong.
+        """
         try:
             self.save()
+            if self.evaluation is not None:
+                complete = self.store.finished and not self._failures()
+                self.evaluation.finish(complete)
             self.log.close()
         except (OSError, FloatingPointError) as error:
             self.failures.append(error)
-        for node in self.nodes:
-            node.close()
+        self._close()
         self._check_failures()
-        finished = self.store.finished
-        mean = self.metrics.status()["mean_return_100"]
-        run = Run(self.folder, self.store.agent_steps, self.metrics.episodes, mean, finished)
+        run = self._run()
         self.terminal.goodbye(run)
         return run
 
+    def _close(self) -> None:
+        """Free what environments hold."""
+        for node in self.nodes:
+            node.close()
+        if self.evaluator is not None:
+            self.evaluator.close()
+
+    def _run(self) -> Run:
+        """What came of it."""
+        mean = self.metrics.status()["mean_return_100"]
+        return Run(
+            self.folder,
+            self.store.agent_steps,
+            self.metrics.episodes,
+            mean,
+            self.store.finished,
+            None if self.evaluation is None else self.evaluation.score,
+            0 if self.evaluator is None else len(self.evaluator.left_out),
+        )
+
+    def _failures(self) -> list[BaseException]:
+        """The threads', the evaluator's, ours: in each the first one first."""
+        found = [failure for node in self.nodes for failure in node.failures]
+        if self.evaluator is not None and self.evaluator.failure is not None:
+            found.append(self.evaluator.failure)
+        return found + self.failures
+
     def _check_failures(self) -> None:
-        """Raise RunFailed for the first thing that went wrong; the threads' come before ours."""
-        failures = [failure for node in self.nodes for failure in node.failures] + self.failures
-        if failures:
+        """Raise RunFailed for the first thing that went wrong."""
+        if failures := self._failures():
             cause = failures[0]
             disk = isinstance(cause, OSError) and cause in self.failures
             outside = disk or isinstance(cause, EnvironmentFault)

@@ -20,12 +20,13 @@ from a3c.config import (
     AUTO,
     DEFAULTS,
     GROUPS,
+    KINDS,
     PRESETS,
     Config,
     InputError,
+    alternatives,
     auto_threads,
     check_names,
-    is_auto,
     option,
     preset,
     preset_values,
@@ -107,8 +108,11 @@ def options_of(path: Path) -> dict[str, Any]:
     """What a TOML file says, whole numbers also as 1e6. Raises InputError."""
     values = read_toml(path)
     check_names(values, ["preset"])
-    kinds = get_type_hints(Config)
-    whole = [name for name in values if kinds.get(name) is int and isinstance(values[name], float)]
+    whole = [
+        name
+        for name, value in values.items()
+        if isinstance(value, float) and alternatives(KINDS.get(name))[0]
+    ]
     return {**values, **{name: int(values[name]) for name in whole if values[name].is_integer()}}
 
 
@@ -146,31 +150,32 @@ WholeNumber = Annotated[
 ]
 
 
-def whole_number_or_auto(words: list[str]) -> int:
-    """Of auto or a whole number. Raises ValueError, in words, for what is neither."""
-    if words[0] == AUTO:
-        return AUTO
-    try:
-        return whole_number(words)
-    except ValueError:
-        raise ValueError(f"{words[0]!r}; expected auto or a whole number, as 8") from None
+def as_written(kind: Any) -> Any:
+    """A field's type with whole numbers as a command line may write them."""
+    number, words = alternatives(kind)
+    if number and words:
+        return number_or_word(words)
+    return WholeNumber if number else kind
 
 
-WholeNumberOrAuto = Annotated[
-    int,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT|auto",
-        instance_from_str=whole_number_or_auto,
-        is_instance=lambda value: is_auto(value) or isinstance(value, int),
-        str_from_instance=lambda value: [str(value)],
-    ),
-    tyro.conf.arg(
-        help_behavior_hint=lambda value: (
-            f"(default: auto, {auto_threads()} here)" if value == AUTO else f"(default: {value})"
-        )
-    ),
-]
+def number_or_word(words: list[str]) -> Any:
+    """A whole number or one of these words; Config checks which."""
+
+    def read(given: list[str]) -> int | str:
+        with suppress(ValueError):
+            return whole_number(given)
+        return given[0]
+
+    return Annotated[
+        int | str,
+        PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="|".join(["INT", *words]),
+            instance_from_str=read,
+            is_instance=lambda value: isinstance(value, int | str),
+            str_from_instance=lambda value: [str(value)],
+        ),
+    ]
 
 
 def helps() -> dict[str, str]:
@@ -189,14 +194,15 @@ def helps() -> dict[str, str]:
 
 def parser_of(default: dict[str, Any]) -> type[Any]:
     """A class for tyro: its groups are dataclasses within it, its defaults those in force."""
-    kinds, texts = get_type_hints(Config, include_extras=True), helps()
+    kinds, texts = {**KINDS, "env": get_type_hints(Config, include_extras=True)["env"]}, helps()
     groups: dict[str, list[tuple[str, Any, Any]]] = {"": starts()}
     title = ""
     for name, kind in kinds.items():
         title = GROUPS.get(name, title)
-        value = WholeNumber if kind is int else kind
-        value = WholeNumberOrAuto if name == "num_threads" else value
-        described = Annotated[value, tyro.conf.arg(help=texts[name])]  # type: ignore[valid-type]
+        value = as_written(kind)
+        hint = with_number if default[name] == AUTO and name == "num_threads" else None
+        about = tyro.conf.arg(help=texts[name], help_behavior_hint=hint)
+        described = Annotated[value, about]  # type: ignore[valid-type]
         groups.setdefault(title, []).append(
             (name, described, dataclasses.field(default=default[name]))
         )
@@ -204,6 +210,11 @@ def parser_of(default: dict[str, Any]) -> type[Any]:
         group = dataclasses.make_dataclass(title, fields)
         groups[""].append((title, group, dataclasses.field(default_factory=group)))
     return dataclasses.make_dataclass("Train", groups[""])
+
+
+def with_number(default: str) -> str:
+    """How the help shows the default `auto` of num_threads."""
+    return f"(default: {default}, {auto_threads()} here)"
 
 
 def starts() -> list[tuple[str, Any, Any]]:

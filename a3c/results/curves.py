@@ -1,4 +1,5 @@
-"""The curve of a run: its games in their order, where each ended, and their running mean."""
+"""The curves of a run: its games in their order, where each ended, and their running mean; and the
+evaluations that were made as it went."""
 
 from __future__ import annotations
 
@@ -25,6 +26,15 @@ class Curve(NamedTuple):
     agent_steps: Floats
     seconds: Floats
     returns: Floats
+
+
+class Evaluations(NamedTuple):
+    """The E evaluations of one run in their order: mean returns, nan where not finite. [E] each."""
+
+    agent_steps: Floats
+    seconds: Floats
+    sampled: Floats
+    greedy: Floats
 
 
 def distinct(runs: tuple[str, ...]) -> list[Path]:
@@ -69,6 +79,14 @@ def read_curve(run: Path, name: str) -> Curve:
     if not curve["returns"]:
         raise InputError(no_games(run))
     return Curve(name, **{column: np.array(values) for column, values in curve.items()})
+
+
+def read_evaluations(run: Path) -> Evaluations:
+    """What a run's evaluations.jsonl reports; nothing of a run that was not evaluated."""
+    names = ("agent_steps", "seconds", "sampled_return", "greedy_return")
+    records = log.read_evaluations(run)
+    columns = [[record[name] for record in records] for name in names]
+    return Evaluations(*(np.array(column, np.float64) for column in columns))  # None becomes nan
 
 
 def places(before: float, end: float, count: int) -> list[float]:

@@ -18,7 +18,7 @@ from a3c import extras
 from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, whole_numbers, write_figure
 from a3c.results.curves import Floats
 from a3c.results.output import whole_file
-from a3c.results.study_csv import Rows, Runs, label_of, read_csv, setting_of
+from a3c.results.study_csv import EVALUATED, Rows, Runs, label_of, read_csv, setting_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,8 @@ def draw(path: Path, goal: float | None) -> list[Path]:
     check_scipy()
     runs = read_csv(path)
     figures = [draw_returns(runs, path.parent / "return.png")]
+    if evaluated := with_evaluations(runs):
+        figures.append(draw_returns(evaluated, path.parent / "evaluated-return.png", EVALUATED))
     if len(values_of(runs, "num_threads")) > 1:
         figures.append(draw_threads(runs, path.parent / "threads.png"))
         if goal is not None and 1.0 in values_of(runs, "num_threads"):
@@ -55,7 +57,16 @@ def values_of(runs: Runs, name: str) -> list[float]:
 
 def column(run: Rows, name: str) -> Floats:
     """One column of a run; nan where a cell is empty."""
-    return np.array([float(row[name]) if row[name] else np.nan for row in run])
+    return np.array([float(row[name]) if row.get(name) else np.nan for row in run])
+
+
+def with_evaluations(runs: Runs) -> Runs:
+    """The settings all of whose runs were evaluated as they went."""
+    return {
+        label: seeds
+        for label, seeds in runs.items()
+        if all(np.isfinite(column(run, EVALUATED)).any() for run in seeds)
+    }
 
 
 def interval(values: Floats) -> tuple[float, float, float]:
@@ -71,19 +82,25 @@ def interval(values: Floats) -> tuple[float, float, float]:
     return mean, float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def draw_returns(runs: Runs, path: Path) -> Path:
+LABELS = {
+    "mean_return_100": "mean return of the last 100 games",
+    EVALUATED: "mean return of evaluation games",
+}
+
+
+def draw_returns(runs: Runs, path: Path, measured: str = "mean_return_100") -> Path:
     """Return against agent steps and against wall-clock, one line a setting."""
     figure, axes = new_figure(13, 5, 2, sharey=True)
     for axis, name, units in zip(
         axes, ("agent_steps", "seconds"), (AGENT_STEPS, SECONDS), strict=True
     ):
-        lines = {label: averaged(seeds, name) for label, seeds in runs.items()}
+        lines = {label: averaged(seeds, name, measured) for label, seeds in runs.items()}
         size, text = unit(max(float(place[-1]) for place, *_ in lines.values()), units)
         for label, (place, mean, low, high) in lines.items():
             axis.plot(place / size, mean, label=f"{label} ({seeds_of(runs[label])})")
             axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
         axis.set_xlabel(text)
-    axes[0].set_ylabel("mean return of the last 100 games")
+    axes[0].set_ylabel(LABELS[measured])
     return write_figure(figure, path)
 
 
@@ -92,14 +109,21 @@ def seeds_of(seeds: list[Rows]) -> str:
     return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
-def averaged(seeds: list[Rows], name: str) -> tuple[Floats, Floats, Floats, Floats]:
-    """Places as far as all seeds reach, and there mean, low and high of the return."""
-    end = min(column(run, name)[-1] for run in seeds)
+def averaged(seeds: list[Rows], name: str, measured: str) -> tuple[Floats, Floats, Floats, Floats]:
+    """Places as far as all seeds reach, and there mean, low and high of what was measured."""
+    curves = [known(run, name, measured) for run in seeds]
+    end = min(places[-1] for places, _ in curves)
     place = np.linspace(end / PLACES, end, PLACES)
-    returns = [np.interp(place, column(run, name), column(run, "mean_return_100")) for run in seeds]
+    returns = [np.interp(place, *curve) for curve in curves]
     points = [interval(at) for at in np.array(returns).T]
     mean, low, high = np.array(points).T
     return place, mean, low, high
+
+
+def known(run: Rows, name: str, measured: str) -> tuple[Floats, Floats]:
+    """Where it was measured, and what: the rows that say it."""
+    values = column(run, measured)
+    return column(run, name)[np.isfinite(values)], values[np.isfinite(values)]
 
 
 def draw_threads(runs: Runs, path: Path) -> Path:
@@ -131,6 +155,12 @@ def final_return(run: Rows) -> float:
     return float(column(run, "mean_return_100")[-1])
 
 
+def final_evaluation(run: Rows) -> float:
+    """The last one's mean return; nan if there was none."""
+    _, returns = known(run, "agent_steps", EVALUATED)
+    return float(returns[-1]) if len(returns) else np.nan
+
+
 def draw_speed_up(runs: Runs, goal: float, path: Path) -> Path:
     """How many times faster the goal is reached than by one thread: the paper's Table 2."""
     base = seconds_alone(runs, goal)
@@ -153,9 +183,9 @@ def seconds_alone(runs: Runs, goal: float) -> float:
     return min(times) if np.isfinite(min(times)) else np.nan
 
 
-def reached(run: Rows, goal: float, name: str) -> float:
-    """The named column where the mean return first passes the goal; infinity if it never does."""
-    passed = np.flatnonzero(column(run, "mean_return_100") >= goal)
+def reached(run: Rows, goal: float, name: str, measured: str = "mean_return_100") -> float:
+    """The named column where the return first passes the goal; infinity if it never does."""
+    passed = np.flatnonzero(column(run, measured) >= goal)
     return float(column(run, name)[passed[0]]) if len(passed) else np.inf
 
 
@@ -171,6 +201,8 @@ def write_table(runs: Runs, goal: float | None, path: Path) -> Path:
             run, goal, "agent_steps"
         )
         measures[f"seconds to a return of {goal:g}"] = lambda run: reached(run, goal, "seconds")
+    if any(np.isfinite(column(run, EVALUATED)).any() for seeds in runs.values() for run in seeds):
+        measures |= by_evaluation(goal)
     lines = [
         f"| setting | seeds | {' | '.join(measures)} |",
         f"| --- | ---: {'| ---: ' * len(measures)}|",
@@ -183,6 +215,16 @@ def write_table(runs: Runs, goal: float | None, path: Path) -> Path:
     with whole_file(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def by_evaluation(goal: float | None) -> dict[str, Callable[[Rows], float]]:
+    """What the table says of runs that were evaluated as they went."""
+    measures: dict[str, Callable[[Rows], float]] = {"evaluated return at the end": final_evaluation}
+    if goal is not None:
+        measures[f"agent steps to an evaluated return of {goal:g}"] = lambda run: reached(
+            run, goal, "agent_steps", EVALUATED
+        )
+    return measures
 
 
 def table_cell(values: Floats) -> str:

@@ -19,7 +19,7 @@ from a3c.envs.atari import AtariEnvs
 from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Array
-from a3c.results.evaluate import Episode, checksum
+from a3c.games import Episode, checksum
 from a3c.results.output import whole_file
 
 Each = Callable[[Array, int, Episode], None]  # frame [H, W, 3], its number, the game

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,15 @@ from rich.table import Table
 
 from a3c.config import RANGES, Config, InputError, Ranges, check_number
 from a3c.envs.protocol import Array, EnvironmentFault
-from a3c.results.evaluate import Episode, GoesOn, Protocol, play_episodes, summary
+from a3c.games import (
+    GREEDY_EPSILON,
+    Episode,
+    GoesOn,
+    Protocol,
+    make_games,
+    play_episodes,
+)
+from a3c.results.evaluate import summary
 from a3c.results.film import Each, NoFilm, Window, film, open_window, show
 from a3c.results.output import whole_file
 from a3c.results.play_folder import (
@@ -74,7 +83,9 @@ class PlayOptions:
     def protocol(self, discrete: bool) -> Protocol:
         """With the epsilon in force, for the kind of actions that the model takes."""
         greedy = self.policy == "greedy"
-        epsilon = self.epsilon if self.epsilon is not None else 0.01 * (greedy and discrete)
+        epsilon = (
+            self.epsilon if self.epsilon is not None else GREEDY_EPSILON * (greedy and discrete)
+        )
         if epsilon and not discrete:
             raise InputError(f"--epsilon is {epsilon}; expected none, the actions are continuous")
         return Protocol(self.episodes, self.seed, greedy, epsilon, self.max_agent_steps)
@@ -123,7 +134,8 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
 def games(policy: Policy, config: Config, protocol: Protocol, goes_on: GoesOn) -> list[Episode]:
     """Those that have ended, one at least. Raises KeyboardInterrupt and InputError, see play."""
     try:
-        episodes = play_episodes(policy, config, protocol, goes_on)
+        with closing(make_games(config, protocol.episodes, policy.device)) as made:
+            episodes = play_episodes(made, policy.network, policy.generator, protocol, goes_on)
     except EnvironmentFault as fault:  # no score would mean anything
         raise InputError(f"{config.env} cannot be played: {fault}") from None
     if not episodes:

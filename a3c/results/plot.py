@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tyro
@@ -13,18 +14,31 @@ from a3c.results.charts import (
     AGENT_STEPS,
     GAMES,
     SECONDS,
+    Units,
     new_figure,
     picture_kind,
     unit,
     whole_numbers,
     write_figure,
 )
-from a3c.results.curves import WINDOW, Curve, Floats, distinct, read_curves, running
+from a3c.results.curves import (
+    WINDOW,
+    Curve,
+    Evaluations,
+    Floats,
+    distinct,
+    read_curves,
+    read_evaluations,
+    running,
+)
+
+if TYPE_CHECKING:  # half a second to import, so not at the top
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """Draw the returns of runs against agent steps, games and time."""
+    """Draw the returns of runs against agent steps, games and time; dotted: of evaluations."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
     """Run folders, one line each."""
@@ -41,7 +55,8 @@ def plot(options: PlotOptions) -> Path:
         raise InputError("plot needs at least one run folder")
     out = Path(options.out)
     picture_kind(out)
-    curves = read_curves(distinct(options.runs))
+    runs = distinct(options.runs)
+    curves, evaluated = read_curves(runs), [read_evaluations(run) for run in runs]
     figure, axes = new_figure(15, 4.2, 3, sharey=True)
     for axis, places, units in zip(axes, along(curves), (AGENT_STEPS, GAMES, SECONDS), strict=True):
         size, label = unit(max(float(place[-1]) for place in places), units)
@@ -50,11 +65,31 @@ def plot(options: PlotOptions) -> Path:
             marker = "." if len(mean) == 1 else None  # a single game makes no line
             axis.plot(place / size, mean, label=curve.name, marker=marker)
             axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
+        if (column := EVALUATED_ALONG[units]) is not None:
+            draw_evaluations(axis, evaluated, column, size)
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
     whole_numbers(axes[1])  # games
     axes[0].set_ylabel(f"return: mean of {WINDOW} games, band of the middle half")
     return write_figure(figure, out)
+
+
+# No evaluation is at a game of training
+EVALUATED_ALONG: dict[Units, str | None] = {
+    AGENT_STEPS: "agent_steps",
+    GAMES: None,
+    SECONDS: "seconds",
+}
+
+
+def draw_evaluations(axis: Axes, evaluated: list[Evaluations], along: str, size: float) -> None:
+    """The mean returns of sampled games: dots in the colours of the runs' own lines."""
+    for found, line in zip(evaluated, list(axis.get_lines()), strict=True):
+        if len(found.sampled):
+            label = f"{line.get_label()}, by evaluation"
+            place = getattr(found, along) / size
+            colour = line.get_color()
+            axis.plot(place, found.sampled, color=colour, marker="o", linestyle=":", label=label)
 
 
 def along(curves: list[Curve]) -> tuple[list[Floats], list[Floats], list[Floats]]:

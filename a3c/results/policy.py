@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from a3c.config import InputError
 from a3c.devices import ToHost, pick_device, pick_precision
@@ -16,6 +15,7 @@ from a3c.envs.coding import Coding, Unreadable
 from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.names import check_gymnasium_id
 from a3c.envs.protocol import Spec
+from a3c.games import chosen
 from a3c.methods import make_method
 from a3c.network import Network, State, flatten
 from a3c.run import models
@@ -66,15 +66,11 @@ class Policy:
         if self.state is None:
             self.state = self.network.initial_state(len(array), self.device)
         (parameters, _), self.state = self.network(tensor, self.state)
-        actions = self.coding.decode(ToHost(self.choose(parameters, greedy)).read())
+        choices = chosen(self.network, parameters, self.generator, greedy)
+        actions = self.coding.decode(ToHost(choices).read())
         if not single:
             return actions
         return actions[0] if self.spec.discrete else actions[0, ...]  # arrays of shape () as well
-
-    def choose(self, parameters: Tensor, greedy: bool) -> Tensor:
-        """Actions [N] or [N, A] from the distributions' parameters [N, A or 2A]."""
-        head = self.network.heads.policy
-        return head.mode(parameters) if greedy else head.sample(parameters, self.generator)
 
 
 def with_spaces(saved: Checkpoint) -> Spec:

@@ -16,16 +16,25 @@ import tyro
 
 from a3c.config import DEFAULTS, PRESETS, Config, InputError, option, preset_values, to_dict
 from a3c.envs.names import atari_game
-from a3c.results.curves import BAND_FROM, Curve, distinct, read_curves, running
+from a3c.results.curves import (
+    BAND_FROM,
+    Curve,
+    distinct,
+    read_curves,
+    read_evaluations,
+    running,
+)
 from a3c.results.output import whole_file
 from a3c.results.played import best_film, check_of_run, read_scores
 from a3c.results.run_config import read_run_config
 from a3c.results.scores import PUBLISHED, REPORTED
 from a3c.run import log, provenance, strict_json
+from a3c.run.best import SCORE
 
 CURVE_POINTS = 400  # of a curve on the page
 # What the page says of a run's end
 LAST = ("agent_steps", "episodes", "updates", "seconds", "mean_return_100")
+BEST = ("agent_steps", "episodes", "mean", "evaluated_return")  # and of best.json
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,8 @@ def facts(run: Path, curve: Curve, config: Config, remarks: list[str]) -> dict[s
         "settings": settings(config),
         "provenance": provenance.read(run),
         "curve": on_page(curve),
+        "evaluations": evaluations_on_page(run),
+        "best": best_on_page(run),
         "seconds_by_stage": seconds_by_stage(records),
         **{name: last.get(name) for name in LAST},
     }
@@ -164,6 +175,22 @@ def on_page(curve: Curve) -> dict[str, list[float]]:
         "high": high,
     }
     return {name: [float(f"{x:.5g}") for x in column[chosen]] for name, column in columns.items()}
+
+
+def evaluations_on_page(run: Path) -> dict[str, list[float]]:
+    """Mean returns of the evaluations made as the run went, at up to CURVE_POINTS of them."""
+    found = read_evaluations(run)
+    count = len(found.agent_steps)
+    chosen = np.unique(np.linspace(0, max(count - 1, 0), min(count, CURVE_POINTS)).astype(int))
+    columns = found._asdict().items()
+    return {name: [float(f"{x:.5g}") for x in column[chosen]] for name, column in columns}
+
+
+def best_on_page(run: Path) -> dict[str, Any] | None:
+    """The score of the best policy by evaluation, if the run has come to one."""
+    found = strict_json.read(run / SCORE) or {}
+    known = {name: found.get(name) for name in BEST}
+    return known if all(log.is_number(value) for value in known.values()) else None
 
 
 def evaluation(folder: Path, run: Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class StudyOptions:
 
     SPEC is a TOML file: [base] has `preset` and options common to all runs; each [[settings]] and
     every combination of the lists in [grid] (seed = [1, 2, 3]) make runs; `goal` is the mean return
-    whose time is compared. Give the command again to go on after an interruption.
+    whose time is compared, by evaluation too where [base] has evaluate_every. Give the command
+    again to go on after an interruption.
     """
 
     spec: tyro.conf.Positional[str]
@@ -96,9 +97,10 @@ def run_all(plans: list[Planned]) -> bool:
 
 
 def run(planned: Planned) -> bool:
-    """Start the run, or go on with it; returns whether it reached its end."""
+    """Start the run, or go on with it; returns whether it reached its end, evaluations included."""
     resumable = planned.folder.exists() and checkpoint.numbered(planned.folder)
-    return train(planned.config, planned.folder if resumable else None, quiet=True).finished
+    done = train(planned.config, planned.folder if resumable else None, quiet=True)
+    return done.finished and not done.evaluations_left_out
 
 
 def progress(plans: list[Planned]) -> Table:

@@ -1,6 +1,7 @@
 """study.csv: the curves of all runs of a study, a row for each of some records.
 
-A row has the options that its run's setting varies, the seed, and what was MEASURED.
+A row has the options that its run's setting varies, the seed, and what was MEASURED. Where a run
+evaluates as it goes each evaluation has a row of its own, the only one that says its return.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from a3c.run import log
 
 RECORDS_OF_A_RUN = 100
 MEASURED = ("agent_steps", "seconds", "mean_return_100", "agent_steps_per_second", "policy_lag")
+EVALUATED = "evaluated_return"  # the mean of the games with sampled actions
 
 Rows = list[dict[str, str]]  # of one run, in order
 Runs = dict[str, list[Rows]]  # by setting
@@ -39,18 +41,34 @@ def write_csv(path: Path, plans: list[Planned]) -> bool:
 
 
 def rows_of(planned: Planned) -> list[dict[str, Any]]:
-    """A run's records nearest to RECORDS_OF_A_RUN equal steps of its length."""
+    """A run's records nearest to RECORDS_OF_A_RUN equal steps of its length; its evaluations."""
     records = [
         record
         for record in log.read(planned.folder / "metrics.jsonl")
         if record["mean_return_100"] is not None
     ]
+    if not records:
+        return []
     every = planned.config.total_agent_steps / RECORDS_OF_A_RUN
     chosen = {int(record["agent_steps"] / every): record for record in records}
-    common = {**planned.setting, "seed": planned.config.seed}
-    return [
-        {**common, **{name: record.get(name) for name in MEASURED}} for record in chosen.values()
+    rows: list[dict[str, Any]] = [
+        {name: record.get(name) for name in MEASURED} for record in chosen.values()
     ]
+    rows = sorted([*evaluation_rows(planned, records), *rows], key=lambda row: row["agent_steps"])
+    common = {**planned.setting, "seed": planned.config.seed}
+    return [{**common, **row} for row in rows]
+
+
+def evaluation_rows(planned: Planned, records: list[log.Record]) -> list[dict[str, Any]]:
+    """Of each evaluation; the mean return of training's games is that of the record before."""
+    rows: list[dict[str, Any]] = []
+    for evaluation in log.read_evaluations(planned.folder):
+        steps = evaluation["agent_steps"]
+        before = [record for record in records if record["agent_steps"] <= steps]
+        row = {"agent_steps": steps, "seconds": evaluation["seconds"]}
+        mean = before[-1]["mean_return_100"] if before else None
+        rows.append({**row, "mean_return_100": mean, EVALUATED: evaluation["sampled_return"]})
+    return rows
 
 
 def read_csv(path: Path) -> Runs:
@@ -68,7 +86,8 @@ def read_csv(path: Path) -> Runs:
 
 def setting_of(row: dict[str, str]) -> dict[str, str]:
     """The options that a row's setting varies."""
-    return {name: value for name, value in row.items() if value and name not in ("seed", *MEASURED)}
+    others = ("seed", *MEASURED, EVALUATED)
+    return {name: value for name, value in row.items() if value and name not in others}
 
 
 def label_of(setting: Mapping[str, Any]) -> str:

@@ -27,13 +27,14 @@ from a3c.run import strict_json
 
 VERSION = 2
 KEPT = 3
+BEST = "best.safetensors"
 
 
 Made = TypeVar("Made", Config, Spec)
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds. `tensors` always has `parameters` [P] and `square_avg` [P] float32."""
+    """What a file holds. `tensors` has `parameters` [P] float32; a run's also `square_avg` [P]."""
 
     config: Config
     spec: Spec
@@ -192,14 +193,17 @@ def folder(run: Path) -> Path:
 
 
 def save_into(run: Path, checkpoint: Checkpoint) -> Path:
-    """Save as the newest checkpoint of `run`; keeps the last three, and the best by mean return."""
+    """Save as the newest checkpoint of `run`; keeps the last three.
+
+    And the best by mean return, unless evaluations choose it: see best.py.
+    """
     path = folder(run) / f"{checkpoint.progress['agent_steps']:012d}.safetensors"
     save(path, checkpoint)
     for old in numbered(run)[KEPT:]:
         old.unlink()
-    score = checkpoint.progress["mean_return_100"]
-    if score is not None and score == checkpoint.progress["best_mean_return_100"]:
-        save(folder(run) / "best.safetensors", checkpoint)
+    score, best = (checkpoint.progress[x] for x in ("mean_return_100", "best_mean_return_100"))
+    if checkpoint.config.evaluate_every == "never" and score is not None and score == best:
+        save(folder(run) / BEST, checkpoint)
     return path
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -35,6 +36,8 @@ class Run:
     episodes: int
     mean_return_100: float | None  # of the last 100 games, unclipped
     finished: bool  # False if it was interrupted and can be resumed
+    best: dict[str, Any] | None = None  # the score of the best by evaluation, as in best.json
+    evaluations_left_out: int = 0  # by an interrupt, at the end of what was trained
 
 
 def create_run_folder(config: Config) -> Path:

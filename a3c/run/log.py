@@ -1,7 +1,7 @@
-"""The log of a run: metrics.jsonl and TensorBoard's curves.
+"""The log of a run: metrics.jsonl, evaluations.jsonl and TensorBoard's curves.
 
-A record is one line of metrics.jsonl and one point of each curve. metrics.jsonl is the truth: when
-a run is resumed, its lines after the checkpoint are dropped, and TensorBoard is written anew.
+A record is one line of a file and one point of each curve. The files are the truth: when a run is
+resumed, their lines after the checkpoint are dropped, and TensorBoard is written anew.
 """
 
 from __future__ import annotations
@@ -9,21 +9,70 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from a3c.config import as_input_error
 from a3c.metrics import STAGES
 from a3c.run import strict_json
 
 Record = dict[str, Any]
+RecordOf = Callable[[bytes], Record | None]  # of a line; None if it is none
+
+METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"  # in the run's folder
+
+
+class Lines:
+    """A file of records, one a line, to which more are written.
+
+    `remarks`: lines about what was wrong with an earlier part's file.
+    """
+
+    def __init__(self, path: Path, agent_steps: int, record_of: RecordOf):
+        """Of an earlier part of the run keep the `records` up to `agent_steps`, and drop the rest.
+
+        A file with damaged lines is kept aside. Raises InputError if nothing can be written.
+        """
+        self.path = path
+        found = scan_lines(path, record_of)
+        self.records = [record for record in found.records if record["agent_steps"] <= agent_steps]
+        self.file: TextIO | None = None
+        self.remarks: list[str] = []
+        if path.exists():
+            with as_input_error(f"cannot write {path}"):
+                self.remarks = [keep_aside(path, found.damaged)] if found.damaged else []
+                self._keep()
+
+    def _keep(self) -> None:
+        """Write what is kept in place of the file."""
+        temporary = self.path.with_suffix(".writing")
+        temporary.write_text("".join(strict_json.dumps(record) + "\n" for record in self.records))
+        os.replace(temporary, self.path)
+
+    def open(self) -> None:
+        """Make the file, if there is none. Raises OSError."""
+        if self.file is None:
+            self.file = self.path.open("a", encoding="utf-8")
+
+    def write(self, record: Record) -> None:
+        """Append one record. Raises OSError if the disk is full."""
+        self.open()
+        assert self.file is not None
+        self.file.write(strict_json.dumps(record) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file, if it is open."""
+        if self.file is not None:
+            self.file.close()
 
 
 class Log:
-    """metrics.jsonl and TensorBoard's event files of one run folder.
+    """metrics.jsonl, evaluations.jsonl and TensorBoard's event files of one run folder.
 
-    `remarks`: lines about what was wrong with an earlier part's file.
+    `remarks`: lines about what was wrong with an earlier part's files. `evaluations`: all records
+    of the run's evaluations.
     """
 
     def __init__(self, folder: Path, agent_steps: int):
@@ -31,22 +80,22 @@ class Log:
 
         A file with damaged lines is kept aside. Raises InputError if nothing can be written.
         """
-        self.path = folder / "metrics.jsonl"
         self.last_agent_steps = agent_steps
-        found = scan(self.path)
-        records = [record for record in found.records if record["agent_steps"] <= agent_steps]
-        with as_input_error(f"cannot write {self.path}"):
-            self.remarks = [keep_aside(self.path, found.damaged)] if found.damaged else []
-            temporary = self.path.with_suffix(".writing")
-            temporary.write_text("".join(strict_json.dumps(record) + "\n" for record in records))
-            os.replace(temporary, self.path)
+        self.metrics = Lines(folder / METRICS, agent_steps, record_of)
+        self.evaluated = Lines(folder / EVALUATIONS, agent_steps, evaluation_of)
+        self.remarks = self.metrics.remarks + self.evaluated.remarks
+        self.evaluations = self.evaluated.records
+        with as_input_error(f"cannot write {self.metrics.path}"):
+            self.metrics.open()
             shutil.rmtree(folder / "tensorboard", ignore_errors=True)
             from torch.utils.tensorboard import SummaryWriter  # a second to import: not at the top
 
             self.tensorboard = SummaryWriter(str(folder / "tensorboard"))
-            for record in records:
+            for record in self.metrics.records:
                 self._curves(record)
-            self.file = self.path.open("a", encoding="utf-8")
+            for record in self.evaluations:
+                self._evaluation_curves(record)
+        self.metrics.records = []  # of a long run many
 
     def write(self, record: Record) -> None:
         """Append one record to both; raises OSError if the disk is full.
@@ -57,15 +106,29 @@ class Log:
         if record["agent_steps"] == self.last_agent_steps and not says_something(record):
             return
         self.last_agent_steps = record["agent_steps"]
-        self.file.write(strict_json.dumps(record) + "\n")
-        self.file.flush()
+        self.metrics.write(record)
         self._curves(record)
         self.tensorboard.flush()
 
+    def write_evaluation(self, record: Record) -> None:
+        """Append the record of an evaluation; raises OSError if the disk is full."""
+        self.evaluated.write(record)
+        self.evaluations.append(record)
+        self._evaluation_curves(record)
+        self.tensorboard.flush()
+
     def close(self) -> None:
-        """Flush and close both."""
-        self.file.close()
+        """Flush and close all."""
+        self.metrics.close()
+        self.evaluated.close()
         self.tensorboard.close()
+
+    def _evaluation_curves(self, record: Record) -> None:
+        """The mean returns, by agent steps; what they took."""
+        for name in ("sampled_return", "greedy_return", "evaluation_seconds"):
+            if is_number(record.get(name)):
+                tag = f"evaluation/{name.removeprefix('evaluation_')}"
+                self.tensorboard.add_scalar(tag, record[name], record["agent_steps"])
 
     def _curves(self, record: Record) -> None:
         """Names as CleanRL has them where it has them; the three curves of the return."""
@@ -107,7 +170,7 @@ def says_something(record: Record) -> bool:
 
 
 class Scan(NamedTuple):
-    """A metrics.jsonl: its records, and the numbers of the lines that are none."""
+    """A file of lines: its records, and the numbers of the lines that are none."""
 
     records: list[Record]
     damaged: list[int]
@@ -123,8 +186,23 @@ def read(path: Path) -> list[Record]:
     return scan(path).records
 
 
+def read_evaluations(run: Path) -> list[Record]:
+    """The evaluations of a run, in order; none where there were none.
+
+    Each has `agent_steps` and `seconds`, finite numbers; `sampled_return` and `greedy_return`, the
+    means, finite or None; and of both policies `_returns` and `_lengths`, lists of numbers. Raises
+    InputError if the file cannot be read.
+    """
+    return scan_lines(run / EVALUATIONS, evaluation_of).records
+
+
 def scan(path: Path) -> Scan:
-    """`read`, and what is damaged. A last line cut short by a crash is not: it is left out."""
+    """`read`, and what is damaged."""
+    return scan_lines(path, record_of)
+
+
+def scan_lines(path: Path, record_of: RecordOf) -> Scan:
+    """All records, and what is damaged. A last line cut short by a crash is not: it is left out."""
     with as_input_error(f"cannot read {path}"):
         if not path.exists():
             return Scan([], [])
@@ -145,6 +223,22 @@ def record_of(line: bytes) -> Record | None:
     mean = record.get("mean_return_100")
     lists = {name: numbers(record.get(name)) for name in ("returns", "lengths")}
     return {**record, "mean_return_100": mean if is_number(mean) else None, **lists}
+
+
+def evaluation_of(line: bytes) -> Record | None:
+    """The record of an evaluation's line, or None if it is none."""
+    record = strict_json.read_object(line)
+    if record is None or not all(
+        is_number(record.get(name)) for name in ("agent_steps", "seconds")
+    ):
+        return None
+    known = {}
+    for policy in ("sampled", "greedy"):
+        mean = record.get(f"{policy}_return")
+        known[f"{policy}_return"] = mean if is_number(mean) else None
+        for name in (f"{policy}_returns", f"{policy}_lengths"):
+            known[name] = numbers(record.get(name))
+    return {**record, **known}
 
 
 def numbers(values: Any) -> list[float]:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from a3c.config import Config
 from a3c.metrics import RECENT_GAMES, Metrics
+from a3c.run.best import path_of
 from a3c.run.folder import Run
 
 PLAIN_EVERY_SECONDS = 30.0
@@ -33,6 +34,8 @@ class Terminal:
         live = sys.stdout is not None and sys.stdout.isatty()
         self.live = Live(console=self.console, auto_refresh=False) if live else None
         self.latest: dict[str, Any] = {}
+        self.evaluation: dict[str, Any] = {}  # the newest
+        self.evaluations_waiting = 0
         self.start = self.next_plain = time.monotonic()
         self.gone = False
 
@@ -71,6 +74,20 @@ class Terminal:
             self.next_plain = now + min(PLAIN_EVERY_SECONDS, now - self.start)
             self.say("  ".join(f"{name} {value}" for name, value in self.rows()))
 
+    def evaluated(self, record: dict[str, Any]) -> None:
+        """Take note of an evaluation; a line where there is no live status."""
+        self.evaluation = record
+        if self.live is None:
+            seconds = number(record["evaluation_seconds"], 1)
+            self.say(f"evaluation {self.evaluation_row()}, in {seconds} s")
+
+    def evaluation_row(self) -> str:
+        """Of the newest evaluation, and whether others wait."""
+        found = self.evaluation
+        means = [f"{name} {number(found[f'{name}_return'])}" for name in ("sampled", "greedy")]
+        waiting = f"; {self.evaluations_waiting} waiting" if self.evaluations_waiting else ""
+        return f"{', '.join(means)} at agent step {found['agent_steps']:,}{waiting}"
+
     def refresh(self, agent_steps: int) -> None:
         """Redraw the live status."""
         self.agent_steps = agent_steps
@@ -107,6 +124,7 @@ class Terminal:
             *atari,
             (f"mean return of the last {RECENT_GAMES} games", number(status["mean_return_100"])),
             ("best of these", number(status["best_return_100"])),
+            *([("evaluation", self.evaluation_row())] if self.evaluation else []),
             *figures,
             ("time left", duration(left)),
         ]
@@ -116,15 +134,34 @@ class Terminal:
         if self.latest:  # not of a run that was finished before
             self.refresh(run.agent_steps)
         self.close_live()
-        games = "1 game" if run.episodes == 1 else f"{run.episodes:,} games"
         self.say(
-            f"{run.agent_steps:,} agent steps, {games}, "
+            f"{run.agent_steps:,} agent steps, {counted(run.episodes, 'game')}, "
             f"mean return of the last {RECENT_GAMES}: {number(run.mean_return_100)}"
         )
+        if run.best is not None:
+            self.say(best_line(run))
         if run.finished:
             self.say(f"play it: a3c play {run.folder}")
         else:
             self.say(f"go on: a3c train --resume {run.folder}")
+
+
+def best_line(run: Run) -> str:
+    """The score of the best policy, and where it is."""
+    best = run.best
+    assert best is not None
+    error = best["standard_error"]
+    spread = "" if error is None else f" +- {number(error)}"
+    return (
+        f"best policy, of agent step {best['agent_steps']:,}: mean return {number(best['mean'])}"
+        f"{spread} of {best['episodes']} fresh games, in {number(best['seconds'], 1)} s "
+        f"(chosen for {number(best['evaluated_return'])}): {path_of(run.folder)}"
+    )
+
+
+def counted(count: int, noun: str) -> str:
+    """1 game, 2 games."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -10,8 +10,10 @@ import pytest
 from torch import Tensor
 
 import a3c
+from a3c.games import Episode, GoesOn, Protocol, make_games, play_episodes
 from a3c.network import Network
-from a3c.results.evaluate import Episode, Protocol, play_episodes, summary
+from a3c.results.evaluate import summary
+from a3c.results.policy import Policy
 from a3c.run import checkpoint
 from tests.playable import HalfNeverEnds, Playable, model_of
 
@@ -19,8 +21,12 @@ FOUR = Protocol(episodes=4, seed=0, greedy=False, epsilon=0.0)
 
 
 def played(model: str, protocol: Protocol = FOUR, **changes: Any) -> list[Episode]:
-    policy = a3c.load(model, "cpu")
-    return play_episodes(policy, policy.config, replace(protocol, **changes))
+    return play(a3c.load(model, "cpu"), replace(protocol, **changes))
+
+
+def play(policy: Policy, protocol: Protocol, goes_on: GoesOn = lambda *_: True) -> list[Episode]:
+    games = make_games(policy.config, protocol.episodes, policy.device)
+    return play_episodes(games, policy.network, policy.generator, protocol, goes_on)
 
 
 def test_an_ended_game_costs_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +72,7 @@ def test_games_that_had_ended_are_kept_when_it_stops(tmp_path: Path) -> None:
         asked.append((under_way, agent_steps))
         return agent_steps < 12
 
-    episodes = play_episodes(policy, policy.config, FOUR, goes_on)
+    episodes = play(policy, FOUR, goes_on)
     assert [(episode.seed, episode.length) for episode in episodes] == [(0, 10), (2, 10)]
     assert asked == [(4, step) for step in range(1, 10)] + [(2, 10), (2, 11), (2, 12)]
     figures = summary(episodes, policy.config, FOUR)

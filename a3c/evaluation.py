@@ -1,0 +1,137 @@
+"""What comes of evaluations: their records, the best policy and its score, what they cost.
+
+The main thread's part; evaluator.py plays the games.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from a3c.config import Config
+from a3c.envs.protocol import Spec
+from a3c.evaluator import BEST_EPISODES, Evaluated, Evaluator
+from a3c.run import best
+from a3c.run.checkpoint import Checkpoint
+from a3c.run.log import Log, is_number
+from a3c.run.terminal import Terminal, counted
+
+MANY_WAITING = 20  # snapshots, each a copy of the parameters, from which on a line says so
+REFRESH_SECONDS = 0.2  # of the live status
+
+
+class Evaluation:
+    """Of a run in its folder, with what an earlier part of it has evaluated."""
+
+    def __init__(
+        self, evaluator: Evaluator, spec: Spec, folder: Path, log: Log, terminal: Terminal
+    ):
+        self.evaluator, self.spec, self.folder = evaluator, spec, folder
+        self.log, self.terminal = log, terminal
+        self.best = best.load(folder)
+        self.score: dict[str, Any] | None = None  # of the best policy, once the run has ended
+        self.said_behind = False
+        self.next_refresh = 0.0
+
+    def note(self) -> None:
+        """Write down, and show, what has been evaluated since the last call. Raises OSError."""
+        behind = self.terminal.evaluations_waiting = self.evaluator.behind
+        for evaluated in self.evaluator.take():
+            self.log.write_evaluation(evaluated.record)
+            self.terminal.evaluated(evaluated.record)
+            if self._is_best(evaluated.record["sampled_return"]):
+                self.best = checkpoint_of(evaluated, self.evaluator.config, self.spec)
+                best.save(self.folder, self.best)
+        if behind >= MANY_WAITING and not self.said_behind:
+            self.said_behind = True
+            self.terminal.say(
+                f"{behind} evaluations wait, each with a copy of the parameters: a larger "
+                "--evaluate-every or fewer --evaluate-episodes keep pace with learning"
+            )
+
+    def _is_best(self, mean: float) -> bool:
+        before = None if self.best is None else best.evaluated_return(self.best)
+        return is_number(mean) and (before is None or mean > before)
+
+    def finish(self, complete: bool) -> None:
+        """Of a complete run what still waits is played, and the best policy scored; of any other
+        it is left out. Says so, and what evaluations have cost. Raises OSError.
+        """
+        evaluator = self.evaluator
+        if not complete:
+            evaluator.stop()
+        if complete and (behind := evaluator.behind):
+            self.terminal.say(f"still to be played: {counted(behind, 'evaluation')}")
+        evaluator.finish()
+        while evaluator.alive(REFRESH_SECONDS):
+            self.note()
+            self.terminal.refresh(self.terminal.agent_steps)
+        self.note()
+        if evaluator.left_out:
+            steps = ", ".join(f"{steps:,}" for steps in evaluator.left_out[:5])
+            more = ", ..." if len(evaluator.left_out) > 5 else ""
+            self.terminal.say(f"evaluations left out, at agent steps: {steps}{more}")
+        if complete and not evaluator.stopped and evaluator.failure is None:
+            self._score()
+        self._say_cost()
+
+    def _score(self) -> None:
+        """Play the best policy again, with games that had no part in its choice."""
+        if self.best is None:
+            return
+        evaluator, steps = self.evaluator, self.best.progress["agent_steps"]
+        self.terminal.say(
+            f"scoring the best of {counted(len(self.log.evaluations), 'evaluation')}, that at "
+            f"agent step {steps:,}, by {BEST_EPISODES} fresh games"
+        )
+        started = time.perf_counter()
+        try:
+            episodes = evaluator.score(self.best.tensors["parameters"], steps, self._goes_on)
+        except Exception as error:  # whatever an environment raises
+            evaluator.fail(error)
+            return
+        if episodes is None:
+            self.terminal.say("interrupted: the best policy has no score")
+            return
+        seconds = time.perf_counter() - started
+        returns = [episode.episodic_return for episode in episodes]
+        lengths = [episode.length for episode in episodes]
+        self.score = best.score(self.best, returns, lengths, seconds)
+        best.write_score(self.folder, self.score)
+
+    def _goes_on(self, *_: int) -> bool:
+        """Asked at each agent step of the score's games."""
+        if time.monotonic() >= self.next_refresh:
+            self.next_refresh = time.monotonic() + REFRESH_SECONDS
+            self.terminal.refresh(self.terminal.agent_steps)
+        return not self.evaluator.stopped
+
+    def _say_cost(self) -> None:
+        """Of all evaluations of the run, those of its earlier parts included."""
+        records = self.log.evaluations
+        wall, cpu = (
+            sum(record[name] for record in records if is_number(record.get(name)))
+            for name in ("evaluation_seconds", "evaluation_cpu_seconds")
+        )
+        if records:
+            many = counted(len(records), "evaluation")
+            self.terminal.say(f"{many} took {wall:,.1f} s, {cpu:,.1f} s of it on a processor core")
+
+
+def checkpoint_of(evaluated: Evaluated, config: Config, spec: Spec) -> Checkpoint:
+    """A model of the parameters alone, with training's figures of that moment."""
+    snapshot, record = evaluated
+    recent = snapshot.metrics["recent_returns"]
+    progress = {
+        "agent_steps": snapshot.agent_steps,
+        "updates": snapshot.updates,
+        "mean_return_100": sum(recent) / len(recent) if recent else None,
+        "best_mean_return_100": None,
+        "metrics": snapshot.metrics,
+        "evaluation": record,
+    }
+    parameters = torch.from_numpy(snapshot.parameters.read())
+    return Checkpoint(config, spec, progress, {"parameters": parameters})

@@ -1,0 +1,228 @@
+"""Evaluation while training: whole games of the policy of a moment, in a thread of their own.
+
+At each multiple of `evaluate_every` agent steps, and at the end of the run, the store's parameters
+are copied while it holds its lock. Copies wait in a queue for the evaluator, which plays them on
+games of its own, as `a3c play` does: no end at a lost life, nothing clipped. Learning is the same
+with and without it, but for the time that its thread takes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from a3c.config import Config
+from a3c.devices import ToHost
+from a3c.envs.protocol import EnvironmentFault
+from a3c.games import (
+    GREEDY_EPSILON,
+    Episode,
+    Games,
+    GoesOn,
+    Protocol,
+    make_games,
+    play_episodes,
+)
+from a3c.metrics import Metrics
+from a3c.network import Network, flatten
+from a3c.shared import SharedParameters, passed
+
+BEST_EPISODES = 30  # fresh games by which the best policy is scored
+EVALUATION, SCORING = 1, 2  # what seeds are for
+
+
+class Snapshot(NamedTuple):
+    """What is evaluated: the store as it was after one update."""
+
+    agent_steps: int
+    updates: int
+    parameters: ToHost  # [P]
+    metrics: dict[str, Any]  # of training at that moment, as Metrics.save has them
+
+
+class Evaluated(NamedTuple):
+    """An evaluation that is done."""
+
+    snapshot: Snapshot
+    record: dict[str, Any]  # of evaluations.jsonl
+
+
+class Evaluator:
+    """Plays snapshots in their order, until `finish` or `abort`.
+
+    `network` is its own. Raises InputError where games cannot be made, as make_envs does.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        network: Network,
+        device: torch.device,
+        store: SharedParameters,
+        metrics: Metrics,
+    ):
+        self.config, self.store, self.metrics = config, store, metrics
+        self.network = network.requires_grad_(False)
+        self.parameters, _ = flatten(network)  # [P]
+        self.games = make_games(config, config.evaluate_episodes, device)
+        self.generator = torch.Generator(device)
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.waiting: SimpleQueue[Snapshot | None] = SimpleQueue()
+        self.done: SimpleQueue[Evaluated] = SimpleQueue()
+        self.left_out: list[int] = []  # agent steps of the snapshots that were not played
+        self.stopped = self.ending = False
+        self.failure: BaseException | None = None
+        self.thread = threading.Thread(target=self._guarded, daemon=True)
+        self.on_failure: Callable[[], None] = lambda: None
+        store.in_update = self.look
+
+    def look(self, before: int) -> None:
+        """In each update, the store's lock held: copy what is to be evaluated.
+
+        A copy of [P], less than a millisecond, for all of a thousand updates or more.
+        """
+        store, every = self.store, self.config.evaluate_every
+        at_end = store.finished and before < self.config.total_agent_steps
+        if at_end or (isinstance(every, int) and passed(every, before, store.agent_steps)):
+            copy = ToHost(store.parameters.clone())
+            self.waiting.put(Snapshot(store.agent_steps, store.updates, copy, self.metrics.save()))
+
+    def start(self, on_failure: Callable[[], None]) -> None:
+        """Start the thread; `on_failure` is called in it if it fails."""
+        self.on_failure = on_failure
+        self.thread.start()
+
+    def finish(self) -> None:
+        """No more snapshots will come: the thread ends with the last one that waits."""
+        if not self.ending:
+            self.ending = True
+            self.waiting.put(None)
+
+    def stop(self) -> None:
+        """Leave out what is not done yet. Safe in a signal handler."""
+        self.stopped = True
+
+    def abort(self) -> None:
+        """End at once, whatever is still to come."""
+        self.stop()
+        self.finish()
+
+    def alive(self, seconds: float) -> bool:
+        """Whether the thread is at work; waits up to so long for its end."""
+        self.thread.join(timeout=seconds)
+        return self.thread.is_alive()
+
+    @property
+    def behind(self) -> int:
+        """How many snapshots wait."""
+        return max(self.waiting.qsize() - self.ending, 0)
+
+    def take(self) -> Iterator[Evaluated]:
+        """What has been done since the last call."""
+        while True:
+            try:
+                yield self.done.get_nowait()
+            except Empty:
+                return
+
+    def score(self, parameters: Tensor, agent_steps: int, goes_on: GoesOn) -> list[Episode] | None:
+        """BEST_EPISODES sampled games with parameters [P] that were evaluated at `agent_steps`.
+
+        For after the thread's end. None where `goes_on` said no.
+        """
+        seed = seed_of(self.config, agent_steps, SCORING)
+        with closing(make_games(self.config, BEST_EPISODES, self.generator.device)) as games:
+            return self._play(games, parameters, seed, False, goes_on)
+
+    def fail(self, error: BaseException) -> None:
+        """Remember why nothing more can be evaluated."""
+        fault = isinstance(error, EnvironmentFault)
+        self.failure = EnvironmentFault(f"evaluation: {error}") if fault else error
+
+    def close(self) -> None:
+        """End the thread and free what the games hold."""
+        self.abort()
+        if self.thread.ident is not None:
+            self.thread.join()
+        self.games.close()
+
+    def _guarded(self) -> None:
+        """The thread's whole life. It stops the run if it dies, as a thread that trains does."""
+        try:
+            with torch.cuda.stream(self.stream):  # does nothing for None
+                self._run()
+        except BaseException as error:
+            self.fail(error)
+            self.on_failure()
+
+    def _run(self) -> None:
+        while (snapshot := self.waiting.get()) is not None:
+            record = None if self.stopped else self._evaluate(snapshot)
+            if record is None:
+                self.left_out.append(snapshot.agent_steps)
+            else:
+                self.done.put(Evaluated(snapshot, record))
+
+    def _evaluate(self, snapshot: Snapshot) -> dict[str, Any] | None:
+        """The record of a snapshot; None if it was stopped meanwhile."""
+        started, cpu_started = time.perf_counter(), time.thread_time()
+        parameters = torch.from_numpy(snapshot.parameters.read())
+        figures: dict[str, Any] = {}
+        seed = seed_of(self.config, snapshot.agent_steps, EVALUATION)
+        for policy in ("sampled", "greedy"):
+            greedy = policy == "greedy"
+            episodes = self._play(self.games, parameters, seed, greedy, self._goes_on)
+            if episodes is None:
+                return None
+            figures |= figures_of(policy, episodes)
+        return {
+            "agent_steps": snapshot.agent_steps,
+            "updates": snapshot.updates,
+            "seconds": round(snapshot.metrics["seconds"], 3),
+            **figures,
+            "evaluation_seconds": round(time.perf_counter() - started, 3),
+            "evaluation_cpu_seconds": round(time.thread_time() - cpu_started, 3),
+        }
+
+    def _goes_on(self, *_: int) -> bool:
+        return not self.stopped
+
+    def _play(
+        self, games: Games, parameters: Tensor, seed: int, greedy: bool, goes_on: GoesOn
+    ) -> list[Episode] | None:
+        """A whole game in each of `games` with parameters [P]; None if `goes_on` said no."""
+        self.parameters.copy_(parameters)
+        self.network.prepare()
+        self.generator.manual_seed(seed)
+        epsilon = GREEDY_EPSILON if greedy and games.spec.discrete else 0.0
+        protocol = Protocol(len(games.envs), seed, greedy, epsilon)
+        episodes = play_episodes(games, self.network, self.generator, protocol, goes_on)
+        return episodes if len(episodes) == protocol.episodes else None
+
+
+def figures_of(policy: str, episodes: list[Episode]) -> dict[str, Any]:
+    """A record's part about one policy, sampled or greedy."""
+    returns = [episode.episodic_return for episode in episodes]
+    return {
+        f"{policy}_return": float(np.mean(returns)),
+        f"{policy}_returns": returns,
+        f"{policy}_lengths": [episode.length for episode in episodes],
+        f"{policy}_cut": sum(episode.cut for episode in episodes),
+    }
+
+
+def seed_of(config: Config, agent_steps: int, purpose: int) -> int:
+    """Of the games of one evaluation: no other one has it, and no thread that trains.
+
+    Game i is seeded with seed + i: as in actor_learner.py, the sums stay within 31 bits.
+    """
+    sequence = np.random.SeedSequence(config.seed, spawn_key=(agent_steps, purpose))
+    return int(sequence.generate_state(1)[0] >> 2)

@@ -1,0 +1,187 @@
+"""Whole games of a policy: each is played to its end, and never clipped."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from a3c.acting import Actor, Choose
+from a3c.config import Config
+from a3c.devices import ToHost
+from a3c.envs import numpy_envs
+from a3c.envs.on_device import OnDevice
+from a3c.envs.protocol import Array, NumpyEnvs, NumpyStep, Spec
+from a3c.heads import Outputs
+from a3c.network import Network
+
+GoesOn = Callable[[int, int], bool]  # asked with games under way, agent steps of each of them
+
+GREEDY_EPSILON = 0.01  # of Discrete actions: a greedy policy could repeat itself for ever
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a policy is evaluated, beyond what the environment's Config says."""
+
+    episodes: int
+    seed: int  # of the first game; the following ones take the following seeds
+    greedy: bool
+    epsilon: float  # probability of a random action in place of the policy's
+    max_agent_steps: int = 108_000  # a game that has not ended by then is cut
+
+
+@dataclass
+class Episode:
+    """A game, as far as it has been played: enough to tell its score and to play it again."""
+
+    seed: int
+    episodic_return: float = 0.0
+    actions: list[Any] = field(default_factory=list)
+    cut: bool = False  # at the protocol's max_agent_steps; the return is that of the game so far
+    observed: int = 0  # checksum of the observations, but for Atari's
+
+    @property
+    def length(self) -> int:
+        """In agent steps."""
+        return len(self.actions)
+
+
+class Games:
+    """NumpyEnvs of one game each. Those whose game has ended leave, so that one long game costs no
+    more than one game."""
+
+    def __init__(self, envs: list[NumpyEnvs]):
+        self.spec, self.envs = envs[0].spec, envs
+        self.playing = np.arange(len(envs))  # those whose game has not ended
+        self.observed = [0] * len(envs)
+
+    @property
+    def num_envs(self) -> int:
+        return len(self.playing)
+
+    def reset(self, seed: int) -> Array:
+        """New games, whatever has become of those before."""
+        self.playing = np.arange(len(self.envs))
+        self.observed = [0] * len(self.envs)
+        seen = [env.reset(seed + i) for i, env in enumerate(self.envs)]
+        self.remember(seen)
+        return np.concatenate(seen)
+
+    def step(self, actions: Array) -> NumpyStep:
+        """One action for each game that is being played."""
+        moved = zip(self.playing, actions, strict=True)
+        steps = [self.envs[i].step(action[None]) for i, action in moved]
+        seen, rewards, terminated, truncated, life_lost, finals = zip(*steps, strict=True)
+        final = [s if f is None else f for s, f in zip(seen, finals, strict=True)]
+        self.remember(final)
+        columns = seen, rewards, terminated, truncated, life_lost, final
+        return NumpyStep(*map(np.concatenate, columns))
+
+    def remember(self, seen: Sequence[Array]) -> None:
+        """Join the observations to their checksums; not Atari's, whose films have other pictures.
+
+        A microsecond for a vector.
+        """
+        if not self.spec.stacked:
+            for i, observation in zip(self.playing, seen, strict=True):
+                self.observed[i] = checksum(observation, self.observed[i])
+
+    def save_state(self) -> None:
+        return None
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def make_games(config: Config, episodes: int, device: torch.device) -> Games:
+    """For so many games at the same time. Raises InputError, as make_envs does."""
+    return Games([numpy_envs(config, 1, device) for _ in range(episodes)])
+
+
+def play_episodes(
+    games: Games,
+    network: Network,
+    generator: Generator,
+    protocol: Protocol,
+    goes_on: GoesOn = lambda *_: True,
+) -> list[Episode]:
+    """One game of each of N agents, played at the same time; the order is that of the seeds.
+
+    `network` is prepared; `generator`, on its device, draws the actions. Actions are drawn for all
+    N all the time: those of a game do not depend on when the others end. Where `goes_on` says no,
+    the games under way are left out: fewer than N are returned.
+    """
+    envs = OnDevice(games, generator.device)
+    actor = Actor(envs, network, chooser(network, generator, protocol, games))
+    actor.start(protocol.seed)
+    episodes = [Episode(protocol.seed + i) for i in range(protocol.episodes)]
+    for agent_steps in range(1, protocol.max_agent_steps + 1):
+        moment = actor.step()
+        actions, rewards, ended = (
+            ToHost(part).read() for part in (moment.actions, moment.step.rewards, moment.step.ended)
+        )
+        for k, i in enumerate(games.playing):
+            episodes[i].actions.append(actions[k].tolist())
+            episodes[i].episodic_return += float(rewards[k])
+        games.playing = games.playing[~ended]
+        if not games.num_envs or not goes_on(games.num_envs, agent_steps):
+            break
+        if ended.any():
+            envs.keep(~moment.step.ended)
+            actor.keep(~moment.step.ended)
+    return finished(episodes, games, protocol)
+
+
+def finished(episodes: list[Episode], games: Games, protocol: Protocol) -> list[Episode]:
+    """Those that have ended, and those as long as a game may be, which are cut."""
+    for i in games.playing:
+        episodes[i].cut = episodes[i].length == protocol.max_agent_steps
+    for episode, observed in zip(episodes, games.observed, strict=True):
+        episode.observed = observed
+    under_way = {i for i in games.playing if not episodes[i].cut}
+    return [episode for i, episode in enumerate(episodes) if i not in under_way]
+
+
+def checksum(observation: Array, before: int = 0) -> int:
+    """Of an observation and of those before it."""
+    return zlib.crc32(observation.tobytes(), before)
+
+
+def chooser(network: Network, generator: Generator, protocol: Protocol, games: Games) -> Choose:
+    """Chooses for all N games, of which those that have ended stand still; returns the others'."""
+    random = np.random.default_rng(protocol.seed)
+    everyone: Tensor | None = None  # [N, A or 2A]
+
+    def choose(outputs: Outputs) -> Tensor:
+        nonlocal everyone
+        playing = torch.from_numpy(games.playing).to(generator.device)
+        everyone = outputs[0] if everyone is None else everyone.index_copy(0, playing, outputs[0])
+        actions = chosen(network, everyone, generator, protocol.greedy)
+        return with_random(actions, protocol.epsilon, games.spec, random)[playing]
+
+    return choose
+
+
+def chosen(network: Network, parameters: Tensor, generator: Generator, greedy: bool) -> Tensor:
+    """Actions [N] or [N, A] from the distributions' parameters [N, A or 2A]."""
+    head = network.heads.policy
+    return head.mode(parameters) if greedy else head.sample(parameters, generator)
+
+
+def with_random(actions: Tensor, epsilon: float, spec: Spec, random: np.random.Generator) -> Tensor:
+    """Replace each agent's discrete action by a uniformly random one with probability epsilon."""
+    if not spec.discrete or epsilon == 0:
+        return actions
+    replaced = torch.from_numpy(random.random(len(actions)) < epsilon)
+    drawn = torch.from_numpy(random.integers(spec.num_actions, size=len(actions)))
+    return torch.where(replaced.to(actions.device), drawn.to(actions.device), actions)

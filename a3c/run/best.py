@@ -1,0 +1,75 @@
+"""The best policy by evaluation: checkpoints/best.safetensors, and best.json, its score.
+
+It was chosen because its mean was the highest of many, so that mean flatters it. Its score is that
+of games which had no part in the choice.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from a3c.config import InputError
+from a3c.run import checkpoint, strict_json
+from a3c.run.checkpoint import Checkpoint
+
+SCORE = "best.json"
+
+
+def path_of(run: Path) -> Path:
+    """Where a run keeps its best policy."""
+    return checkpoint.folder(run) / checkpoint.BEST
+
+
+def load(run: Path) -> Checkpoint | None:
+    """The best by evaluation; None if there is none that can be read."""
+    try:
+        saved = checkpoint.load(path_of(run))
+    except InputError:
+        return None
+    return None if evaluated_return(saved) is None else saved
+
+
+def evaluated_return(saved: Checkpoint) -> float | None:
+    """The mean return by which it was chosen; None if it was not chosen by evaluation."""
+    evaluation = saved.progress.get("evaluation")
+    value = evaluation.get("sampled_return") if isinstance(evaluation, dict) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def save(run: Path, best: Checkpoint) -> None:
+    """In place of the one before, whose score goes. Raises OSError."""
+    (run / SCORE).unlink(missing_ok=True)
+    checkpoint.save(path_of(run), best)
+
+
+def score(
+    best: Checkpoint, returns: list[float], lengths: list[int], seconds: float
+) -> dict[str, Any]:
+    """What best.json holds; `standard_error` is that of the mean, None of one game."""
+    games = len(returns)
+    spread = float(np.std(returns, ddof=1)) / math.sqrt(games) if games > 1 else None
+    return {
+        "agent_steps": best.progress["agent_steps"],
+        "evaluated_return": evaluated_return(best),
+        "episodes": games,
+        "mean": float(np.mean(returns)),
+        "standard_error": spread,
+        "seconds": round(seconds, 3),
+        "returns": returns,
+        "lengths": lengths,
+    }
+
+
+def write_score(run: Path, found: dict[str, Any]) -> None:
+    """best.json, whole or not at all. Raises OSError."""
+    temporary = run / "best.writing"
+    try:
+        temporary.write_text(strict_json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, run / SCORE)
+    finally:
+        temporary.unlink(missing_ok=True)
