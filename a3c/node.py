@@ -16,6 +16,7 @@ from a3c.envs import make_envs
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import EnvironmentFault, Envs
 from a3c.gate import Gate
+from a3c.memory import check_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
 from a3c.network import Network, check_network, flatten, sizes
@@ -31,6 +32,7 @@ class Node:
         self.method = make_method(config)
         if atari_game(config.env) is not None:  # said before the emulator is compiled
             check_network(config, pixels=True)
+        check_memory(config, device)
         envs = [make_envs(config, config.num_envs, device) for _ in range(config.num_threads)]
         self.spec = envs[0].spec
         check_network(config, self.spec.pixels)

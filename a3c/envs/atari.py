@@ -10,10 +10,12 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from a3c.config import Config, InputError
-from a3c.envs.protocol import Array, NumpyStep, Spec
+from a3c.envs.protocol import AgentBytes, Array, NumpyStep, Spec
+from atari2600 import agent, boot, games
 from atari2600.vector_env import AtariVectorEnv
 
 STACKED_FRAMES = 4
+ALE_BYTES = 1_200_000  # of one of ale-py's environments, measured: 1.1 to 1.6 million
 
 
 class AtariEnvs:
@@ -35,7 +37,7 @@ class AtariEnvs:
             self.vector = own_emulator(game, num_envs, options)
         space = self.vector.single_action_space
         assert isinstance(space, spaces.Discrete)
-        self.spec = Spec((84, 84, STACKED_FRAMES), True, True, True, int(space.n))
+        self.spec = spec_with(int(space.n))
 
     def reset(self, seed: int | Array) -> Array:
         observations, info = self.vector.reset(seed=seed)
@@ -70,6 +72,29 @@ class AtariEnvs:
 
     def close(self) -> None:
         self.vector.close()
+
+
+def spec_with(num_actions: int) -> Spec:
+    """Atari's Spec."""
+    return Spec((84, 84, STACKED_FRAMES), True, True, True, num_actions)
+
+
+def atari_spec(game: str, config: Config) -> Spec:
+    """The Spec of a game's AtariEnvs, without making them."""
+    row = games.find(game)
+    return spec_with(len(row.legal_actions if config.full_action_set else row.minimal_actions))
+
+
+def atari_bytes(game: str, config: Config) -> AgentBytes:
+    """What one of a game's environments takes, without making it."""
+    if config.emulator == "ale":
+        return AgentBytes(ALE_BYTES, 0)
+    row = games.find(game)
+    view = agent.view_of(row, agent.protocol_of((1, 1), same_step=True), 84, 84, True)
+    stack = np.zeros((1, 84, 84, STACKED_FRAMES), np.uint8)
+    state = [*boot.machines_of(row, 1)[3:6], *agent.changing(agent.agents_of(stack, view, row))]
+    size = sum(array.nbytes for array in state)
+    return AgentBytes(size, size + stack.nbytes)  # what the agents see is saved apart, too
 
 
 def own_emulator(game: str, num_envs: int, options: dict[str, Any]) -> AtariVectorEnv:

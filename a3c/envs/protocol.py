@@ -39,6 +39,13 @@ class Spec:
                 object.__setattr__(self, name, Space(**value))
 
 
+class AgentBytes(NamedTuple):
+    """What the host keeps for each agent, besides what the network reads."""
+
+    alive: int
+    saved: int  # of the exact state, in a checkpoint
+
+
 class EnvironmentFault(RuntimeError):
     """An environment returned what nothing can be learned from, such as a NaN reward."""
 

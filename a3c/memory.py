@@ -1,0 +1,207 @@
+"""How much memory a run takes, by a rehearsal with a few agents; and whether it is there.
+
+Nothing here repeats what a network or a thread keeps: a real thread makes a rollout and its updates
+on environments that stand still, while every tensor that lives is counted. The bytes grow linearly
+in the agents, in those of one update, and in the agent steps of a rollout.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from a3c.actor_learner import ActorLearner
+from a3c.config import Config, InputError
+from a3c.devices import pick_precision
+from a3c.envs import agent_bytes, spec_of
+from a3c.envs.protocol import Array, Spec, Step
+from a3c.gate import Gate
+from a3c.machine import available_memory
+from a3c.methods import make_method
+from a3c.metrics import Metrics
+from a3c.network import Network, Replay, flatten, sizes
+from a3c.shared import SharedParameters
+
+LONGEST_REHEARSAL = 32  # agent steps of a rollout; more are extrapolated
+GIB = 2**30
+
+
+class Bytes(NamedTuple):
+    """What a thread takes: for each of its agents, and for itself."""
+
+    agent: float
+    thread: float
+
+    def of(self, config: Config) -> int:
+        """Of all threads and agents of a run."""
+        return round(config.num_threads * (self.thread + config.num_envs * self.agent))
+
+
+def check_memory(config: Config, device: torch.device) -> None:
+    """Raise InputError if the run takes more of the host's memory than there is.
+
+    Where the system does not say what there is, anything goes. What lies on a GPU is not checked.
+    """
+    there = available_memory()
+    if there is None:
+        return
+    need = host_bytes(config, spec_of(config), device)
+    if need.of(config) > there:
+        raise InputError(
+            f"{config.num_threads:,} x {config.num_envs:,} agents of {config.env} need about "
+            f"{gib(need.of(config))} of memory, and {gib(there)} are available; "
+            f"{fitting(need, config, there)}"
+        )
+
+
+def fitting(need: Bytes, config: Config, there: int) -> str:
+    """What would fit, in words."""
+    agents = int((there / config.num_threads - need.thread) / need.agent)
+    agents -= agents % config.minibatches
+    if agents > 0:
+        return f"expected at most {agents:,} agents of each thread (--num-envs)"
+    return "expected fewer --num-threads or a smaller --rollout-length"
+
+
+def gib(size: float) -> str:
+    """Bytes as `410 GiB`, or `1.5 GiB`."""
+    return f"{size / GIB:,.0f} GiB" if size >= 10 * GIB else f"{size / GIB:.1f} GiB"
+
+
+def host_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
+    """What a thread takes of the host's memory.
+
+    A checkpoint holds the games twice more, while it is copied and while it is written.
+    """
+    environment = agent_bytes(config, spec)
+    agent = environment.alive + 2 * environment.saved
+    if device.type != "cpu":
+        return Bytes(agent, 0)
+    learning = learning_bytes(config, spec, device)
+    return Bytes(agent + learning.agent, learning.thread)
+
+
+def learning_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
+    """What a thread's tensors take of the device's memory at most, without the environments'."""
+    length = config.rollout_length
+    if length <= LONGEST_REHEARSAL:
+        return rehearsed(config, spec, device)
+    half, whole = (
+        rehearsed(replace(config, rollout_length=steps), spec, device)
+        for steps in (LONGEST_REHEARSAL // 2, LONGEST_REHEARSAL)
+    )
+    beyond = (length - LONGEST_REHEARSAL) / (LONGEST_REHEARSAL // 2)
+    return Bytes(*(b + (b - a) * beyond for a, b in zip(half, whole, strict=True)))
+
+
+def rehearsed(config: Config, spec: Spec, device: torch.device) -> Bytes:
+    """The same for a short rollout; with minibatches, for agents and for those of one update."""
+    few = -(-Replay.CHUNK // config.rollout_length)  # from here on chunks are full
+
+    def most(agents: int, groups: int) -> int:
+        small = replace(config, num_threads=1, num_envs=agents, minibatches=groups)
+        return most_bytes(small, spec, device)
+
+    if config.minibatches == 1:
+        one, two = most(few, 1), most(2 * few, 1)
+        agent = (two - one) / few
+        return Bytes(agent, one - few * agent)
+    one, two, wide = most(2 * few, 2), most(4 * few, 4), most(4 * few, 2)
+    seen, learned = (two - one) / (2 * few), (wide - two) / few
+    return Bytes(seen + learned / config.minibatches, one - few * (2 * seen + learned))
+
+
+def most_bytes(config: Config, spec: Spec, device: torch.device) -> int:
+    """The most bytes that are alive at once in a thread's first rollout and its updates."""
+    method, dtype = make_method(config), pick_precision(config, device)
+    envs = StandingStill(spec, config.num_envs, device)
+    with LiveBytes([envs.observations]) as live:
+        networks = [Network(config, spec, method, dtype).to(device) for _ in range(2)]
+        target = networks[1] if method.target_every_agent_steps else None
+        store = SharedParameters(flatten(networks[0])[0], sizes(networks[0]), config)
+        learner = ActorLearner(
+            0,
+            config,
+            method,
+            envs,
+            (networks[0], target),
+            store,
+            Gate(1),
+            Metrics(1),
+            device,
+        )
+        learner.start()
+        learner.update()
+    return live.most
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made within it and still alive."""
+
+    def __init__(self, apart: list[Tensor]):
+        super().__init__()
+        self.now = self.most = 0
+        self.apart = apart  # made before, not counted; kept, so that no other takes their place
+        self.counted = {tensor.untyped_storage()._cdata for tensor in apart}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; and to import PyTorch's compiler takes two seconds."""
+        return False
+
+    def __torch_dispatch__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self.count(tensor.untyped_storage())
+        return made
+
+    def count(self, storage: torch.UntypedStorage) -> None:
+        """A view's storage has been counted already."""
+        key = storage._cdata
+        if key not in self.counted:
+            self.counted.add(key)
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self.freed, key, storage.nbytes())
+
+    def freed(self, key: int, size: int) -> None:
+        """That storage is gone; another may come to lie where it was."""
+        self.counted.discard(key)
+        self.now -= size
+
+
+class StandingStill:
+    """Envs of N agents to whom nothing happens."""
+
+    def __init__(self, spec: Spec, num_envs: int, device: torch.device):
+        self.spec, self.num_envs, self.device = spec, num_envs, device
+        dtype = torch.uint8 if spec.pixels else torch.float32
+        shape = num_envs, *spec.observation_shape
+        self.observations = torch.zeros(shape, dtype=dtype, device=device)
+
+    def reset(self, seed: int) -> Tensor:
+        return self.observations
+
+    def step(self, actions: Tensor) -> Step:
+        rewards = torch.zeros(self.num_envs, device=self.device)
+        nobody = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        return Step(self.observations, rewards, nobody, nobody, nobody, nobody, None)
+
+    def save_state(self) -> dict[str, Array] | None:
+        return None
+
+    def load_state(self, state: dict[str, Array], observations: Tensor) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
