@@ -7,14 +7,17 @@ it is, so that an interrupted study goes on where it stood.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 import tyro
 from rich.live import Live
 from rich.table import Table
 
 from a3c.config import InputError, as_input_error, differences, option
+from a3c.devices import pick_device
+from a3c.memory import check_memory
 from a3c.results import figures
 from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_csv
@@ -55,6 +58,7 @@ def study(options: StudyOptions) -> list[Path]:
     with locked(out) as remarks:
         for planned in plans:
             check_as_planned(planned)
+        check_memory_of(plans)
         for remark in remarks:
             print(remark)
         if not run_all(plans):
@@ -78,6 +82,14 @@ def check_as_planned(planned: Planned) -> None:
                 f"{planned.folder} was run with {option(name)} {getattr(had, name)}, "
                 f"the study has {getattr(has, name)}; expected {named}another --out"
             )
+
+
+def check_memory_of(plans: list[Planned]) -> None:
+    """Raise InputError if one of the runs that are still to be run has not the memory for it."""
+    torch.set_num_threads(1)  # as `train` does: small operations are slower with more
+    to_run = [planned.config for planned in plans if not finished(planned)]
+    for config in {replace(config, seed=1, runs_dir="runs"): None for config in to_run}:
+        check_memory(config, pick_device(config.device))
 
 
 def finished(planned: Planned) -> bool:

@@ -1,11 +1,21 @@
 """Each preset's values; ranges and choices."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 
-from a3c.config import PRESETS, Config, InputError, differences, preset
+from a3c import machine
+from a3c.config import (
+    PRESETS,
+    Config,
+    InputError,
+    differences,
+    preset,
+    preset_values,
+    to_dict,
+)
 
 
 def values(config: Config, names: str) -> list[object]:
@@ -60,6 +70,21 @@ def test_seed() -> None:
     ]
 
 
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (12, 12), (64, 16)])
+def test_threads_are_the_physical_cores_at_most_16(
+    cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "physical_cores", lambda: cores)
+    assert Config().num_threads == threads
+    assert Config(num_threads="auto").num_threads == threads  # type: ignore[arg-type]  # may be so
+    assert preset("paper", num_threads="auto").num_threads == threads
+    assert to_dict(Config())["num_threads"] == threads
+    assert replace(Config(num_threads=3), lr=1.0).num_threads == 3
+    own = {name: preset(name).num_threads for name in PRESETS if name != "fast"}
+    assert own == {"paper": 16, "seed": 4, "control": 1}
+    assert preset_values("fast")["num_threads"] == "auto"
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_can_be_changed(name: str) -> None:
     assert preset(name, lr=0.5, env="pong").lr == 0.5
@@ -73,7 +98,13 @@ def test_presets_can_be_changed(name: str) -> None:
         ("lr", float("nan"), "a number"),
         ("num_envs", 0, "at least 1"),
         ("num_envs", 2.0, "whole number"),
-        ("num_threads", True, "whole number"),
+        ("num_threads", True, "whole number, or auto"),
+        ("num_threads", 0, "at least 1 and at most 256, or auto"),
+        ("num_threads", -1, "at least 1 and at most 256, or auto"),
+        ("num_threads", 2.0, "whole number, or auto"),
+        ("num_threads", "many", "a whole number, or auto"),
+        ("num_threads", "Auto", "a whole number, or auto"),
+        ("num_threads", None, "whole number, or auto"),
         ("sticky_actions", -0.1, "at least 0"),
         ("mode", "asinc", "did you mean 'async'"),
         ("recurrent", "yes", "True or False"),

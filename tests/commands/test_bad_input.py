@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 from torch import zeros
 
-from a3c import cli
+from a3c import cli, memory
 from a3c.config import preset
 from a3c.run import checkpoint
 from a3c.train import train
@@ -25,6 +25,21 @@ TRAIN = [
     ("train breakout pong", "pong"),
     ("train breakout --gamma 1.5", "--gamma is 1.5; expected a number at least 0 and at most 1"),
     ("train breakout --num-envs 0", "--num-envs is 0; expected a whole number at least 1"),
+    (
+        "train breakout --num-threads 0",
+        "--num-threads is 0; expected a whole number at least 1 and",
+    ),
+    ("train breakout --num-threads -1", "--num-threads is -1; expected a whole number at least 1"),
+    ("train breakout --num-threads -1", "at most 256, or auto"),
+    (
+        "train breakout --num-threads many",
+        "--num-threads is 'many'; expected a whole number, or auto",
+    ),
+    (
+        "train breakout --num-threads 1.5",
+        "--num-threads is '1.5'; expected a whole number, or auto",
+    ),
+    ("train breakout --num-threads=", "--num-threads is ''; expected a whole number, or auto"),
     ("train breakout --seed", "--seed"),
     ("train breakout --mode asinc", "asinc"),
     ("train breakout --preset fst", "--preset is 'fst'; expected fast, paper, seed, control"),
@@ -109,6 +124,33 @@ def test_cuda_asked_for_and_absent(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     said = complaint(["train", "breakout", "--device", "cuda:0"], capsys)
     assert "--device is 'cuda:0', but torch finds no CUDA device" in said
+    assert not list(nowhere.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("breakout --num-envs 65536 --num-threads 2", "2 x 65,536 agents of breakout need about "),
+        ("pong --emulator ale --num-envs 4096", "2 x 4,096 agents of pong need about "),
+        ("breakout --num-envs 4096 --minibatches 64", "expected at most "),
+        (
+            "CartPole-v1 --num-envs 65536 --rollout-length 1000",
+            "agents of each thread (--num-envs)",
+        ),
+        ("breakout --rollout-length 10000", "a smaller --rollout-length"),
+    ],
+)
+def test_more_agents_than_memory_holds(
+    words: str,
+    expected: str,
+    nowhere: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**29)
+    said = complaint(["train", *words.split()], capsys)
+    assert expected in said
+    assert " of memory, and 0.5 GiB are available; " in said
     assert not list(nowhere.iterdir())
 
 

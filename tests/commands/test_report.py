@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from a3c import cli
+from a3c import cli, machine
 from a3c.command.train_options import train_options
 from a3c.config import Config, preset
 from a3c.results import played, report
@@ -83,6 +83,18 @@ def test_the_page_needs_nothing_else(page: Path) -> None:
     outside = re.findall(r"(?:src|href)=[\"']?(?!data:)|url\(|@import|fetch\(", page.read_text())
     assert outside == []
     assert "http" not in page.read_text().replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_command_names_the_threads_where_they_differ_by_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = preset("fast", env="pong")
+    said = report.command(config)
+    assert said == "a3c train pong --preset fast --num-threads 2"
+    assert ("--num-threads", 2, True) in report.settings(config)
+    monkeypatch.setattr(machine, "physical_cores", lambda: 12)
+    assert report.command(config) == said
+    assert train_options(said.split()[2:]).config == config
 
 
 def test_the_command_repeats_the_settings() -> None:
@@ -266,7 +278,7 @@ def test_options_that_an_older_version_had_not_are_the_defaults(made: Path) -> N
     (made / "config.json").write_text('{"env": "CartPole-v1", "clip_rewards": false}')
     assert cli.main(["report", "run"]) == 0
     first = carried(Path("report.html"))["runs"][0]
-    assert first["command"].startswith("a3c train CartPole-v1 --preset fast --no-clip-rewards")
+    assert first["command"].startswith("a3c train CartPole-v1 --preset fast --num-threads ")
     assert first["remarks"] == [
         "no checkpoint of the run can be read: the settings are those of config.json"
     ]

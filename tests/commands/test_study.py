@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from a3c import cli
+from a3c import cli, machine, memory
 from a3c.config import InputError, differences, preset
 from a3c.envs.names import default_preset
 from a3c.results import figures, study, study_csv
@@ -72,6 +72,38 @@ def test_plans_every_setting_with_every_point_of_the_grid(tmp_path: Path) -> Non
     assert label_of(last.setting) == "num_threads 4, num_envs 2, lr 0.0001"
     assert (last.config.num_envs, last.config.lr, last.config.seed) == (2, 1e-4, 3)
     assert (last.config.rmsprop_eps, last.config.env) == (0.1, "pong")  # preset and base
+
+
+def test_auto_is_its_number_in_tables_and_figures(tmp_path: Path) -> None:
+    plans = planned('[[settings]]\nnum_threads = "auto"\n[[settings]]\nnum_threads = 4', tmp_path)
+    assert [label_of(one.setting) for one in plans] == ["num_threads 2", "num_threads 4"]
+    with pytest.raises(InputError, match="two runs of the study are the same"):
+        planned('[[settings]]\nnum_threads = "auto"\n[[settings]]\nnum_threads = 2', tmp_path)
+
+
+def test_going_on_with_other_threads_names_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '[base]\nenv = "CartPole-v1"\npreset = "fast"'
+    (one,) = planned(text, tmp_path)
+    make_run(one.runs_dir / "a", [], **{**vars(one.config), "runs_dir": str(one.runs_dir)})
+    study.check_as_planned(one)
+    monkeypatch.setattr(machine, "physical_cores", lambda: 12)
+    (other,) = planned(text, tmp_path)
+    with pytest.raises(InputError, match="was run with --num-threads 2, the study has 12; expected "
+                       "num_threads = 2 in the SPEC, or another --out"):  # fmt: skip
+        study.check_as_planned(other)
+
+
+def test_no_run_starts_where_one_has_not_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**29)
+    text = SPEC.replace("num_envs = 4", "num_envs = 65_536\nrollout_length = 1000")
+    plans = planned(text, tmp_path)
+    with pytest.raises(InputError, match="2 x 65,536 agents of CartPole-v1 need about"):
+        study.check_memory_of(plans)
+    study.check_memory_of(plans[:1])
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "breakout", "ALE/Breakout-v5"])

@@ -1,5 +1,6 @@
 """`a3c train`: its help, its presets, numbers, the TOML file; and `a3c --version`."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import a3c
-from a3c import cli
+from a3c import cli, machine
 from a3c.command.train_options import STARTS, helps, train_options, whole_number
 from a3c.config import GROUPS, PRESETS, Config, InputError, option, preset
 from a3c.train import train
@@ -64,7 +65,10 @@ def test_the_help_has_the_defaults_in_force(
     said = shown(words, capsys)
     config = preset(name)
     for text in ("num_threads", "rollout_length", "lr", "total_agent_steps", "network"):
-        assert f"{helps()[text]} (default: {getattr(config, text)})" in said
+        value = getattr(config, text)
+        if (text, name) == ("num_threads", "fast"):
+            value = "auto, 2 here"
+        assert f"{helps()[text]} (default: {value})" in said
 
 
 @pytest.mark.parametrize(
@@ -86,6 +90,40 @@ def test_every_whole_number_may_be_written_so() -> None:
     config = train_options(words.split()).config
     assert (config.total_agent_steps, config.num_envs, config.seed) == (2_000_000, 10, 100)
     assert config.rollout_length == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "threads"),
+    [
+        ("", "", 12),
+        ("--num-threads auto", "num_threads = 3", 12),
+        ("--num-threads=auto --preset paper", "", 12),
+        ("", 'num_threads = "auto"\npreset = "paper"', 12),
+        ("", "num_threads = 3", 3),
+        ("", 'preset = "paper"', 16),
+        ("--num-threads 3", 'num_threads = "auto"', 3),
+    ],
+)
+def test_auto_is_a_number_from_here_on(
+    words: str, text: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "physical_cores", lambda: 12)
+    asked = ["breakout", *words.split(), "--config", file(tmp_path, text)]
+    assert train_options(asked).config.num_threads == threads
+
+
+def test_a_resumed_run_keeps_its_threads_on_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"num_threads": "auto", "total_agent_steps": 200, "runs_dir": str(tmp_path)}
+    folder = train(preset("control", env="CartPole-v1", **options), quiet=True).folder
+    assert json.loads((folder / "config.json").read_text())["num_threads"] == 2
+    monkeypatch.setattr(machine, "physical_cores", lambda: 12)
+    assert train_options(["--resume", str(folder)]).config.num_threads == 2
+    assert f"{helps()['num_threads']} (default: 2)" in shown(f"--resume {folder} --help", capsys)
+    asked = train_options(["--resume", str(folder), "--num-threads", "auto"])
+    with pytest.raises(InputError, match="--num-threads 12 contradicts the run to resume, which"):
+        train(asked.config, asked.resume, quiet=True)
 
 
 @pytest.mark.parametrize("name", [*PRESETS, None])
@@ -146,6 +184,11 @@ def test_the_preset_goes_by_the_environment_in_force(
         ("lr = 'fast'", "--lr is 'fast'; expected a number"),
         ("num_envs = 1.5", "--num-envs is 1.5; expected a whole number"),
         ("num_envs = inf", "--num-envs is inf; expected a whole number"),
+        (
+            "num_threads = 0",
+            "--num-threads is 0; expected a whole number at least 1 and at most 256",
+        ),
+        ("num_threads = 'many'", "--num-threads is 'many'; expected a whole number, or auto"),
         ("seed = true", "--seed is True; expected a whole number"),
         ("recurrent = 1", "--recurrent is 1; expected True or False"),
         ("lr = ", "is not TOML"),

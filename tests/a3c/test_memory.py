@@ -1,0 +1,161 @@
+"""The estimate of memory against what a process takes; and what is said where it is not there."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from a3c import memory
+from a3c.config import InputError, preset
+from a3c.envs import agent_bytes, make_envs, spec_of
+from a3c.envs.protocol import Spec
+from a3c.memory import LiveBytes, check_memory, host_bytes, learning_bytes
+from a3c.train import train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread_per_operation() -> Iterator[None]:
+    """As in training: with more, small operations wait for threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+ATARI = Spec((84, 84, 4), True, True, True, 4)
+
+
+def test_live_bytes() -> None:
+    before = torch.zeros(1000)
+    with LiveBytes([before]) as live:
+        one = before + 1
+        assert (live.now, live.most) == (4000, 4000)
+        view = one[10:].view(-1)
+        two = one * one
+        del two
+        assert (live.now, live.most) == (4000, 8000)
+        before.add_(1)
+        del one
+        assert live.now == 4000  # the view's
+        del view
+    assert (live.now, live.most) == (0, 8000)
+
+
+@pytest.mark.parametrize("env", ["breakout", "ALE/MsPacman-v5", "CartPole-v1"])
+@pytest.mark.parametrize("full", [False, True])
+def test_the_spec_is_that_of_the_environments(env: str, full: bool) -> None:
+    config = preset("fast", env=env, full_action_set=full)
+    envs = make_envs(config, 1, CPU)
+    assert spec_of(config) == envs.spec
+    envs.close()
+
+
+def test_a_games_state_has_the_size_that_a_checkpoint_has() -> None:
+    config = preset("fast", env="pong")
+    envs = make_envs(config, 8, CPU)
+    envs.reset(1)
+    state = envs.save_state()
+    assert state is not None
+    saved = sum(array.nbytes for array in state.values()) / 8
+    assert agent_bytes(config, envs.spec).alive == pytest.approx(saved, rel=0.02)
+    envs.close()
+
+
+@pytest.mark.parametrize("length", [5, 20, 200])
+def test_what_the_network_keeps_is_counted(length: int) -> None:
+    config = preset("fast", precision="float32", rollout_length=length)
+    sample = 4 * (84 * 84 * 4 + 20 * 20 * 16 + 9 * 9 * 32 + 256)  # bytes
+    found = learning_bytes(config, ATARI, CPU)
+    assert length * sample < found.agent < 1.3 * length * sample + 500_000
+
+
+def test_with_minibatches_one_group_is_kept_and_everybodys_pixels() -> None:
+    config = preset("fast", precision="float32", num_envs=1024, minibatches=64)
+    pixels = 20 * 84 * 84 * 4
+    assert pixels < learning_bytes(config, ATARI, CPU).agent < 1.6 * pixels
+
+
+def test_on_a_gpu_the_host_has_the_games_alone() -> None:
+    found = host_bytes(preset("fast"), ATARI, torch.device("cuda"))
+    assert found.thread == 0
+    assert found.agent == pytest.approx(550_000, rel=0.05)
+
+
+MEASURED = """
+import sys
+import tempfile
+from pathlib import Path
+import torch
+from a3c.config import preset
+from a3c.metrics import Metrics
+from a3c.node import Node
+from a3c.run import checkpoint
+torch.set_num_threads(1)
+agents, network = int(sys.argv[1]), sys.argv[2]
+config = preset("fast", num_threads=1, num_envs=agents, rollout_length=5, network=network)
+node = Node(config, torch.device("cpu"), Metrics(4))
+(learner,) = node.learners
+learner.start()
+learner.update()
+with tempfile.TemporaryDirectory() as folder:
+    saved = checkpoint.Checkpoint(config, node.spec, {}, node.save())
+    checkpoint.save(Path(folder) / "x.safetensors", saved)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def most_bytes_of_a_process(agents: int, network: str) -> int:
+    words = [sys.executable, "-c", MEASURED, str(agents), network]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return 1024 * int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
+@pytest.mark.parametrize("network", ["paper", "nature"])
+def test_the_estimate_is_what_a_process_takes(network: str) -> None:
+    """Of so many agents that the system's allocator gives back what is freed."""
+    config = preset("fast", rollout_length=5, network=network)
+    growth = most_bytes_of_a_process(800, network) - most_bytes_of_a_process(600, network)
+    assert host_bytes(config, ATARI, CPU).agent == pytest.approx(growth / 200, rel=0.3)
+
+
+def test_more_agents_than_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
+    runs = tmp_path / "runs"
+    config = preset("fast", num_threads=2, num_envs=65_536, runs_dir=str(runs))
+    with pytest.raises(InputError) as caught:
+        train(config, quiet=True)
+    said = str(caught.value)
+    assert said.startswith("2 x 65,536 agents of breakout need about ")
+    assert "GiB of memory, and 1.0 GiB are available; expected at most " in said
+    assert "\n" not in said
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize("minibatches", [1, 4])
+def test_what_is_said_to_fit_fits(minibatches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
+    changes = {"num_threads": 2, "minibatches": minibatches, "precision": "float32"}
+    with pytest.raises(InputError) as caught:
+        check_memory(preset("fast", num_envs=4096, **changes), CPU)
+    fitting = int(str(caught.value).split("at most ")[1].split()[0].replace(",", ""))
+    assert fitting > 4
+    check_memory(preset("fast", num_envs=fitting, **changes), CPU)
+    with pytest.raises(InputError):
+        check_memory(preset("fast", num_envs=fitting + 4 * minibatches, **changes), CPU)
+
+
+def test_where_not_even_one_agent_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
+    with pytest.raises(InputError, match="expected fewer --num-threads or a smaller --rollout-len"):
+        check_memory(preset("fast", num_threads=2), CPU)
+
+
+def test_where_nothing_is_known_anything_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: None)
+    check_memory(preset("fast", num_envs=65_536), CPU)
