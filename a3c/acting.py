@@ -25,10 +25,15 @@ class Agents:
 
 
 class Actor:
-    """N agents that act with one network; no graph, nothing derived."""
+    """N agents that act with one network; no graph, nothing derived.
 
-    def __init__(self, envs: Envs, network: Network, choose: Choose):
-        self.envs, self.network, self.choose = envs, network, choose
+    What a rollout's learning needs of the observations is kept by the network, as far as it was
+    computed to act. Where learning uses newer parameters that would be in vain: with `seen`
+    [T, N, ...] the observations themselves are kept there.
+    """
+
+    def __init__(self, envs: Envs, network: Network, choose: Choose, seen: Tensor | None = None):
+        self.envs, self.network, self.choose, self.seen = envs, network, choose, seen
         self.stopwatch = Stopwatch()
         self.agents: Agents
 
@@ -48,10 +53,13 @@ class Actor:
     def step(self, t: int | None = None) -> Moment:
         """One agent step; an agent whose episode ended starts the next one.
 
-        With `t`, the network keeps what it computes as step t of a rollout.
+        With `t`, this is step t of a rollout to learn from.
         """
         agents = self.agents
         with self.stopwatch("forward"):
+            if t is not None and self.seen is not None:
+                self.seen[t] = agents.observations
+                t = None  # nothing for the network to keep
             outputs, state = self.network(agents.observations, agents.state, t)
             actions = self.choose(outputs)
         with self.stopwatch("environment"):  # on CUDA it begins with the wait for the actions

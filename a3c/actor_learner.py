@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,16 +45,32 @@ class ActorLearner:
         self.network, self.target = networks
         self.parameters, self.gradients = flatten(self.network)  # [P] each
         self.target_parameters = None if self.target is None else flatten(self.target)[0]  # [P]
-        self.network.remember(config.rollout_length, envs.num_envs)
+        self.network.remember(config.rollout_length, envs.num_envs // config.minibatches)
+        # Many updates of a rollout, or a method that asks for it: learn with the newest parameters
+        self.learns_with_newest = method.learns_with_newest or config.minibatches > 1
+        self.seen = self.room_for_observations() if self.learns_with_newest else None
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
         self.actor = Actor(
-            envs, self.network, lambda out: method.act(self.network, out, self.generator)
+            envs, self.network, lambda out: method.act(self.network, out, self.generator), self.seen
         )
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.episodes = Episodes(envs.num_envs)
-        self.updates = 0  # of this thread
-        self.synced_at = 0  # updates of all threads that its copy of the parameters has seen
-        self.under_way: Figures | None = None  # of the last update
+        self.rollouts = 0  # of this thread
+        self.acted_at = 0  # updates of all threads that the parameters which act have seen
+        # Its copy, where it acts with an older one than it learns with, for several rollouts
+        self.acting = self.parameters.clone() if self.acts_with_older() else None  # [P]
+        self.under_way: Figures | None = None  # of the last rollout
+
+    def acts_with_older(self) -> bool:
+        """Whether the copy that acts must be kept while newer parameters learn."""
+        return self.learns_with_newest and self.config.sync_every > 1
+
+    def room_for_observations(self) -> Tensor:
+        """[T, N, ...] of a rollout, as the environments give them."""
+        spec = self.envs.spec
+        dtype = torch.uint8 if spec.pixels else torch.float32
+        shape = self.config.rollout_length, self.envs.num_envs, *spec.observation_shape
+        return torch.empty(shape, dtype=dtype, device=self.device)
 
     def start(self, updates: int = 0) -> None:
         """New episodes for all agents; another game than at any other number of updates."""
@@ -80,49 +97,64 @@ class ActorLearner:
         self.store.restart(self.parameters)
 
     def run(self) -> None:
-        """Update after update until the run ends."""
+        """Rollout after rollout until the run ends."""
         with torch.cuda.stream(self.stream):  # does nothing for None
             while self.gate.going_on():
                 self.update()
             self.settle()
 
     def update(self) -> None:
-        """Sync, rollout, loss, gradients, apply."""
+        """Sync and rollout; then loss, gradients and apply, once or for each group of agents."""
         stopwatch = self.actor.stopwatch
         with stopwatch("forward"):
             self.sync()
             self.network.prepare()
         rollout = self.actor.rollout(self.config.rollout_length)
-        self.settle()  # the update before: its figures have long arrived
+        self.rollouts += 1
+        self.settle()  # the rollout before: its figures have long arrived
+        learned = [self.learn(rollout, agents) for agents in self.groups()]
+        self.under_way = Figures.of(rollout, learned, stopwatch.take())
+
+    def sync(self) -> None:
+        """Copy the shared parameters, or act with older ones if the run wants such a lag."""
+        if self.rollouts % self.config.sync_every == 0:
+            self.acted_at = self.store.copy_to(self.parameters, self.target_parameters)
+            if self.acting is not None:
+                self.acting.copy_(self.parameters)
+            if self.target is not None:
+                self.target.prepare()
+        elif self.acting is not None:
+            self.parameters.copy_(self.acting)
+
+    def groups(self) -> Iterator[Tensor | None]:
+        """The agents of each update of a rollout, int64 [G], dealt at random; None for all."""
+        if not self.learns_with_newest:
+            return iter([None])
+        everyone = torch.randperm(self.envs.num_envs, generator=self.generator, device=self.device)
+        return iter(everyone.chunk(self.config.minibatches))
+
+    def learn(self, rollout: Rollout, agents: Tensor | None) -> Learned:
+        """One update from what happened to these agents."""
+        stopwatch, computed_at = self.actor.stopwatch, self.acted_at
         with stopwatch("backward"):
-            if self.method.learns_with_newest:
-                self.learn_with_newest()
+            if agents is not None:
+                assert self.seen is not None
+                computed_at = self.store.copy_to(self.parameters)
+                self.network.prepare()
+                self.network.read(self.seen, agents)
+                rollout = rollout.of(agents)
             losses = self.method.loss(self.network, self.target, rollout)
             self.gradients.zero_()
             losses.total.backward()
         with stopwatch("apply"):
             agent_steps = rollout.rewards.numel()
-            applied = self.store.apply(self.gradients, agent_steps, self.synced_at, self.index)
-            self.updates += 1
-        self.under_way = Figures.of(rollout, losses, applied, stopwatch.take())
-
-    def sync(self) -> None:
-        """Copy the shared parameters, or stay with the older ones if the run wants such a lag."""
-        if self.updates % self.config.sync_every == 0:
-            self.synced_at = self.store.copy_to(self.parameters, self.target_parameters)
-            if self.target is not None:
-                self.target.prepare()
-
-    def learn_with_newest(self) -> None:
-        """Take the newest parameters, and see the rollout with them: one more forward pass."""
-        self.synced_at = self.store.copy_to(self.parameters)
-        self.network.prepare()
-        self.network.reread()
+            applied = self.store.apply(self.gradients, agent_steps, self.index)
+        return Learned.of(losses, applied, self.acted_at, computed_at)
 
     def settle(self) -> None:
-        """Account for the last update, once. Raises FloatingPointError if nothing was applied.
+        """Account for the last rollout, once. Raises FloatingPointError if nothing was applied.
 
-        Called one update later, when nobody waits for its figures any more, and where all threads
+        Called one rollout later, when nobody waits for its figures any more, and where all threads
         stand still.
         """
         if self.under_way is not None:
@@ -137,8 +169,8 @@ class ActorLearner:
         """This thread's part of a checkpoint: random state and, where possible, its agents."""
         saved: dict[str, NDArray[Any] | Tensor] = {"generator": self.generator.get_state()}
         if self.config.sync_every > 1:
-            saved["parameters"] = self.parameters
-            saved["sync"] = np.array([self.updates, self.synced_at])
+            saved["parameters"] = self.parameters if self.acting is None else self.acting
+            saved["sync"] = np.array([self.rollouts, self.acted_at])
         environments = self.envs.save_state()
         if environments is None:
             return saved
@@ -157,8 +189,8 @@ class ActorLearner:
         """
         self.generator.set_state(saved["generator"])
         if "sync" in saved:
-            self.parameters.copy_(saved["parameters"])
-            self.updates, self.synced_at = saved["sync"].tolist()
+            (self.parameters if self.acting is None else self.acting).copy_(saved["parameters"])
+            self.rollouts, self.acted_at = saved["sync"].tolist()
         if "observations" not in saved:
             return self.start(updates)
         self.envs.reset(seed_of(self.config, self.index, updates))
@@ -171,8 +203,27 @@ class ActorLearner:
         self.actor.agents = Agents(saved["observations"], state)
 
 
+class Learned(NamedTuple):
+    """What came of one update, for the log."""
+
+    shown: dict[str, Tensor]  # scalars on the device
+    known: dict[str, float]  # what the host knows without it
+    waiting_seconds: float
+
+    @staticmethod
+    def of(losses: Losses, applied: Applied, acted_at: int, computed_at: int) -> Learned:
+        """acted_at, computed_at: updates that the parameters had seen which chose the actions, and
+        with which the gradients were computed."""
+        lags = {
+            "policy_lag": float(applied.updates_before - acted_at),
+            "gradient_lag": float(applied.updates_before - computed_at),
+        }
+        shown = {**losses.shown, "gradient_norm": applied.gradient_norm}
+        return Learned(shown, {**lags, "lr": applied.lr}, applied.waiting_seconds)
+
+
 class Figures(NamedTuple):
-    """All that the host needs of an update, in one copy on its way."""
+    """All that the host needs of a rollout and its updates, in one copy on its way."""
 
     sent: ToHost  # float64: the scalars `names`, then rewards and ends [T N] each
     names: list[str]
@@ -180,21 +231,25 @@ class Figures(NamedTuple):
     shape: tuple[int, ...]  # T, N
 
     @staticmethod
-    def of(
-        rollout: Rollout, losses: Losses, applied: Applied, seconds: dict[str, float]
-    ) -> Figures:
-        """Send them off."""
-        shown = {**losses.shown, "gradient_norm": applied.gradient_norm}
-        parts = (*shown.values(), rollout.rewards, rollout.ended)
-        sent = ToHost(torch.cat([part.double().flatten() for part in parts]))
-        seconds["apply"] -= applied.waiting_seconds
-        seconds["waiting"] += applied.waiting_seconds
-        known = {"policy_lag": float(applied.policy_lag), "lr": applied.lr}
+    def of(rollout: Rollout, learned: list[Learned], seconds: dict[str, float]) -> Figures:
+        """Send them off: of several updates the means."""
+        names = list(learned[0].shown)
+        shown = [torch.stack([each.shown[name] for each in learned]).mean() for name in names]
+        sent = ToHost(
+            torch.cat([x.double().flatten() for x in (*shown, rollout.rewards, rollout.ended)])
+        )
+        waited = sum(each.waiting_seconds for each in learned)
+        seconds["apply"] -= waited
+        seconds["waiting"] += waited
+        known = {
+            name: sum(each.known[name] for each in learned) / len(learned)
+            for name in learned[0].known
+        }
         known |= {f"seconds_{stage}": value for stage, value in seconds.items()}
-        return Figures(sent, list(shown), known, rollout.ended.shape)
+        return Figures(sent, names, known, rollout.ended.shape)
 
     def read(self) -> tuple[dict[str, float], Floats, Floats]:
-        """Figures by name; rewards and ends [T, N]. The wait of an update."""
+        """Figures by name; rewards and ends [T, N]. The wait of a rollout's updates."""
         scalars, rollout = np.split(self.sent.read(), [len(self.names)])
         rewards, ended = rollout.reshape(2, *self.shape)
         shown = dict(zip(self.names, scalars.tolist(), strict=True))

@@ -51,15 +51,25 @@ class Config:
     """Agents (environments) of each thread."""
     rollout_length: int = 20
     """Agent steps of each agent between two updates; the paper's t_max."""
+    minibatches: int = 1
+    """Updates from a rollout: its agents are dealt at random into so many groups, and each group is
+    one update with the newest parameters."""
     sync_every: int = 1
-    """Updates of a thread between two copies of the shared parameters (async). More than 1 raises
-    the policy lag on purpose, for studies of it."""
+    """Rollouts of a thread between two copies of the shared parameters to act with (async). More
+    than 1 raises the policy lag on purpose, for studies of it."""
 
     # Objective
     gamma: float = 0.99
     """Discount of future rewards per agent step."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation; 1 gives the paper's n-step returns."""
+    correction: Literal["none", "vtrace"] = "none"
+    """vtrace: learn with the newest parameters, and weigh each agent step by how much more likely
+    they make its action than those that acted did (V-trace of IMPALA). One forward pass more."""
+    rho_bar: float = 1.0
+    """Bound of V-trace's weights of single agent steps."""
+    c_bar: float = 1.0
+    """Bound of V-trace's weights of what follows an agent step."""
     ent_coef: float = 0.01
     """Weight of the entropy bonus; the paper's beta."""
     vf_coef: float = 0.5
@@ -166,9 +176,12 @@ RANGES: Ranges = {
     "num_threads": (1, 256),
     "num_envs": (1, 65_536),
     "rollout_length": (1, 10_000),
+    "minibatches": (1, 65_536),
     "sync_every": (1, 1_000_000),
     "gamma": (0, 1),
     "gae_lambda": (0, 1),
+    "rho_bar": (TINY, math.inf),
+    "c_bar": (0, math.inf),
     "ent_coef": (0, math.inf),
     "vf_coef": (0, math.inf),
     "lr": (TINY, math.inf),
@@ -300,6 +313,12 @@ def _check_together(config: Config) -> None:
         raise InputError(f"--frame-skip-max is {high}; expected 0 or at least --frame-skip {low}")
     if high and config.emulator == "ale":
         raise InputError(f"--frame-skip-max is {high}; expected 0, as ale-py draws no frame skips")
+    if config.num_envs % config.minibatches:
+        fits = max(n for n in range(1, config.minibatches) if config.num_envs % n == 0)
+        raise InputError(
+            f"--minibatches is {config.minibatches}; expected a number that divides --num-envs "
+            f"{config.num_envs}, such as {fits}"
+        )
     if config.sync_every > 1 and config.mode == "sync":
         raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
 

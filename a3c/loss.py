@@ -27,6 +27,44 @@ def gae(
     return advantages
 
 
+def vtrace(
+    rewards: Tensor,
+    values: Tensor,
+    dones: Tensor,
+    bootstrap: Tensor,
+    log_ratios: Tensor,
+    gamma: float,
+    lam: float,
+    rho_bar: float = 1.0,
+    c_bar: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """V-trace (Espeholt et al., 2018, equation 1 and section 4.2), with GAE's lambda in the traces.
+
+    log_ratios [T, N]: log pi - log mu of the actions taken, of the policy that learns and the one
+    that acted; the other inputs as for `gae`. With rho = min(rho_bar, pi / mu), c = lam min(c_bar,
+    pi / mu) and delta = r + gamma V' - V:
+
+    v - V = rho delta + gamma c (v' - V');  advantage = rho (delta + gamma lam (v' - V'))
+
+    Returns the values' targets v and the advantages, [T, N] each. Where both policies are the same
+    the advantages are `gae`'s, and v is V plus those; with lam = 1 they are the paper's.
+    """
+    ratios = log_ratios.exp()
+    rhos, traces = ratios.clamp(max=rho_bar), ratios.clamp(max=c_bar)  # [T, N]
+    targets, advantages = torch.empty_like(rewards), torch.empty_like(rewards)  # [T, N]
+    beyond = torch.zeros_like(bootstrap)  # v' - V', [N]
+    next_value = bootstrap
+    for t in reversed(range(len(rewards))):
+        going_on = 1.0 - dones[t]
+        delta = rewards[t] + gamma * going_on * next_value - values[t]
+        later = gamma * lam * going_on * beyond
+        advantages[t] = rhos[t] * (delta + later)
+        beyond = rhos[t] * delta + traces[t] * later
+        targets[t] = values[t] + beyond
+        next_value = values[t]
+    return targets, advantages
+
+
 def n_step_returns(rewards: Tensor, dones: Tensor, bootstrap: Tensor, gamma: float) -> Tensor:
     """R of Algorithm S3 (Mnih et al., 2016): R <- r + gamma R, backwards from the bootstrap.
 

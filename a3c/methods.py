@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from a3c.config import Config
 from a3c.envs.protocol import Spec
 from a3c.heads import ActorCriticHeads, MakesHeads, Outputs
-from a3c.loss import actor_critic_loss, gae
+from a3c.loss import actor_critic_loss, gae, vtrace
 from a3c.network import Network
 from a3c.rollout import Rollout
 
@@ -42,11 +42,11 @@ class A3C:
     """Advantage actor-critic: Algorithm S3 of Mnih et al. (2016), with GAE's lambda."""
 
     torsos = 2
-    learns_with_newest = False
     target_every_agent_steps = 0
 
     def __init__(self, config: Config):
         self.config = config
+        self.learns_with_newest = config.correction != "none"  # else there is nothing to correct
 
     def heads(self, width: int, spec: Spec) -> nn.Module:
         return ActorCriticHeads(width, spec, self.config.std == "dependent")
@@ -58,25 +58,40 @@ class A3C:
         config = self.config
         (_, bootstrap), _ = network(rollout.last_observations, rollout.last_state)  # [N]
         policies, values = network.evaluate(rollout.state, rollout.keep)  # [T, N, ...], [T, N]
-        advantages = gae(
-            learning_rewards(network, rollout, config),
-            values.detach(),
-            learning_ends(rollout, config),
-            bootstrap,
-            config.gamma,
-            config.gae_lambda,
+        log_probs = network.heads.policy.log_prob(policies, rollout.actions)  # [T, N]
+        returns, advantages = self.estimates(
+            network, rollout, values.detach(), bootstrap, log_probs.detach()
         )
         total, shown = actor_critic_loss(
-            network.heads.policy.log_prob(policies, rollout.actions),
+            log_probs,
             network.heads.policy.entropy(policies),
             values,
             advantages,
-            advantages + values.detach(),
+            returns,
             config.ent_coef,
             config.vf_coef,
             config.loss_reduction,
         )
         return Losses(total, shown)
+
+    def estimates(
+        self,
+        network: Network,
+        rollout: Rollout,
+        values: Tensor,
+        bootstrap: Tensor,
+        log_probs: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """What values and policy are taught: returns and advantages, [T, N] each."""
+        config = self.config
+        rewards, ends = learning_rewards(network, rollout, config), learning_ends(rollout, config)
+        discounts = config.gamma, config.gae_lambda
+        if config.correction == "none":
+            advantages = gae(rewards, values, ends, bootstrap, *discounts)
+            return advantages + values, advantages
+        acted = network.heads.policy.log_prob(rollout.outputs, rollout.actions)  # [T, N]
+        ratios, bounds = log_probs - acted, (config.rho_bar, config.c_bar)
+        return vtrace(rewards, values, ends, bootstrap, ratios, *discounts, *bounds)
 
 
 def make_method(config: Config) -> Method:

@@ -202,11 +202,16 @@ class ConvolutionalTorso(nn.Module):
         return observations.to(self.dtype) if out is None else out.copy_(observations)
 
     @torch.no_grad()
-    def reread(self) -> None:
-        """Compute the kept activations anew, from the kept pixels, with the weights of `cast`."""
-        chunks = [x.flatten(0, 1).split(Replay.CHUNK) for x in self.memory]
-        for pixels, *kept in zip(*chunks, strict=True):
-            self.activate(pixels, iter(kept))
+    def read(self, observations: Tensor, agents: Tensor) -> None:
+        """Compute a rollout's activations for `agents` int64 [G] of `observations` [T, N, ...]."""
+        length, num_envs = observations.shape[:2]
+        starts = torch.arange(length, device=agents.device) * num_envs  # [T]
+        rows = (starts.unsqueeze(1) + agents).flatten()  # [T G]
+        pixels = observations.flatten(0, 1)
+        chunk = Replay.CHUNK if agents.device.type == "cpu" else len(rows)
+        chunks = [x.flatten(0, 1).split(chunk) for x in self.memory]
+        for part, *kept in zip(rows.split(chunk), *chunks, strict=True):
+            self.activate(self.subtracted(pixels[part], kept[0]), iter(kept[1:]))
 
     def replay(self) -> Tensor:
         """The features of a rollout, [T, N, width], with a graph back to the parameters."""
@@ -241,8 +246,9 @@ class VectorTorso(nn.Module):
             self.memory[t] = observations
         return torch.tanh(self.second(torch.tanh(self.first(observations))))
 
-    def reread(self) -> None:
-        """Nothing to do: `replay` computes from the observations."""
+    def read(self, observations: Tensor, agents: Tensor) -> None:
+        """Keep the observations [T, N, D] of `agents` int64 [G]; `replay` computes from them."""
+        torch.index_select(observations, 1, agents, out=self.memory)
 
     def replay(self) -> Tensor:
         """The features of a rollout, [T, N, width], with a graph."""
@@ -253,7 +259,8 @@ class Network(nn.Module):
     """Torso -> (LSTM) -> a method's heads: what a thread acts and learns with.
 
     A rollout is `prepare` (new parameters), `forward` for each of its steps t (to act, no graph;
-    `remember` has made room for what it computes), then `evaluate` (to learn, with the graph).
+    `remember` has made room for what it computes), then `evaluate` (to learn, with the graph). To
+    learn with newer parameters: `prepare`, `read`, `evaluate`, for any part of the agents.
 
     Its initial values depend on `config.seed` alone, and torch's global generator is left alone.
     """
@@ -297,10 +304,14 @@ class Network(nn.Module):
         for torso in self.torsos:
             torso.remember(rollout_length, num_envs)
 
-    def reread(self) -> None:
-        """See the kept rollout with newer parameters: for after `prepare`, before `evaluate`."""
+    def read(self, observations: Tensor, agents: Tensor) -> None:
+        """See a rollout's observations [T, N, ...] of `agents` int64 [G] with newer parameters.
+
+        In place of `forward` for each step: after `prepare`, before `evaluate`. `remember` has made
+        room for G agents.
+        """
         for torso in self.torsos:
-            torso.reread()
+            torso.read(observations, agents)
 
     @torch.no_grad()
     def forward(

@@ -27,9 +27,13 @@ class Truncation(NamedTuple):
     observations: Tensor  # [N, ...], the episodes' last; valid where truncated
     state: State | None
 
+    def of(self, agents: Tensor) -> Truncation:
+        """Of some of the agents, int64 [G]."""
+        return Truncation(self.t, self.observations[agents], state_of(self.state, agents))
+
 
 class Rollout(NamedTuple):
-    """Tensors on the learner's device. The observations are kept by the network, see `remember`."""
+    """Tensors on the learner's device. The observations are kept elsewhere: see `Actor`."""
 
     outputs: Tensor  # [T, N, ...] of the policy that acted
     actions: Tensor  # [T, N] int64, or [T, N, A] float32
@@ -47,6 +51,22 @@ class Rollout(NamedTuple):
     def keep(self) -> Tensor:
         """float32 [T, N], 0 where an episode ended."""
         return (~self.ended).float()
+
+    def of(self, agents: Tensor) -> Rollout:
+        """What happened to some of the agents, int64 [G]."""
+        return Rollout(
+            self.outputs[:, agents],
+            self.actions[:, agents],
+            self.rewards[:, agents],
+            self.terminated[:, agents],
+            self.truncated[:, agents],
+            self.ended[:, agents],
+            self.life_lost[:, agents],
+            [truncation.of(agents) for truncation in self.truncations],
+            state_of(self.state, agents),
+            self.last_observations[agents],
+            state_of(self.last_state, agents),
+        )
 
 
 def rollout_of(
@@ -75,3 +95,8 @@ def rollout_of(
         last_observations,
         last_state,
     )
+
+
+def state_of(state: State | None, agents: Tensor) -> State | None:
+    """The LSTM's state of some of the agents, int64 [G]."""
+    return None if state is None else (state[0][agents], state[1][agents])

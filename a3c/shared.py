@@ -35,7 +35,7 @@ from a3c.optimiser import RMSProp, learning_rate
 class Applied(NamedTuple):
     """What came of one update, for the log."""
 
-    policy_lag: int
+    updates_before: int  # of all threads
     gradient_norm: Tensor  # scalar on the device; nothing was applied if it is not finite
     lr: float
     waiting_seconds: float
@@ -115,8 +115,8 @@ class SharedParameters:
                 target.copy_(self.target)
             return self.updates
 
-    def apply(self, gradients: Tensor, agent_steps: int, synced_at: int, thread: int) -> Applied:
-        """Apply the gradients [P] that a thread computed with its copy of update `synced_at`.
+    def apply(self, gradients: Tensor, agent_steps: int, thread: int) -> Applied:
+        """Apply the gradients [P] of a thread's `agent_steps`.
 
         `gradients` are used up. In sync mode this waits for the other threads' gradients, and
         raises threading.BrokenBarrierError if one of them died or `abort` was called.
@@ -127,10 +127,10 @@ class SharedParameters:
         start = time.perf_counter()
         with self._exclusive():
             waited = time.perf_counter() - start
-            lag = self.updates - synced_at
+            before = self.updates
             lr = self._update(gradients, norm, agent_steps)
         self.after_update()
-        return Applied(lag, norm, lr, waited)
+        return Applied(before, norm, lr, waited)
 
     def abort(self) -> None:
         """A thread died: nobody waits for its gradients."""
@@ -143,15 +143,17 @@ class SharedParameters:
             self.handed_in[thread].copy_(gradients)
             self._handed_in_steps = agent_steps * self.config.num_threads
         self.barrier.wait()
-        norm, lr = self._sync_applied
-        return Applied(0, norm, lr, time.perf_counter() - start)
+        before, norm, lr = self._sync_applied
+        return Applied(before, norm, lr, time.perf_counter() - start)
 
     def _apply_average(self) -> None:
         """Runs in the last thread to arrive while all others wait."""
         with self._exclusive():
             gradients = self.handed_in.mean(0)  # [P]
             norm = self.optimiser.clip(gradients)
-            self._sync_applied = norm, self._update(gradients, norm, self._handed_in_steps)
+            before = self.updates
+            lr = self._update(gradients, norm, self._handed_in_steps)
+            self._sync_applied = before, norm, lr
         self.after_update()
 
     def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int) -> float:
