@@ -93,8 +93,8 @@ def test_a_snapshot_has_the_parameters_of_exactly_one_update() -> None:
     def hammer(thread: int) -> None:
         local = torch.empty(size)
         for _ in range(rounds):
-            updates = store.copy_to(local)
-            store.apply(torch.ones(size), 7, updates, thread)
+            store.copy_to(local)
+            store.apply(torch.ones(size), 7, thread)
 
     workers = [threading.Thread(target=hammer, args=[index]) for index in range(threads)]
     for worker in workers:
@@ -157,6 +157,7 @@ def let_at_the_end(patch: pytest.MonkeyPatch, let: threading.Event) -> None:
 
     def finish(self: Evaluation, complete: bool) -> None:
         assert (checkpoint.folder(self.folder) / "000000004000.safetensors").exists()
+        self.note()  # as the main thread does five times a second
         let.set()
         original(self, complete)
 
@@ -186,7 +187,7 @@ def test_a_long_queue_is_said_once(
     let = threading.Event()
     held_until_the_end(monkeypatch, let)
     let_at_the_end(monkeypatch, let)
-    train(evaluated(tmp_path, evaluate_every=1))
+    train(evaluated(tmp_path, evaluate_every=125, evaluate_episodes=1))
     said = capsys.readouterr().out
     assert said.count("--evaluate-every") == 1
     assert int(said.split(" evaluations wait, each")[0].split()[-1]) >= MANY_WAITING
