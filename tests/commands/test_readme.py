@@ -31,6 +31,7 @@ PLACEHOLDER = re.compile(r"(?<![\w/])[A-Z]+(?![\w/])|\.\.\.")
 TRAIN = {"--total-agent-steps": "40", "--num-envs": "2", "--num-threads": "1"}
 PLAY = {"--episodes": "1", "--max-agent-steps": "100"}
 EVALUATED = {"--evaluate-episodes": "1", "--max-episode-frames": "200"}
+GROUPS = {"--minibatches": "2"}
 LONGER = {"--total-agent-steps": "2400"}
 
 
@@ -145,6 +146,7 @@ def tiny(words: list[str]) -> list[str]:
         return without(words, PLAY) + [word for option in PLAY.items() for word in option]
     if words[0] == "train" and "--resume" not in words:
         budget = TRAIN | (EVALUATED if "--evaluate-every" in words else {})
+        budget |= GROUPS if "--minibatches" in words else {}
         return without(words, budget) + [word for option in budget.items() for word in option]
     if words[0] == "train" and "--total-agent-steps" in words:
         return without(words, LONGER) + [word for option in LONGER.items() for word in option]
