@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
+from a3c import machine
+
 
 class InputError(Exception):
     """Something the user gave cannot be used; the message is one line they can act on."""
@@ -27,6 +29,12 @@ def as_input_error(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{doing}: {error.strerror or error}") from None
+
+
+# What num_threads may be given as; a Config holds the number that it stands for on this machine,
+# and so do config.json, checkpoints and resumed runs.
+AUTO: Any = "auto"
+MOST_AUTO_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,9 @@ class Config:
     mode: Literal["async", "sync"] = "async"
     """async: each thread applies its gradients at once (A3C). sync: threads wait for each other and
     their averaged gradients are applied once (A2C)."""
-    num_threads: int = 2
-    """Actor-learner threads; one per core is a good choice."""
+    num_threads: int = AUTO
+    """Actor-learner threads. auto: as many as there are physical cores that this process may use,
+    at most 16. A run keeps the number that it began with."""
     num_envs: int = 16
     """Agents (environments) of each thread."""
     rollout_length: int = 20
@@ -156,8 +165,10 @@ class Config:
     """Games of an evaluation with sampled actions, and as many with greedy ones."""
 
     def __post_init__(self) -> None:
-        """Raise InputError if a value is outside its choices or range."""
-        for name, kind in _TYPES.items():
+        """Raise InputError if a value is outside its choices or range; `auto` becomes a number."""
+        if is_auto(self.num_threads):
+            object.__setattr__(self, "num_threads", auto_threads())
+        for name, kind in KINDS.items():
             _check_field(name, kind, getattr(self, name))
         _check_together(self)
 
@@ -167,7 +178,10 @@ class Config:
         return (self.frame_skip + (self.frame_skip_max or self.frame_skip)) / 2
 
 
-_TYPES = get_type_hints(Config)
+# What each option is without being given; `auto` where a Config would hold a number
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
+# What each may be given as
+KINDS = {**get_type_hints(Config), "num_threads": int | Literal["auto"]}
 
 # Closed intervals; whatever is not listed is free. Positive numbers start at TINY.
 TINY = 1e-30
@@ -225,6 +239,16 @@ GROUPS = {
     "run_name": "run",
 }
 LONGEST_RUN_NAME = 100
+
+
+def is_auto(value: Any) -> bool:
+    """Whether a number of threads is left to the machine."""
+    return isinstance(value, str) and value == AUTO
+
+
+def auto_threads() -> int:
+    """What `auto` is for num_threads on this machine."""
+    return min(machine.physical_cores(), MOST_AUTO_THREADS)
 
 
 def option(name: str) -> str:
@@ -337,7 +361,7 @@ def _words(kind: type) -> str:
 
 # Each preset: what differs from the defaults above, with its source.
 PRESETS: dict[str, dict[str, Any]] = {
-    # Tuned here on Breakout, Pong and Space Invaders, for two cores;
+    # Tuned here on Breakout, Pong and Space Invaders, with two threads;
     # docs/architecture.md says what was tried.
     "fast": {},
     # Mnih et al. 2016, section 5.1 and supplement 8: sum over the rollout, 320 million frames.
@@ -417,13 +441,21 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def preset(name: str, **changes: Any) -> Config:
     """The named preset with changes, as a Config. Raises InputError for an unknown name."""
+    return Config(**preset_values(name, **changes))
+
+
+def preset_values(name: str, **changes: Any) -> dict[str, Any]:
+    """All options of the named preset with changes, not checked: `auto` is not a number yet.
+
+    Raises InputError for an unknown name.
+    """
     choices = list(PRESETS)
     if name not in choices:
         raise InputError(
             f"--preset is {name!r}; expected {', '.join(choices)}{nearest(str(name), choices)}"
         )
     check_names(changes)
-    return Config(**{**PRESETS[name], **changes})
+    return {**DEFAULTS, **PRESETS[name], **changes}
 
 
 def check_names(names: Iterable[str], also: Sequence[str] = ()) -> None:

@@ -17,14 +17,19 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from a3c.command.parsing import check_options, tyro_cli
 from a3c.config import (
+    AUTO,
+    DEFAULTS,
     GROUPS,
+    KINDS,
     PRESETS,
     Config,
     InputError,
     alternatives,
+    auto_threads,
     check_names,
     option,
     preset,
+    preset_values,
     read_toml,
     to_dict,
 )
@@ -56,54 +61,57 @@ class TrainOptions(NamedTuple):
 
 def train_options(words: list[str]) -> TrainOptions:
     """Of the words after `a3c train`. Raises InputError; --help prints, and raises SystemExit."""
-    check_options([option(name) for name in (*STARTS, *to_dict(Config()))], words)
+    check_options([option(name) for name in (*STARTS, *DEFAULTS)], words)
     asked = [word for word in words if word not in ("-h", "--help")]
-    where = read(asked, to_dict(preset("fast")))
+    where = read(asked, DEFAULTS)
     default = defaults_in_force(asked, where)
     if asked != words:  # without the words: tyro's help leaves out what was given
-        read(["--help"], {**to_dict(default), "env": where["env"]})
-    given = read(words, to_dict(default))
-    config = Config(**{name: given[name] for name in to_dict(default)})
+        read(["--help"], {**default, "env": where["env"]})
+    given = read(words, default)
+    config = Config(**{name: given[name] for name in DEFAULTS})
     return TrainOptions(config, where["resume"], where["from"])
 
 
-def defaults_in_force(words: list[str], where: dict[str, Any]) -> Config:
-    """The options without the words: those of the run to resume, of --config, or of a preset."""
+def defaults_in_force(words: list[str], where: dict[str, Any]) -> dict[str, Any]:
+    """The options without the words: those of the run to resume, of --config, or of a preset.
+
+    num_threads may still be `auto`, but not that of a run.
+    """
     if where["resume"] is not None:
         for name in ("preset", "from", "config"):
             if where[name] is not None:
                 raise InputError(
                     f"--{name} contradicts --resume: a run goes on with its own settings"
                 )
-        return saved_config(where["resume"])
+        return to_dict(saved_config(where["resume"]))
     if where["config"] is not None:
         return config_of_file(Path(where["config"]), words, where["preset"])
-    return preset(where["preset"] or default_preset(where["env"]))
+    return preset_values(where["preset"] or default_preset(where["env"]))
 
 
-def config_of_file(path: Path, words: list[str], asked: str | None) -> Config:
+def config_of_file(path: Path, words: list[str], asked: str | None) -> dict[str, Any]:
     """What a file says, over the preset that is asked for, or its own, or the environment's."""
     if asked is not None:
         preset(asked)  # a wrong name is not the file's fault
     try:
         values = options_of(path)
         named = values.pop("preset", None)
-        checked = preset(asked or ("fast" if named is None else named), **values)
+        over = asked or ("fast" if named is None else named)
+        preset(over, **values)  # which checks them
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    env = read(words, to_dict(checked))["env"]
-    return preset(asked or named or default_preset(env), **values)
+    env = read(words, preset_values(over, **values))["env"]
+    return preset_values(asked or named or default_preset(env), **values)
 
 
 def options_of(path: Path) -> dict[str, Any]:
     """What a TOML file says, whole numbers also as 1e6. Raises InputError."""
     values = read_toml(path)
     check_names(values, ["preset"])
-    kinds = get_type_hints(Config)
     whole = [
         name
         for name, value in values.items()
-        if isinstance(value, float) and alternatives(kinds.get(name))[0]
+        if isinstance(value, float) and alternatives(KINDS.get(name))[0]
     ]
     return {**values, **{name: int(values[name]) for name in whole if values[name].is_integer()}}
 
@@ -186,13 +194,15 @@ def helps() -> dict[str, str]:
 
 def parser_of(default: dict[str, Any]) -> type[Any]:
     """A class for tyro: its groups are dataclasses within it, its defaults those in force."""
-    kinds, texts = get_type_hints(Config, include_extras=True), helps()
+    kinds, texts = {**KINDS, "env": get_type_hints(Config, include_extras=True)["env"]}, helps()
     groups: dict[str, list[tuple[str, Any, Any]]] = {"": starts()}
     title = ""
     for name, kind in kinds.items():
         title = GROUPS.get(name, title)
         value = as_written(kind)
-        described = Annotated[value, tyro.conf.arg(help=texts[name])]  # type: ignore[valid-type]
+        hint = with_number if default[name] == AUTO and name == "num_threads" else None
+        about = tyro.conf.arg(help=texts[name], help_behavior_hint=hint)
+        described = Annotated[value, about]  # type: ignore[valid-type]
         groups.setdefault(title, []).append(
             (name, described, dataclasses.field(default=default[name]))
         )
@@ -200,6 +210,11 @@ def parser_of(default: dict[str, Any]) -> type[Any]:
         group = dataclasses.make_dataclass(title, fields)
         groups[""].append((title, group, dataclasses.field(default_factory=group)))
     return dataclasses.make_dataclass("Train", groups[""])
+
+
+def with_number(default: str) -> str:
+    """How the help shows the default `auto` of num_threads."""
+    return f"(default: {default}, {auto_threads()} here)"
 
 
 def starts() -> list[tuple[str, Any, Any]]:

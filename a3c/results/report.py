@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c.config import PRESETS, Config, InputError, differences, option, preset, to_dict
+from a3c.config import DEFAULTS, PRESETS, Config, InputError, option, preset_values, to_dict
 from a3c.envs.names import atari_game
 from a3c.results.curves import (
     BAND_FROM,
@@ -130,27 +130,30 @@ def seconds_by_stage(records: list[dict[str, Any]]) -> dict[str, float]:
 def settings(config: Config) -> list[tuple[str, Any, bool]]:
     """Every option: its name, its value, whether the default is another one.
 
-    Without the folder of the runs, which says nothing about the run.
+    Without the folder of the runs, which says nothing about the run. A number of threads never is
+    the default, which is `auto`: that is another number elsewhere.
     """
-    default, values = to_dict(Config()), to_dict(config)
+    values = to_dict(config)
     del values["runs_dir"]
-    return [(option(name), value, value != default[name]) for name, value in values.items()]
+    return [(option(name), value, value != DEFAULTS[name]) for name, value in values.items()]
 
 
 def command(config: Config) -> str:
-    """The command that repeats a run: the nearest preset, and what differs from it."""
-    words = {name: changes(config, preset(name)) for name in PRESETS}
+    """The command that repeats a run on any machine: the nearest preset, and what differs from it.
+
+    So it names the number of threads wherever the preset leaves that to the machine.
+    """
+    words = {name: changes(config, preset_values(name)) for name in PRESETS}
     nearest = min(PRESETS, key=lambda name: len(words[name]))
     env = shlex.quote(config.env)
     return " ".join(["a3c train", env, "--preset", nearest, *words[nearest]])
 
 
-def changes(config: Config, other: Config) -> list[str]:
+def changes(config: Config, other: dict[str, Any]) -> list[str]:
     """The options, as words, by which `config` differs from `other`."""
     words = []
-    for name in differences(config, other):
-        value = getattr(config, name)
-        if name in ("env", "runs_dir"):
+    for name, value in to_dict(config).items():
+        if name in ("env", "runs_dir") or value == other[name]:
             continue
         if isinstance(value, bool):
             words.append(option(name) if value else option(f"no_{name}"))

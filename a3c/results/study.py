@@ -72,9 +72,11 @@ def check_as_planned(planned: Planned) -> None:
     had, has = read_run_config(planned.folder).config, planned.config
     for name in differences(had, has):
         if name not in FREE:
+            # auto is another number on another machine: the study's runs would not be alike
+            named = f"num_threads = {had.num_threads} in the SPEC, or " * (name == "num_threads")
             raise InputError(
                 f"{planned.folder} was run with {option(name)} {getattr(had, name)}, "
-                f"the study has {getattr(has, name)}; expected another --out"
+                f"the study has {getattr(has, name)}; expected {named}another --out"
             )
 
 

@@ -140,8 +140,10 @@ def plan(spec: Spec, out: Path) -> list[Planned]:
         for setting in spec.settings:
             varied = {**setting, **dict(zip(spec.grid, values, strict=True))}
             runs_dir = out / "runs" / folder_name(varied)
-            seedless = {name: value for name, value in varied.items() if name != "seed"}
-            plans.append(Planned(seedless, config_of(spec, varied, runs_dir), runs_dir))
+            config = config_of(spec, varied, runs_dir)
+            # of the Config: there `auto` is the number that it stands for
+            seedless = {name: getattr(config, name) for name in varied if name != "seed"}
+            plans.append(Planned(seedless, config, runs_dir))
     check_different(plans)
     for planned in plans:
         check_here(planned.config)
