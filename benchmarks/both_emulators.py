@@ -81,7 +81,8 @@ def main() -> None:
         "| --- | ---: | ---: | ---: | --- |",
         *rows,
         "",
-        "Agent steps per second of `a3c train breakout --num-threads 2`, learning included, in alternation:",
+        "Agent steps per second of `a3c train breakout --num-threads 2`, learning included, in "
+        "alternation:",
         "",
         "| emulator | median | range |",
         "| --- | ---: | --- |",
