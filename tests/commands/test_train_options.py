@@ -10,7 +10,7 @@ import pytest
 import a3c
 from a3c import cli
 from a3c.command.train_options import STARTS, helps, train_options, whole_number
-from a3c.config import GROUPS, PRESETS, Config, InputError, option, preset
+from a3c.config import GROUPS, PRESETS, Config, InputError, auto_threads, option, preset
 from a3c.train import train
 
 
@@ -63,8 +63,10 @@ def test_the_help_has_the_defaults_in_force(
 ) -> None:
     said = shown(words, capsys)
     config = preset(name)
-    for text in ("num_threads", "rollout_length", "lr", "total_agent_steps", "network"):
+    for text in ("rollout_length", "lr", "total_agent_steps", "network"):
         assert f"{helps()[text]} (default: {getattr(config, text)})" in said
+    here = f"auto, {auto_threads()} here" if name == "fast" else config.num_threads
+    assert f"{helps()['num_threads']} (default: {here})" in said
 
 
 @pytest.mark.parametrize(
