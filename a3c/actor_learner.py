@@ -46,8 +46,9 @@ class ActorLearner:
         self.parameters, self.gradients = flatten(self.network)  # [P] each
         self.target_parameters = None if self.target is None else flatten(self.target)[0]  # [P]
         self.network.remember(config.rollout_length, envs.num_envs // config.minibatches)
-        # Many updates of a rollout, or a method that asks for it: learn with the newest parameters
-        self.learns_with_newest = method.learns_with_newest or config.minibatches > 1
+        # Of many updates of a rollout all but the first would be late with the copy that acted
+        many = config.minibatches * config.epochs > 1
+        self.learns_with_newest = many or method.learns_with_newest
         self.seen = self.room_for_observations() if self.learns_with_newest else None
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
         self.actor = Actor(
@@ -112,7 +113,7 @@ class ActorLearner:
         rollout = self.actor.rollout(self.config.rollout_length)
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
-        learned = [self.learn(rollout, agents) for agents in self.groups()]
+        learned = [self.learn(rollout, agents, new) for agents, new in self.groups()]
         self.under_way = Figures.of(rollout, learned, stopwatch.take())
 
     def sync(self) -> None:
@@ -126,15 +127,20 @@ class ActorLearner:
         elif self.acting is not None:
             self.parameters.copy_(self.acting)
 
-    def groups(self) -> Iterator[Tensor | None]:
-        """The agents of each update of a rollout, int64 [G], dealt at random; None for all."""
+    def groups(self) -> Iterator[tuple[Tensor | None, bool]]:
+        """Of each update of a rollout: its agents, int64 [G], dealt at random, or None for all as
+        they acted; and whether what happened to them is new."""
         if not self.learns_with_newest:
-            return iter([None])
-        everyone = torch.randperm(self.envs.num_envs, generator=self.generator, device=self.device)
-        return iter(everyone.chunk(self.config.minibatches))
+            yield None, True
+            return
+        agents, device = self.envs.num_envs, self.device
+        for epoch in range(self.config.epochs):
+            everyone = torch.randperm(agents, generator=self.generator, device=device)
+            for group in everyone.chunk(self.config.minibatches):
+                yield group, epoch == 0
 
-    def learn(self, rollout: Rollout, agents: Tensor | None) -> Learned:
-        """One update from what happened to these agents."""
+    def learn(self, rollout: Rollout, agents: Tensor | None, new: bool) -> Learned:
+        """One update from what happened to these agents; its agent steps count once, when new."""
         stopwatch, computed_at = self.actor.stopwatch, self.acted_at
         with stopwatch("backward"):
             if agents is not None:
@@ -147,7 +153,7 @@ class ActorLearner:
             self.gradients.zero_()
             losses.total.backward()
         with stopwatch("apply"):
-            agent_steps = rollout.rewards.numel()
+            agent_steps = rollout.rewards.numel() if new else 0
             applied = self.store.apply(self.gradients, agent_steps, self.index)
         return Learned.of(losses, applied, self.acted_at, computed_at)
 

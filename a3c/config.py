@@ -63,6 +63,8 @@ class Config:
     minibatches: int = 1
     """Updates from a rollout: its agents are dealt at random into so many groups, and each group is
     one update with the newest parameters."""
+    epochs: int = 1
+    """Times that each agent step of a rollout is learned from, dealt anew each time."""
     sync_every: int = 1
     """Rollouts of a thread between two copies of the shared parameters to act with (async). More
     than 1 raises the policy lag on purpose, for studies of it."""
@@ -191,6 +193,7 @@ RANGES: Ranges = {
     "num_envs": (1, 65_536),
     "rollout_length": (1, 10_000),
     "minibatches": (1, 65_536),
+    "epochs": (1, 100),
     "sync_every": (1, 1_000_000),
     "gamma": (0, 1),
     "gae_lambda": (0, 1),

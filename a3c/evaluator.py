@@ -80,7 +80,7 @@ class Evaluator:
         self.left_out: list[int] = []  # agent steps of the snapshots that were not played
         self.stopped = self.ending = False
         self.failure: BaseException | None = None
-        self.thread = threading.Thread(target=self._guarded, daemon=True)
+        self.thread = threading.Thread(target=self._guarded, name="evaluator", daemon=True)
         self.on_failure: Callable[[], None] = lambda: None
         store.in_update = self.look
 

@@ -106,7 +106,8 @@ def rehearsed(config: Config, spec: Spec, device: torch.device) -> Bytes:
     few = -(-Replay.CHUNK // config.rollout_length)  # from here on chunks are full
 
     def most(agents: int, groups: int) -> int:
-        small = replace(config, num_threads=1, num_envs=agents, minibatches=groups)
+        epochs = min(config.epochs, 2)  # of which the second takes what all others do
+        small = replace(config, num_threads=1, num_envs=agents, minibatches=groups, epochs=epochs)
         return most_bytes(small, spec, device)
 
     if config.minibatches == 1:

@@ -67,10 +67,7 @@ def read_curve(run: Path, name: str) -> Curve:
         raise InputError(no_games(run))
     before: log.Record = {"agent_steps": 0, "seconds": 0.0}
     curve: dict[str, list[float]] = {"agent_steps": [], "seconds": [], "returns": []}
-    path = run / "metrics.jsonl"
-    found = log.scan(path)
-    if found.damaged:
-        print(f"{path} {log.left_out(found.damaged)}", file=sys.stderr)
+    found = named(log.scan(run / log.METRICS), run / log.METRICS)
     for record in found.records:
         curve["returns"] += record["returns"]
         for column in before:
@@ -82,11 +79,22 @@ def read_curve(run: Path, name: str) -> Curve:
 
 
 def read_evaluations(run: Path) -> Evaluations:
-    """What a run's evaluations.jsonl reports; nothing of a run that was not evaluated."""
+    """What a run's evaluations.jsonl reports; nothing of a run that was not evaluated.
+
+    A line on stderr says which records are damaged.
+    """
     names = ("agent_steps", "seconds", "sampled_return", "greedy_return")
-    records = log.read_evaluations(run)
+    path = run / log.EVALUATIONS
+    records = named(log.scan_lines(path, log.evaluation_of), path).records
     columns = [[record[name] for record in records] for name in names]
     return Evaluations(*(np.array(column, np.float64) for column in columns))  # None becomes nan
+
+
+def named(found: log.Scan, path: Path) -> log.Scan:
+    """The same; a line on stderr names what is damaged in it."""
+    if found.damaged:
+        print(f"{path} {log.left_out(found.damaged)}", file=sys.stderr)
+    return found
 
 
 def places(before: float, end: float, count: int) -> list[float]:

@@ -89,7 +89,7 @@ def draw_evaluations(axis: Axes, evaluated: list[Evaluations], along: str, size:
             label = f"{line.get_label()}, by evaluation"
             place = getattr(found, along) / size
             colour = line.get_color()
-            axis.plot(place, found.sampled, color=colour, marker="o", linestyle=":", label=label)
+            axis.plot(place, found.sampled, color=colour, marker=".", linestyle=":", label=label)
 
 
 def along(curves: list[Curve]) -> tuple[list[Floats], list[Floats], list[Floats]]:

@@ -152,6 +152,7 @@ TAGS = {
     "agent_steps_per_second": "charts/SPS",
     "lr": "charts/learning_rate",
     "policy_lag": "charts/policy_lag",
+    "gradient_lag": "charts/gradient_lag",
 }
 COUNTS = ("agent_steps", "emulator_frames", "updates", "episodes", "seconds")
 

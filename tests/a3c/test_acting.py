@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from a3c.acting import Actor, Agents
-from a3c.actor_learner import Figures
+from a3c.actor_learner import Figures, Learned
 from a3c.config import Config, preset
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import NumpyStep
@@ -47,8 +47,10 @@ def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[Game]:
     losses = Losses(torch.zeros(()), {"entropy": torch.tensor(0.5)})
     applied = Applied(3, torch.tensor(2.0), 0.1, 0.0)
     seconds = {"apply": 1.0, "waiting": 0.0}
-    values, rewards, ended = Figures.of(rollout, losses, applied, seconds).read()
-    assert (values["entropy"], values["gradient_norm"], values["policy_lag"]) == (0.5, 2.0, 3.0)
+    learned = [Learned.of(losses, applied, *seen) for seen in ((2, 3), (0, 2))]
+    values, rewards, ended = Figures.of(rollout, learned, seconds).read()
+    assert (values["entropy"], values["gradient_norm"]) == (0.5, 2.0)
+    assert (values["policy_lag"], values["gradient_lag"]) == (2.0, 0.5)  # means of 1, 3 and 0, 1
     return (episodes or Episodes(rewards.shape[1])).count(rewards, ended)
 
 
@@ -196,3 +198,30 @@ def test_learning_sees_what_acting_saw(recurrent: bool) -> None:
                 state[0][agent] = state[1][agent] = 0
         observation = after
     torch.testing.assert_close(values_of(network, rollout).detach(), torch.stack(values))
+
+
+def test_a_part_of_a_rollout_is_what_these_agents_would_have_had_alone() -> None:
+    final = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
+    steps = [
+        step([1, 2, 3], truncated=[False, True, True], final=final),
+        step([4, 5, 6], terminated=[True, False, False]),
+    ]
+    config = config_for(steps, recurrent=True)
+    rollout, _, _ = run(steps, config)
+    part = rollout.of(torch.tensor([2, 0]))
+    assert part.rewards.tolist() == [[3, 1], [6, 4]]
+    assert part.truncated.tolist() == [[True, False], [False, False]]
+    assert part.terminated.tolist() == [[False, False], [False, True]]
+    assert part.outputs.shape == (2, 2, *rollout.outputs.shape[2:])
+    assert torch.equal(part.actions, rollout.actions[:, [2, 0]])
+    assert torch.equal(part.last_observations, rollout.last_observations[[2, 0]])
+    assert part.state is not None
+    assert part.last_state is not None
+    assert rollout.last_state is not None
+    assert torch.equal(part.last_state[1], rollout.last_state[1][[2, 0]])
+    (whole,), (cut,) = rollout.truncations, part.truncations
+    assert cut.t == whole.t == 0
+    assert torch.equal(cut.observations, whole.observations[[2, 0]])
+    assert cut.state is not None
+    assert whole.state is not None
+    assert torch.equal(cut.state[0], whole.state[0][[2, 0]])

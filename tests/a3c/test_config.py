@@ -149,6 +149,18 @@ def test_policy_lag_cannot_be_raised_in_sync_mode() -> None:
         Config(sync_every=2, mode="sync")
 
 
+@pytest.mark.parametrize(("minibatches", "fits"), [(3, 2), (32, 16), (5, 4)])
+def test_minibatches_must_divide_the_agents(minibatches: int, fits: int) -> None:
+    expected = f"--minibatches is {minibatches}; expected a number that divides --num-envs 16, "
+    with pytest.raises(InputError, match=f"{expected}such as {fits}$"):
+        Config(num_envs=16, minibatches=minibatches)
+
+
+def test_a_correction_that_there_is_not() -> None:
+    with pytest.raises(InputError, match=r"--correction is 'v-trace'.*did you mean 'vtrace'"):
+        Config(correction="v-trace")  # type: ignore[arg-type]  # wrong on purpose
+
+
 def test_unknown_names_have_their_nearest() -> None:
     with pytest.raises(InputError, match="no option 'num_env'; did you mean 'num_envs'"):
         preset("fast", num_env=3)

@@ -54,7 +54,8 @@ def test_pausing_stops_all_threads_between_updates(mode: str) -> None:
     def work(thread: int) -> None:
         local = torch.empty(10)
         while gate.going_on():
-            shared.apply(torch.ones(10), 1, shared.copy_to(local), thread)
+            shared.copy_to(local)
+            shared.apply(torch.ones(10), 1, thread)
         gate.leave()
 
     workers = [threading.Thread(target=work, args=[i], daemon=True) for i in range(3)]

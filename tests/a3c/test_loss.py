@@ -1,10 +1,12 @@
 """Returns, advantages and the loss against numbers worked by hand."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from a3c.loss import actor_critic_loss, gae, n_step_returns
+from a3c.loss import actor_critic_loss, gae, n_step_returns, vtrace
 
 
 def column(*values: float) -> Tensor:
@@ -61,6 +63,74 @@ def test_lambda_1_gives_n_step_returns() -> None:
     advantages = gae(rewards, values, dones, bootstrap, 0.9, 1.0)
     expected = n_step_returns(rewards, dones, bootstrap, 0.9) - values
     torch.testing.assert_close(advantages, expected)
+
+
+def test_vtrace_by_hand() -> None:
+    # gamma 0.5, lambda 1; ratios 2, 0.5, 4, bounded by 1: rho = c = 1, 0.5, 1
+    # deltas: 1 + .5*4 - 2 = 1;  2 + .5*6 - 4 = 1;  3 + .5*8 - 6 = 1
+    # v - V: 1;  .5*1 + .5*.5*1 = 0.75;  1 + .5*1*.75 = 1.375
+    # advantages: 1;  .5*(1 + .5*1) = 0.75;  1*(1 + .5*.75) = 1.375
+    targets, advantages = vtrace(
+        column(1, 2, 3), column(2, 4, 6), column(0, 0, 0), torch.tensor([8.0]),
+        column(2, 0.5, 4).log(), 0.5, 1.0,
+    )  # fmt: skip
+    assert targets.flatten().tolist() == pytest.approx([3.375, 4.75, 7.0])
+    assert advantages.flatten().tolist() == pytest.approx([1.375, 0.75, 1.0])
+
+
+def test_vtraces_bounds_and_lambda_by_hand() -> None:
+    # ratios 3, 3 with rho_bar 2 and c_bar 1, lambda 0.5: rho = 2, 2; traces 0.5, 0.5
+    # deltas 1, 1;  v - V: 2;  2*1 + .5*.5*2 = 2.5;  advantages: 2*1 = 2;  2*(1 + .5*.5*2) = 3
+    targets, advantages = vtrace(
+        column(1, 2), column(2, 4), column(0, 0), torch.tensor([6.0]),
+        column(3, 3).log(), 0.5, 0.5, rho_bar=2.0, c_bar=1.0,
+    )  # fmt: skip
+    assert targets.flatten().tolist() == pytest.approx([4.5, 6.0])
+    assert advantages.flatten().tolist() == pytest.approx([3.0, 2.0])
+
+
+def random_rollout(agents: int = 3) -> list[Tensor]:
+    """rewards, values, dones [7, N], bootstrap [N], log_ratios [7, N]."""
+    generator = torch.Generator().manual_seed(0)
+    rewards, values, log_ratios = torch.randn(3, 7, agents, generator=generator)
+    dones = (torch.rand(7, agents, generator=generator) < 0.2).float()
+    return [rewards, values, dones, torch.randn(agents, generator=generator), log_ratios]
+
+
+def test_vtrace_is_gae_where_both_policies_are_the_same() -> None:
+    rewards, values, dones, bootstrap, ratios = random_rollout()
+    targets, advantages = vtrace(rewards, values, dones, bootstrap, ratios * 0, 0.9, 0.8)
+    expected = gae(rewards, values, dones, bootstrap, 0.9, 0.8)
+    torch.testing.assert_close(advantages, expected)
+    torch.testing.assert_close(targets, values + expected)
+
+
+@pytest.mark.parametrize(("rho_bar", "c_bar"), [(1.0, 1.0), (2.0, 0.7), (math.inf, math.inf)])
+@pytest.mark.parametrize("lam", [1.0, 0.8])
+def test_vtrace_is_its_definition(lam: float, rho_bar: float, c_bar: float) -> None:
+    """v(s) = V(s) + sum over t of gamma^(t-s) (product of c from s to t-1) rho_t delta_t."""
+    rewards, values, dones, bootstrap, log_ratios = random_rollout(1)
+    r, d, ratio = (x.flatten().tolist() for x in (rewards, dones, log_ratios.exp()))
+    v = [*values.flatten().tolist(), bootstrap.item()]
+    steps, gamma = len(r), 0.9
+    expected = []
+    for s in range(steps):
+        total, weight = v[s], 1.0
+        for t in range(s, steps):
+            after = 0.0 if d[t] else v[t + 1]
+            total += weight * min(rho_bar, ratio[t]) * (r[t] + gamma * after - v[t])
+            weight *= 0.0 if d[t] else gamma * lam * min(c_bar, ratio[t])
+        expected.append(total)
+    targets, advantages = vtrace(
+        rewards, values, dones, bootstrap, log_ratios, gamma, lam, rho_bar, c_bar
+    )
+    assert targets.flatten().tolist() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    # the advantage: rho times the error of the value, seen with the target of the next step
+    expected.append(v[-1])
+    for s in range(steps):
+        after = 0.0 if d[s] else lam * expected[s + 1] + (1 - lam) * v[s + 1]
+        wanted = min(rho_bar, ratio[s]) * (r[s] + gamma * after - v[s])
+        assert advantages[s].item() == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
 def leaves() -> tuple[Tensor, Tensor, Tensor]:

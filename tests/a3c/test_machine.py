@@ -1,5 +1,6 @@
 """What the machine has, told by files and programs that are not those of this machine."""
 
+import json
 import os
 import platform
 import subprocess
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from a3c import machine
+from a3c import cli, machine
+from a3c.config import Config, InputError
 from a3c.machine import available_memory, physical_cores  # before the tests' own count stands there
 
 KIB, GIB = 2**10, 2**30
@@ -150,3 +152,30 @@ def test_memory_of_version_1(root: Path) -> None:
     }
     write(root, {**MEMINFO, "proc/self/cgroup": "9:cpu:/\n4:memory:/a", **limited})
     assert available_memory() == GIB + KIB
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "many", "1.5"])
+def test_what_is_no_number_of_threads(
+    threads: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "CartPole-v1", "--num-threads", threads, "--runs-dir", str(tmp_path)]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "--num-threads" in said
+    assert "auto" in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="num-threads"):
+        Config(num_threads=threads)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_run_keeps_the_number_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", "CartPole-v1", "--num-threads", "auto", "--runs-dir", str(tmp_path)]
+    assert cli.main([*words, "--total-agent-steps", "200"]) == 0
+    folder = tmp_path / "latest"
+    assert json.loads((folder / "config.json").read_text())["num_threads"] == 2
+    monkeypatch.setattr(machine, "physical_cores", lambda: 3)
+    assert cli.main(["train", "--resume", str(folder), "--total-agent-steps", "400"]) == 0
+    assert json.loads((folder / "config.json").read_text())["num_threads"] == 2

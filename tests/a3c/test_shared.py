@@ -26,7 +26,7 @@ def test_rmsprop_is_the_papers_equation() -> None:
     shared = SharedParameters(torch.tensor([1.0, -2.0]), [2], config)
     theta, g = [1.0, -2.0], [1.0, 1.0]
     for d in ([0.5, -1.0], [0.25, 3.0]):
-        shared.apply(torch.tensor(d), 10, shared.updates, 0)
+        shared.apply(torch.tensor(d), 10, 0)
         g = [0.9 * a + 0.1 * b * b for a, b in zip(g, d, strict=True)]
         step = [0.1 * b / math.sqrt(a + 0.01) for a, b in zip(g, d, strict=True)]
         theta = [a - b for a, b in zip(theta, step, strict=True)]
@@ -37,7 +37,7 @@ def test_rmsprop_is_the_papers_equation() -> None:
 
 def test_epsilon_is_inside_the_root() -> None:
     shared = SharedParameters(torch.zeros(1), [1], constant(rmsprop_eps=4.0, rmsprop_decay=1.0))
-    shared.apply(torch.ones(1), 1, 0, 0)  # the average stays 0: the step is 0.1 * 1 / sqrt(4)
+    shared.apply(torch.ones(1), 1, 0)  # the average stays 0: the step is 0.1 * 1 / sqrt(4)
     assert shared.parameters.item() == pytest.approx(-0.05)
 
 
@@ -45,20 +45,18 @@ def test_epsilon_is_inside_the_root() -> None:
 def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
     shared = SharedParameters(torch.ones(2), [2], constant())
     shared.optimiser.square_avg.fill_(0.25)
-    applied = shared.apply(torch.tensor([1.0, bad]), 1, 0, 0)
+    applied = shared.apply(torch.tensor([1.0, bad]), 1, 0)
     assert not applied.gradient_norm.isfinite()  # by which the thread knows
     assert shared.parameters.tolist() == [1.0, 1.0]
     assert shared.optimiser.square_avg.tolist() == [0.25, 0.25]
 
 
-def test_policy_lag_counts_the_updates_of_others_in_between() -> None:
+def test_an_update_knows_how_many_came_before_it() -> None:
     shared = SharedParameters(torch.zeros(1), [1], constant(num_threads=2))
     local = torch.empty(1)
-    mine = shared.copy_to(local)
-    others = shared.copy_to(local)
-    assert shared.apply(torch.ones(1), 1, others, 1).policy_lag == 0
-    assert shared.apply(torch.ones(1), 1, shared.copy_to(local), 1).policy_lag == 0
-    assert shared.apply(torch.ones(1), 1, mine, 0).policy_lag == 2
+    assert shared.copy_to(local) == 0
+    assert [shared.apply(torch.ones(1), 1, 1).updates_before for _ in range(2)] == [0, 1]
+    assert shared.copy_to(local) == 2
 
 
 def test_no_update_is_lost_with_8_threads() -> None:
@@ -76,7 +74,7 @@ def test_no_update_is_lost_with_8_threads() -> None:
             updates = shared.copy_to(local)
             if local.unique().numel() != 1 or local[0] != -updates:
                 torn.append(thread)
-            shared.apply(torch.ones(size), 7, updates, thread)
+            shared.apply(torch.ones(size), 7, thread)
 
     workers = [threading.Thread(target=hammer, args=[thread]) for thread in range(threads)]
     for worker in workers:
@@ -95,7 +93,7 @@ def in_threads(shared: SharedParameters, gradients: torch.Tensor) -> list[BaseEx
 
     def hand_in(thread: int) -> None:
         try:
-            shared.apply(gradients[thread].clone(), 5, 0, thread)
+            shared.apply(gradients[thread].clone(), 5, thread)
         except BaseException as error:
             raised.append(error)
 
@@ -114,7 +112,7 @@ def test_sync_applies_the_average_once() -> None:
     )
     assert not in_threads(together, gradients)
     alone = SharedParameters(torch.zeros(50), [50], constant(max_grad_norm=0.5))
-    alone.apply(gradients.mean(0), 20, 0, 0)
+    alone.apply(gradients.mean(0), 20, 0)
     assert torch.equal(together.parameters, alone.parameters)
     assert torch.equal(together.optimiser.square_avg, alone.optimiser.square_avg)
     assert (together.updates, together.agent_steps) == (1, 20)
@@ -131,7 +129,7 @@ def test_the_target_is_copied_when_so_many_agent_steps_have_passed() -> None:
     local, target = torch.empty(1), torch.empty(1)
     seen = []
     for _ in range(6):
-        shared.apply(torch.ones(1), 10, shared.copy_to(local, target), 0)
+        shared.apply(torch.ones(1), 10, 0)
         shared.copy_to(local, target)
         seen.append((target.item() == local.item(), target.item()))
     # copied as it is after the updates that reach 30 and 50 agent steps

@@ -20,7 +20,9 @@ from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
 from a3c.methods import make_method
+from a3c.metrics import Metrics
 from a3c.network import Network
+from a3c.node import Node
 from a3c.results.policy import load
 from a3c.run import checkpoint, log, provenance
 from a3c.run.folder import Run
@@ -157,12 +159,70 @@ def test_a_raised_policy_lag_is_what_it_says_and_survives_a_resume(
     assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
 
 
+MANY_UPDATES: dict[str, dict[str, object]] = {
+    "minibatches": {"minibatches": 4},
+    "epochs": {"epochs": 3},
+    "corrected": {"correction": "vtrace"},
+    "corrected, older policy": {"correction": "vtrace", "sync_every": 5},
+    "all": {"minibatches": 2, "epochs": 2, "correction": "vtrace", "sync_every": 3},
+    "all, in step": {"minibatches": 2, "epochs": 2, "correction": "vtrace", "mode": "sync"},
+    "all, LSTM": {"minibatches": 2, "epochs": 2, "correction": "vtrace", "recurrent": True},
+}
+
+
+@pytest.mark.parametrize("options", MANY_UPDATES.values(), ids=MANY_UPDATES)
+def test_many_updates_of_a_rollout_are_reproducible_and_resume_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
+) -> None:
+    config = small(tmp_path, total_agent_steps=1500, **options)
+    whole = train(config, quiet=True)
+    updates = config.minibatches * config.epochs
+    record = log.read(whole.folder / "metrics.jsonl")[-1]
+    assert record["updates"] == updates * record["agent_steps"] / (4 * config.rollout_length)
+    with monkeypatch.context() as patch:
+        stop_after(patch, updates=19 * updates)
+        part = train(config, quiet=True)
+    assert part.agent_steps == 19 * 4 * config.rollout_length
+    assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
+
+
+def test_many_updates_on_atari_resume_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = preset("fast", num_threads=1, num_envs=4, runs_dir=str(tmp_path))
+    many = {"minibatches": 2, "epochs": 2, "correction": "vtrace"}
+    config = replace(config, rollout_length=5, total_agent_steps=1000, **many)  # type: ignore[arg-type]  # names are checked
+    whole = train(config, quiet=True)
+    with monkeypatch.context() as patch:
+        stop_after(patch, updates=84)
+        part = train(config, quiet=True)
+    assert not part.finished
+    assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
+
+
+def test_in_step_two_threads_with_many_updates_are_reproducible(tmp_path: Path) -> None:
+    config = small(tmp_path, mode="sync", num_threads=2, minibatches=2, correction="vtrace")
+    assert equal(*(final(train(config, quiet=True)) for _ in range(2)))
+
+
+def test_each_epoch_deals_every_agent_once(tmp_path: Path) -> None:
+    config = small(tmp_path, num_envs=6, minibatches=3, epochs=2)
+    learner = Node(config, torch.device("cpu"), Metrics(1)).learners[0]
+    dealt = list(learner.groups())
+    assert [new for _, new in dealt] == [True] * 3 + [False] * 3
+    epochs = [
+        torch.cat([g for g, n in dealt if n is new and g is not None]) for new in (True, False)
+    ]
+    assert [sorted(epoch.tolist()) for epoch in epochs] == [[0, 1, 2, 3, 4, 5]] * 2
+    assert not torch.equal(*epochs)
+
+
 def stop_after(patch: pytest.MonkeyPatch, updates: int) -> None:
-    """As if Ctrl-C came during that update."""
+    """As if Ctrl-C came during the rollout that ends with that update."""
     original = ActorLearner.update
 
     def update(self: ActorLearner) -> None:
-        if self.store.updates == updates - 1:
+        if self.store.updates == updates - self.config.minibatches * self.config.epochs:
             self.gate.stop()
         original(self)
 

@@ -1,4 +1,4 @@
-"""The host waits for a device once for each agent step, and once for each update; nowhere else.
+"""The host waits for a device once for each agent step, and once for each rollout; nowhere else.
 
 On the CPU nothing waits, so a stand-in counts: within an update, every operation that would bring
 something from a device to the host must happen inside `ToHost.read`.
@@ -74,6 +74,9 @@ CONFIGS = {
     "atari": preset("fast", num_threads=1, num_envs=2, rollout_length=6),
     "frames travel": preset("fast", num_threads=1, num_envs=2, rollout_length=6, emulator="ale"),
     "sync": preset("control", env="CartPole-v1", mode="sync", rollout_length=6),
+    "groups": preset(
+        "fast", num_threads=1, num_envs=4, rollout_length=6, minibatches=2, correction="vtrace"
+    ),
     "recurrent": preset("control", env="CartPole-v1", recurrent=True, rollout_length=6),
     "continuous": preset("control", env="Pendulum-v1", rollout_length=210),  # truncated at 200
 }
@@ -86,7 +89,7 @@ def learner_of(config: Config) -> ActorLearner:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_one_wait_for_each_agent_step_and_one_for_each_update(
+def test_one_wait_for_each_agent_step_and_one_for_each_rollout(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = CONFIGS[name]

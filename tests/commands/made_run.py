@@ -36,6 +36,18 @@ def record(agent_steps: int, seconds: float, returns: list[Any], **more: Any) ->
     return {**common, "episodes": 7, "updates": 9, "mean_return_100": 20.0, **more}
 
 
+def evaluation(agent_steps: int, seconds: float, mean: float | None, **more: Any) -> dict[str, Any]:
+    """A record of an evaluation."""
+    common = {"agent_steps": agent_steps, "seconds": seconds, "sampled_return": mean}
+    return {**common, "greedy_return": mean, "evaluation_seconds": 1.5, **more}
+
+
+def write_evaluations(run: Path, records: list[dict[str, Any]]) -> None:
+    """evaluations.jsonl."""
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (run / "evaluations.jsonl").write_text(text)
+
+
 def save_checkpoint(run: Path, agent_steps: int, value: float = 0.0, **options: Any) -> Path:
     """A checkpoint whose parameters are all `value`."""
     path = checkpoint.folder(run) / f"{agent_steps:012d}.safetensors"

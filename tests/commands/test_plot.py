@@ -11,7 +11,13 @@ from a3c import cli
 from a3c.config import InputError
 from a3c.results import charts, curves, plot
 from a3c.results.output import whole_file
-from tests.commands.made_run import make_run, record, write_records
+from tests.commands.made_run import (
+    evaluation,
+    make_run,
+    record,
+    write_evaluations,
+    write_records,
+)
 
 
 @pytest.fixture
@@ -101,6 +107,31 @@ def test_a_return_that_is_null_is_no_number(run: Path) -> None:
     write_records(run, [record(400, 4.0, [1.0, None, "x", 2.0])])
     returns = curves.read_curve(run, "run").returns
     assert np.isnan(returns).tolist() == [False, True, True, False]
+
+
+def test_evaluations_are_dots_beside_the_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By agent steps and by time; no evaluation is at a game of training."""
+    (alone,) = drawn(run, monkeypatch).axes[0].get_lines()
+    write_evaluations(run, [evaluation(200, 2.0, 7.5), evaluation(500, 8.0, None)])
+    for axis, place in zip(drawn(run, monkeypatch).axes, (200, None, 2.0), strict=True):
+        training, *others = axis.get_lines()
+        if place is None:
+            assert others == []
+            continue
+        (dots,) = others
+        assert dots.get_color() == training.get_color() == alone.get_color()
+        assert dots.get_label() == "run, by evaluation"
+        assert np.asarray(dots.get_xdata())[0] == place
+        np.testing.assert_array_equal(np.asarray(dots.get_ydata()), [7.5, np.nan])
+
+
+def test_damaged_evaluations_are_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / "evaluations.jsonl"
+    path.write_text('x\n{"agent_steps": 5, "seconds": 1}\n')
+    assert cli.main(["plot", str(run), "--out", str(tmp_path / "curves.png")]) == 0
+    assert capsys.readouterr().err == f"{path} is damaged in line 1: left out\n"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ INSTALL = "PIP_EXTRA_INDEX_URL="
 PLACEHOLDER = re.compile(r"(?<![\w/])[A-Z]+(?![\w/])|\.\.\.")
 TRAIN = {"--total-agent-steps": "40", "--num-envs": "2", "--num-threads": "1"}
 PLAY = {"--episodes": "1", "--max-agent-steps": "100"}
+EVALUATED = {"--evaluate-episodes": "1", "--max-episode-frames": "200"}
+GROUPS = {"--minibatches": "2"}
 LONGER = {"--total-agent-steps": "2400"}
 
 
@@ -91,7 +93,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         words = ["--total-agent-steps=2000", "--num-threads=1"]
         assert cli.main(["train", "CartPole-v1", *words]) == 0
-        assert cli.main(["play", "runs/latest", "--episodes", "1"]) == 0
+        for model in ("runs/latest", "runs/latest/checkpoints/best.safetensors"):
+            assert cli.main(["play", model, "--episodes", "1"]) == 0
         options, spec = sorted(blocks(PAGES["docs/running.md"], "toml"), key=len)
         assert "2_000_000" in spec
         assert 'env = "pong"' in spec
@@ -142,7 +145,9 @@ def tiny(words: list[str]) -> list[str]:
     if words[0] == "play":
         return without(words, PLAY) + [word for option in PLAY.items() for word in option]
     if words[0] == "train" and "--resume" not in words:
-        return without(words, TRAIN) + [word for option in TRAIN.items() for word in option]
+        budget = TRAIN | (EVALUATED if "--evaluate-every" in words else {})
+        budget |= GROUPS if "--minibatches" in words else {}
+        return without(words, budget) + [word for option in budget.items() for word in option]
     if words[0] == "train" and "--total-agent-steps" in words:
         return without(words, LONGER) + [word for option in LONGER.items() for word in option]
     return words

@@ -11,10 +11,17 @@ import pytest
 
 from a3c import cli, machine
 from a3c.command.train_options import train_options
-from a3c.config import Config, preset
+from a3c.config import Config, auto_threads, preset
 from a3c.results import played, report
 from a3c.train import train
-from tests.commands.made_run import make_run, record, save_checkpoint, write_records
+from tests.commands.made_run import (
+    evaluation,
+    make_run,
+    record,
+    save_checkpoint,
+    write_evaluations,
+    write_records,
+)
 
 CHROMIUM = shutil.which("chromium")
 
@@ -278,7 +285,9 @@ def test_options_that_an_older_version_had_not_are_the_defaults(made: Path) -> N
     (made / "config.json").write_text('{"env": "CartPole-v1", "clip_rewards": false}')
     assert cli.main(["report", "run"]) == 0
     first = carried(Path("report.html"))["runs"][0]
-    assert first["command"].startswith("a3c train CartPole-v1 --preset fast --num-threads ")
+    threads = f"--num-threads {auto_threads()}"  # what the file does not say is this machine's
+    expected = f"a3c train CartPole-v1 --preset fast {threads} --no-clip-rewards"
+    assert first["command"].startswith(expected)
     assert first["remarks"] == [
         "no checkpoint of the run can be read: the settings are those of config.json"
     ]
@@ -395,3 +404,62 @@ def test_what_does_not_fit_is_left_out_with_a_note(made: Path) -> None:
     (note,) = facts["runs"][0]["remarks"]
     assert "it played the run other" in note
     assert note.endswith("; left out")
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path) -> Path:
+    """The page of a run that was evaluated as it went, and of one that was not."""
+    records = [record(400, 4.0, [1.0, 2.0, 3.0]), record(600, 10.0, [5.0])]
+    run = make_run(tmp_path / "run", records)
+    other = make_run(tmp_path / "other", records)
+    write_evaluations(run, [evaluation(200, 2.0, 7.5), evaluation(600, 9.0, None)])
+    best = {"agent_steps": 200, "episodes": 30, "mean": 6.25, "evaluated_return": 7.5}
+    (run / "best.json").write_text(json.dumps(best))
+    out = tmp_path / "page.html"
+    assert cli.main(["report", str(run), str(other), "--out", str(out)]) == 0
+    return out
+
+
+def test_the_page_carries_evaluations_and_the_best(evaluated: Path) -> None:
+    run, other = carried(evaluated)["runs"]
+    assert run["evaluations"] == {
+        "agent_steps": [200, 600], "seconds": [2, 9], "sampled": [7.5, None], "greedy": [7.5, None]
+    }  # fmt: skip
+    assert run["best"] == {
+        "agent_steps": 200,
+        "episodes": 30,
+        "mean": 6.25,
+        "evaluated_return": 7.5,
+    }
+    assert other["evaluations"]["sampled"] == []
+    assert other["best"] is None
+
+
+def test_a_best_json_that_cannot_be_read_is_none(evaluated: Path) -> None:
+    for text in ("x", "{}", "[]", '{"agent_steps": 1, "episodes": 30, "mean": NaN}'):
+        (evaluated.parent / "run" / "best.json").write_text(text)
+        assert report.best_on_page(evaluated.parent / "run") is None
+
+
+@in_a_browser
+def test_evaluations_are_drawn_in_a_browser(evaluated: Path, tmp_path: Path) -> None:
+    dom = drawn(evaluated, 1200, tmp_path)
+    assert dom.count('stroke-dasharray="') == 2  # by agent steps and by time
+    assert "Dotted: evaluations" in dom
+    assert "mean of 30 fresh games of the best policy, of agent step 200" in dom
+    assert '<p id="failure" hidden="">' in dom
+
+
+def test_a_film_of_the_best_policy(tmp_path: Path) -> None:
+    """As docs/running.md has it: `a3c play` films it, the report takes its folder."""
+    config = preset("control", env="CartPole-v1", total_agent_steps=1000, evaluate_every=500)
+    config = Config(**{**vars(config), "evaluate_episodes": 2, "runs_dir": str(tmp_path)})
+    run = train(config, quiet=True).folder
+    model = str(run / "checkpoints" / "best.safetensors")
+    assert cli.main(["play", model, "--episodes", "2", "--no-film"]) == 0
+    (run / "play-best" / "best.mp4").write_bytes(b"not a film")
+    out = tmp_path / "page.html"
+    words = ["report", str(run), "--play", str(run / "play-best"), "--out", str(out)]
+    assert cli.main(words) == 0
+    assert carried(out)["film"].startswith("data:video/mp4;base64,")
+    assert carried(out)["runs"][0]["remarks"] == []

@@ -16,9 +16,9 @@ from a3c.envs.names import default_preset
 from a3c.results import figures, study, study_csv
 from a3c.results.study_csv import label_of
 from a3c.results.study_plan import FREE, Planned, folder_name, plan, read_spec
-from a3c.run.folder import locked
+from a3c.run.folder import Run, locked
 from a3c.train import train
-from tests.commands.made_run import make_run, record
+from tests.commands.made_run import evaluation, make_run, record, write_evaluations
 
 SPEC = """
 goal = 20
@@ -303,6 +303,89 @@ def test_damaged_records_are_left_out_of_the_csv(tmp_path: Path) -> None:
     assert study.finished(one)
     assert study.standing(one) == ("1,000 of 1,000", "5.0", "111")
     assert [row["agent_steps"] for row in study_csv.rows_of(one)] == [100, 1000]
+
+
+def evaluated_study(tmp_path: Path, evaluate: bool = True) -> Path:
+    """study.csv of two runs whose training return passes 20 at 800 agent steps, later than that of
+    their evaluations."""
+    text = '[base]\nenv = "CartPole-v1"\ntotal_agent_steps = 1000\nevaluate_every = 300'
+    plans = planned(text + "\n[grid]\nseed = [1, 2]", tmp_path)
+    for one in plans:
+        means = {100: None, 400: 10.0, 800: 20.0, 1000: 30.0}
+        records = [record(at, at / 10, [], mean_return_100=mean) for at, mean in means.items()]
+        run = make_run(one.runs_dir / "CartPole-v1-1", records)
+        found = [
+            evaluation(320, 31.0, 5.0),
+            evaluation(600, 61.0, 25.0),
+            evaluation(1000, 99.0, None),
+        ]
+        write_evaluations(run, found if evaluate else [])
+    path = tmp_path / "study.csv"
+    assert study_csv.write_csv(path, plans)
+    return path
+
+
+def test_each_evaluation_has_a_row_of_its_own(tmp_path: Path) -> None:
+    with evaluated_study(tmp_path).open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["seed"] == "1"]
+    found = [(row["agent_steps"], row["mean_return_100"], row["evaluated_return"]) for row in rows]
+    assert found == [
+        ("320", "", "5.0"),
+        ("400", "10.0", ""),
+        ("600", "10.0", "25.0"),
+        ("800", "20.0", ""),
+        ("1000", "30.0", ""),
+        ("1000", "30.0", ""),
+    ]
+    assert rows[0]["seconds"] == "31.0"
+    assert study_csv.setting_of(rows[2]) == {}
+
+
+def test_a_study_without_evaluations_has_no_column_of_them(tmp_path: Path) -> None:
+    path = evaluated_study(tmp_path, evaluate=False)
+    assert "evaluated_return" not in path.read_text()
+    assert [made.name for made in figures.draw(path, 20.0)] == ["return.png", "table.md"]
+    assert "evaluated" not in (tmp_path / "table.md").read_text()
+
+
+def test_the_table_compares_by_evaluation(tmp_path: Path) -> None:
+    made = figures.draw(evaluated_study(tmp_path), 20.0)
+    assert [path.name for path in made] == ["return.png", "evaluated-return.png", "table.md"]
+    titles, _, row = (tmp_path / "table.md").read_text().splitlines()
+    cells = dict(zip(titles.split(" | "), row.split(" | "), strict=True))
+    assert cells["evaluated return at the end"] == "25.0"  # the last one that is a number
+    assert cells["agent steps to an evaluated return of 20 |"] == "600 |"
+    assert cells["agent steps to a return of 20"] == "800"
+    assert cells["return at the end"] == "30.0"
+
+
+def test_a_study_of_evaluated_and_other_runs(tmp_path: Path) -> None:
+    rows = {"agent_steps": "5", "seconds": "1", "mean_return_100": "2", "seed": "1"}
+    mixed = {**rows, "agent_steps_per_second": "5", "policy_lag": ""}
+    runs = {"one": [[{**mixed, "evaluated_return": "3"}]], "other": [[dict(mixed)]]}
+    assert list(figures.with_evaluations(runs)) == ["one"]
+    figures.write_table(runs, 2.5, tmp_path / "table.md")
+    *_, one, other = (tmp_path / "table.md").read_text().splitlines()
+    assert one.endswith("| 3.00 | 5.00 |")
+    assert other.endswith("| by 0 of 1 | by 0 of 1 |")
+
+
+def test_bad_intervals_are_named_before_the_first_run(tmp_path: Path) -> None:
+    for value, expected in (("0", "--evaluate-every is 0"), ('"x"', "is 'x'; expected a whole")):
+        with pytest.raises(InputError, match=expected):
+            planned(f"[base]\nevaluate_every = {value}", tmp_path)
+    plans = planned('[grid]\nevaluate_every = ["never", 1000]', tmp_path)
+    assert [one.config.evaluate_every for one in plans] == ["never", 1000]
+
+
+def test_an_interrupt_while_the_last_evaluations_are_played_ends_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = planned('[base]\nenv = "CartPole-v1"', tmp_path)
+    for left_out in (0, 2):
+        ended = Run(tmp_path, 1, 1, 1.0, True, None, left_out)
+        monkeypatch.setattr(study, "train", lambda *_, ended=ended, **__: ended)
+        assert study.run(one) == (left_out == 0)
 
 
 def test_a_study_from_its_spec_to_its_figures(

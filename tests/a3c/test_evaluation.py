@@ -1,0 +1,495 @@
+"""Evaluation while training: what is played, when, what comes of it, and how it ends."""
+
+import errno
+import json
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from a3c import cli, evaluator
+from a3c.actor_learner import seed_of
+from a3c.config import Config, preset
+from a3c.envs.protocol import EnvironmentFault
+from a3c.evaluation import MANY_WAITING, Evaluation
+from a3c.evaluator import EVALUATION, SCORING, Evaluator, Snapshot
+from a3c.results.policy import load
+from a3c.run import best, checkpoint, log
+from a3c.run.folder import Run
+from a3c.run.log import Log
+from a3c.shared import SharedParameters
+from a3c.train import RunFailed, train
+from tests.a3c.test_train import equal, final, games, small, stop_after
+from tests.playable import Playable, registered
+
+
+def evaluated(tmp_path: Path, **changes: Any) -> Config:
+    """A run of a second with an evaluation at every quarter of it."""
+    return small(tmp_path, **{"evaluate_every": 1000, "evaluate_episodes": 2, **changes})
+
+
+def records(run: Run) -> list[dict[str, Any]]:
+    """The run's evaluations without what a clock says."""
+    found = log.read_evaluations(run.folder)
+    return [{k: v for k, v in record.items() if "seconds" not in k} for record in found]
+
+
+def steps(run: Run) -> list[int]:
+    return [record["agent_steps"] for record in records(run)]
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_learning_does_not_depend_on_it_and_it_is_reproducible(
+    tmp_path: Path, mode: str, recurrent: bool
+) -> None:
+    config = evaluated(tmp_path, mode=mode, recurrent=recurrent)
+    one, other = (train(config, quiet=True) for _ in range(2))
+    without = train(replace(config, evaluate_every="never"), quiet=True)
+    assert equal(final(one), final(without))
+    assert games(one.folder) == games(without.folder)
+    assert records(one) == records(other)
+    assert steps(one) == [1024, 2016, 3008, 4000]  # the updates of 32 that reach a multiple
+    assert not (without.folder / "evaluations.jsonl").exists()
+
+
+def test_on_atari_as_well(tmp_path: Path) -> None:
+    """Games of at most 50 agent steps."""
+    options = {"env": "pong", "num_threads": 1, "num_envs": 2, "total_agent_steps": 400}
+    config = preset("fast", **options, max_episode_frames=200, runs_dir=str(tmp_path))
+    config = replace(config, evaluate_every=200, evaluate_episodes=2)
+    one, other = (train(config, quiet=True) for _ in range(2))
+    without = train(replace(config, evaluate_every="never"), quiet=True)
+    assert equal(final(one), final(without))
+    assert records(one) == records(other)
+    assert [record["sampled_lengths"] for record in records(one)] == [[50, 50]] * 2
+
+
+def test_sync_with_two_threads_evaluates_reproducibly(tmp_path: Path) -> None:
+    config = evaluated(tmp_path, mode="sync", num_threads=2)
+    one, other = (train(config, quiet=True) for _ in range(2))
+    assert steps(one) == [1024, 2048, 3008, 4032]
+    assert records(one) == records(other)
+
+
+def test_a_snapshot_has_the_parameters_of_exactly_one_update() -> None:
+    threads, rounds, size = 4, 100, 500
+    # each update moves every parameter by -1 exactly, see test_shared.py
+    free = {
+        "rmsprop_decay": 0.0,
+        "rmsprop_eps": 1e-20,
+        "rmsprop_initial": 0.0,
+        "max_grad_norm": 1e9,
+    }
+    config = preset("fast", num_threads=threads, lr=1.0, lr_schedule="constant", **free)
+    store = SharedParameters(torch.zeros(size), [size], config)
+    seen: list[tuple[int, int, torch.Tensor]] = []
+    store.in_update = lambda before: seen.append((before, store.updates, store.parameters.clone()))
+
+    def hammer(thread: int) -> None:
+        local = torch.empty(size)
+        for _ in range(rounds):
+            store.copy_to(local)
+            store.apply(torch.ones(size), 7, thread)
+
+    workers = [threading.Thread(target=hammer, args=[index]) for index in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [updates for _, updates, _ in seen] == list(range(1, threads * rounds + 1))
+    assert all(before == 7 * (updates - 1) for before, updates, _ in seen)
+    assert all(bool((parameters == -updates).all()) for _, updates, parameters in seen)
+
+
+def test_the_end_of_the_run_is_evaluated_whatever_the_interval(tmp_path: Path) -> None:
+    run = train(evaluated(tmp_path, evaluate_every=10**9), quiet=True)
+    assert steps(run) == [run.agent_steps]
+    parameters = best.load(run.folder)
+    assert parameters is not None
+    assert torch.equal(parameters.tensors["parameters"], final(run)["parameters"])
+
+
+def test_returns_are_of_whole_games_and_not_clipped(tmp_path: Path) -> None:
+    """Rewards of 0 to 1, of which the optimiser sees the sign alone."""
+    run = train(evaluated(tmp_path, env=registered(Playable), clip_rewards=True), quiet=True)
+    for record in records(run):
+        assert record["sampled_lengths"] == record["greedy_lengths"] == [Playable.length] * 2
+        returns = record["sampled_returns"]
+        assert all(value % 1 for value in returns)
+        assert record["sampled_return"] == pytest.approx(sum(returns) / 2)
+        assert record["sampled_cut"] == record["greedy_cut"] == 0
+
+
+def test_seeds_are_apart(tmp_path: Path) -> None:
+    config = evaluated(tmp_path)
+    training = {seed_of(config, thread, updates) for thread in range(9) for updates in range(99)}
+    playing = [
+        evaluator.seed_of(replace(config, seed=seed), agent_steps, purpose)
+        for seed in (1, 2)
+        for agent_steps in (0, 1, 1000, 2**32 + 1000)
+        for purpose in (EVALUATION, SCORING)
+    ]
+    assert len(set(playing)) == len(playing)
+    assert not training & set(playing)
+    assert max(playing) < 2**30
+
+
+def held_until_the_end(patch: pytest.MonkeyPatch, let: threading.Event) -> None:
+    """No evaluation begins before `let` is set."""
+    original = Evaluator._evaluate
+
+    def evaluate(self: Evaluator, snapshot: Snapshot) -> dict[str, Any] | None:
+        while not (let.wait(0.01) or self.stopped):
+            pass
+        return original(self, snapshot)
+
+    patch.setattr(Evaluator, "_evaluate", evaluate)
+
+
+def let_at_the_end(patch: pytest.MonkeyPatch, let: threading.Event) -> None:
+    """When nothing more will come."""
+    original = Evaluation.finish
+
+    def finish(self: Evaluation, complete: bool) -> None:
+        assert (checkpoint.folder(self.folder) / "000000004000.safetensors").exists()
+        self.note()  # as the main thread does five times a second
+        let.set()
+        original(self, complete)
+
+    patch.setattr(Evaluation, "finish", finish)
+
+
+def test_what_comes_faster_than_it_can_be_played_waits_and_is_played_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = evaluated(tmp_path)
+    expected = records(train(config, quiet=True))
+    let = threading.Event()
+    held_until_the_end(monkeypatch, let)
+    let_at_the_end(monkeypatch, let)
+    run = train(config)
+    assert records(run) == expected
+    assert run.evaluations_left_out == 0
+    said = capsys.readouterr().out
+    assert "still to be played: 3 evaluations" in said
+    assert said.count("evaluation sampled ") >= 4
+    assert "\n4 evaluations took " in said
+
+
+def test_a_long_queue_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    let = threading.Event()
+    held_until_the_end(monkeypatch, let)
+    let_at_the_end(monkeypatch, let)
+    train(evaluated(tmp_path, evaluate_every=125, evaluate_episodes=1))
+    said = capsys.readouterr().out
+    assert said.count("--evaluate-every") == 1
+    assert int(said.split(" evaluations wait, each")[0].split()[-1]) >= MANY_WAITING
+
+
+def test_an_interrupt_leaves_out_what_waits_and_a_resumed_run_redoes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = evaluated(tmp_path)
+    whole = train(config, quiet=True)
+    with monkeypatch.context() as patch:
+        held_until_the_end(patch, threading.Event())
+        stop_after(patch, updates=70)  # 2240 agent steps
+        part = train(config)
+    assert not part.finished
+    assert part.evaluations_left_out == 2
+    assert "evaluations left out, at agent steps: 1,024, 2,016" in capsys.readouterr().out
+    assert records(part) == []
+    resumed = train(config, resume=part.folder, quiet=True)
+    assert records(resumed) == records(whole)[2:]
+    assert equal(final(whole), final(resumed))
+
+
+def test_an_interrupt_while_the_last_ones_are_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run is complete; nothing is waited for, and no score is printed."""
+    held_until_the_end(monkeypatch, threading.Event())
+    original = Evaluation.finish
+
+    def finish(self: Evaluation, complete: bool) -> None:
+        assert complete
+        threading.Timer(0.3, self.evaluator.stop).start()
+        original(self, complete)
+
+    monkeypatch.setattr(Evaluation, "finish", finish)
+    run = train(evaluated(tmp_path))
+    assert run.finished
+    assert (run.evaluations_left_out, run.best) == (4, None)
+    assert "evaluations left out, at agent steps: 1,024, 2,016, 3,008, 4,000" in (
+        capsys.readouterr().out
+    )
+
+
+def test_evaluations_after_the_checkpoint_are_dropped_and_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = evaluated(tmp_path)
+    whole = train(config, quiet=True)
+    with monkeypatch.context() as patch:
+        stop_after(patch, updates=70)
+        patch.setattr(Evaluator, "stop", lambda self: None)  # what waits is played all the same
+        part = train(config, quiet=True)
+    path = part.folder / "evaluations.jsonl"
+    assert records(part) == records(whole)[:2]
+    later = json.dumps({**log.read_evaluations(whole.folder)[-1], "agent_steps": 2272})
+    path.write_text(path.read_text() + later + "\n")
+    resumed = train(config, resume=part.folder, quiet=True)
+    assert records(resumed) == records(whole)
+    assert resumed.best is not None
+    assert whole.best is not None
+    assert resumed.best["returns"] == whole.best["returns"]
+
+
+def test_a_failure_in_it_stops_the_run_as_a_dead_thread_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = threading.enumerate()
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("as if by accident")
+
+    monkeypatch.setattr(evaluator, "play_episodes", fails)
+    with pytest.raises(RunFailed, match="ZeroDivisionError: as if by accident") as caught:
+        train(evaluated(tmp_path, num_threads=2, total_agent_steps=10**9), quiet=True)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert not caught.value.outside
+    saved = checkpoint.newest(tmp_path / "latest").checkpoint
+    assert saved.progress["agent_steps"] >= 1000
+    assert not [thread for thread in threading.enumerate() if thread not in before]
+
+
+def test_an_environments_fault_in_it_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise EnvironmentFault("the environment returned a NaN reward (agent 0)")
+
+    monkeypatch.setattr(evaluator, "play_episodes", fails)
+    words = ["train", "CartPole-v1", f"--runs-dir={tmp_path}", "--evaluate-every=1000"]
+    assert cli.main(words) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("a3c: the run stopped: evaluation: the environment returned a NaN")
+    assert errors.count("\n") == 1
+
+
+def test_a_failure_while_the_best_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("as if by accident")
+
+    monkeypatch.setattr(Evaluator, "score", fails)
+    with pytest.raises(RunFailed, match="as if by accident"):
+        train(evaluated(tmp_path), quiet=True)
+    assert not (tmp_path / "latest" / "best.json").exists()
+    assert checkpoint.newest(tmp_path / "latest").checkpoint.progress["agent_steps"] == 4000
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), [(Log, "write_evaluation"), (best, "save"), (best, "write_score")]
+)
+def test_a_full_disk_ends_with_one_line(
+    where: Any,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    monkeypatch.setattr(where, name, full)
+    words = ["train", "CartPole-v1", "--total-agent-steps=2000", "--evaluate-every=500"]
+    assert cli.main([*words, f"--runs-dir={tmp_path}"]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("a3c: the run stopped: [Errno 28] No space left on device")
+    assert errors.count("\n") == 1
+    assert "the last checkpoint, at " in errors
+    assert "evaluator" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_best_is_chosen_by_sampled_games_and_scored_by_fresh_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(evaluated(tmp_path, evaluate_episodes=5, total_agent_steps=8000))
+    found = records(run)
+    highest = max(found, key=lambda record: record["sampled_return"])
+    chosen = best.load(run.folder)
+    assert chosen is not None
+    assert chosen.progress["agent_steps"] == highest["agent_steps"]
+    assert best.evaluated_return(chosen) == highest["sampled_return"]
+    assert chosen.tensors.keys() == {"parameters"}
+    assert load(best.path_of(run.folder)).act([0.0] * 4) in (0, 1)  # a model as any other
+    assert run.best is not None
+    assert run.best == json.loads((run.folder / "best.json").read_text())
+    assert run.best["episodes"] == len(run.best["returns"]) == evaluator.BEST_EPISODES
+    assert run.best["evaluated_return"] == highest["sampled_return"]
+    assert run.best["returns"][:5] != highest["sampled_returns"]
+    said = capsys.readouterr().out
+    line = next(line for line in said.splitlines() if line.startswith("best policy"))
+    assert f"{run.best['mean']:.2f} +- {run.best['standard_error']:.2f} of 30 fresh games" in line
+
+
+def test_training_games_do_not_choose_the_best_of_an_evaluated_run(tmp_path: Path) -> None:
+    """It has a hundred games, by which a run that is not evaluated chooses."""
+    without = train(small(tmp_path, total_agent_steps=8000), quiet=True)
+    assert best.path_of(without.folder).exists()
+    assert best.load(without.folder) is None
+    config = replace(checkpoint.newest(without.folder).checkpoint.config, total_agent_steps=9000)
+    resumed = train(replace(config, evaluate_every=500), resume=without.folder, quiet=True)
+    chosen = best.load(resumed.folder)
+    assert chosen is not None
+    assert chosen.progress["agent_steps"] in steps(resumed)
+
+
+def test_a_better_one_that_an_earlier_part_found_stays(tmp_path: Path) -> None:
+    config = evaluated(tmp_path)
+    run = train(config, quiet=True)
+    chosen = best.load(run.folder)
+    assert chosen is not None
+    record = {**chosen.progress["evaluation"], "sampled_return": 1e6}
+    best.save(run.folder, chosen._replace(progress={**chosen.progress, "evaluation": record}))
+    assert not (run.folder / "best.json").exists()  # the score of another
+    longer = train(replace(config, total_agent_steps=6000), resume=run.folder, quiet=True)
+    assert longer.best is not None
+    assert longer.best["evaluated_return"] == 1e6
+    assert longer.best["agent_steps"] == chosen.progress["agent_steps"]
+
+
+def test_a_resumed_run_may_be_evaluated_otherwise(tmp_path: Path) -> None:
+    config = evaluated(tmp_path)
+    run = train(config, quiet=True)
+    rarer = replace(config, total_agent_steps=6000, evaluate_every=1500, evaluate_episodes=1)
+    assert steps(train(rarer, resume=run.folder, quiet=True))[4:] == [4512, 6016]
+    never = replace(rarer, total_agent_steps=7000, evaluate_every="never")
+    resumed = train(never, resume=run.folder, quiet=True)
+    assert steps(resumed)[4:] == [4512, 6016]  # what was evaluated stays
+    assert checkpoint.newest(run.folder).checkpoint.config.evaluate_every == "never"
+
+
+def test_a_checkpoint_from_before_it_loads(tmp_path: Path) -> None:
+    run = train(small(tmp_path), quiet=True)
+    newest = checkpoint.newest(run.folder)
+    header = {
+        "version": checkpoint.VERSION,
+        "config": {k: v for k, v in vars(newest.checkpoint.config).items() if "evaluate" not in k},
+        "spec": vars(newest.checkpoint.spec),
+        "progress": newest.checkpoint.progress,
+    }
+    text = json.dumps(header, default=vars)
+    assert "evaluate" not in text
+    read = checkpoint.read_header(text, newest.checkpoint.tensors)
+    assert read.config == newest.checkpoint.config
+
+
+def test_tensorboard_has_its_curves_also_after_a_resume(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = evaluated(tmp_path)
+    run = train(config, quiet=True)
+    run = train(replace(config, total_agent_steps=5000), resume=run.folder, quiet=True)
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    for name in ("sampled_return", "greedy_return"):
+        points = [(point.step, point.value) for point in events.Scalars(f"evaluation/{name}")]
+        assert points == [(one["agent_steps"], pytest.approx(one[name])) for one in records(run)]
+    assert events.Scalars("evaluation/seconds")
+
+
+LINE = b'{"agent_steps": 1, "seconds": 2.5, "sampled_return": 3, "greedy_return": 4}\n'
+
+
+@pytest.mark.parametrize(
+    "bad", [b"garbage", b"5", b"", b'{"agent_steps": 2}', b'{"agent_steps": "2", "seconds": 1}']
+)
+def test_a_damaged_line_loses_itself_alone(tmp_path: Path, bad: bytes) -> None:
+    path = tmp_path / "evaluations.jsonl"
+    path.write_bytes(LINE + bad + b"\n" + LINE)
+    before = path.read_bytes()
+    opened = Log(tmp_path, 10)
+    opened.close()
+    (remark,) = opened.remarks
+    assert "evaluations.jsonl is damaged in line 2" in remark
+    assert (tmp_path / "evaluations.jsonl.damaged").read_bytes() == before
+    assert len(log.read_evaluations(tmp_path)) == 2
+
+
+def test_records_have_the_keys_that_readers_index(tmp_path: Path) -> None:
+    odd = b'{"agent_steps": 2, "seconds": 1, "sampled_return": null, "greedy_lengths": [1, null]}'
+    (tmp_path / "evaluations.jsonl").write_bytes(odd)
+    (found,) = log.read_evaluations(tmp_path)
+    assert found["sampled_return"] is found["greedy_return"] is None
+    assert found["sampled_returns"] == []
+    assert found["greedy_lengths"][0] == 1
+
+
+WHOLE_NUMBER = "a whole number at least 1"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--evaluate-every 0", f"--evaluate-every is 0; expected {WHOLE_NUMBER}"),
+        ("--evaluate-every -5", f"--evaluate-every is -5; expected {WHOLE_NUMBER}"),
+        ("--evaluate-every 1e13", "at most 1e+12, or never"),
+        ("--evaluate-every 1.5", "is '1.5'; expected a whole number, or never"),
+        ("--evaluate-every nevr", "did you mean 'never'?"),
+        ("--evaluate-every", "--evaluate-every needs a value"),
+        ("--evaluate-episodes 0", f"--evaluate-episodes is 0; expected {WHOLE_NUMBER}"),
+        ("--evaluate-episodes never", "--evaluate-episodes is 'never'; expected a whole number"),
+        ("--evaluate-evry 5", "did you mean '--evaluate-every'?"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    assert cli.main(["train", "CartPole-v1", f"--runs-dir={runs}", *words.split()]) == 2
+    errors = capsys.readouterr().err
+    assert expected in errors
+    assert errors.count("\n") == 1
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("0", "--evaluate-every is 0"),
+        ("true", "--evaluate-every is True"),
+        ("1.5", "--evaluate-every is 1.5"),
+        ("[1]", "--evaluate-every is [1]"),
+        ("nan", "--evaluate-every is nan"),
+        ('"often"', "--evaluate-every is 'often'"),
+    ],
+)
+def test_bad_input_in_a_file(
+    value: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.toml").write_text(f"evaluate_every = {value}\n")
+    assert cli.main(["train", "CartPole-v1", "--config", str(tmp_path / "run.toml")]) == 2
+    errors = capsys.readouterr().err
+    assert expected in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(("value", "number"), [("1e5", 100_000), ("1_000", 1000)])
+def test_whole_numbers_are_written_as_elsewhere(value: str, number: int, tmp_path: Path) -> None:
+    from a3c.command.train_options import train_options
+
+    (tmp_path / "run.toml").write_text(f"evaluate_every = {value}\n")
+    named = train_options(["CartPole-v1", "--config", str(tmp_path / "run.toml")])
+    given = train_options(["CartPole-v1", "--evaluate-every", value])
+    assert named.config.evaluate_every == given.config.evaluate_every == number
+    off = train_options(["--config", str(tmp_path / "run.toml"), "--evaluate-every", "never"])
+    assert off.config.evaluate_every == "never"
