@@ -8,13 +8,12 @@ What is locked: every reading and writing of them takes `lock`, so no update is 
 copies half an update, and the counters are exact. (The paper's Hogwild writes without a lock; what
 ours costs: docs/architecture.md, "One lock".)
 
-What is stale on purpose: in async mode a thread computes its gradients with the parameters it
-copied before its rollout, and others may have applied theirs in the meantime. `policy lag` counts
-them.
+What is stale on purpose: in async mode a thread computes its gradients with the parameters that it
+copied before its rollout, or before this update, and others may have applied theirs in the meantime.
 
 In sync mode the threads hand in their gradients, the last one to arrive applies the average in
 the fixed order of the threads (so that a seed gives the same run however the threads are
-scheduled), and all go on together: the lag is 0.
+scheduled), and all go on together: no gradient is older than the update before it.
 """
 
 from __future__ import annotations
