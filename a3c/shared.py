@@ -9,7 +9,7 @@ copies half an update, and the counters are exact. (The paper's Hogwild writes w
 ours costs: docs/architecture.md, "One lock".)
 
 What is stale on purpose: in async mode a thread computes its gradients with the parameters that it
-copied before its rollout, or before this update, and others may have applied theirs in the meantime.
+copied before its rollout, or before this update; others may have applied theirs in the meantime.
 
 In sync mode the threads hand in their gradients, the last one to arrive applies the average in
 the fixed order of the threads (so that a seed gives the same run however the threads are
