@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,13 @@ def as_input_error(doing: str) -> Iterator[None]:
         raise InputError(f"{doing}: {error.strerror or error}") from None
 
 
-# What num_threads may be given as; a Config holds the number that it stands for on this machine,
-# and so do config.json, checkpoints and resumed runs.
+# What the options in RULES may be given as; a Config holds the number that follows from the machine
+# and from its other options, and so do config.json, checkpoints and resumed runs.
 AUTO: Any = "auto"
 MOST_AUTO_THREADS = 16
+UPDATE_AGENT_STEPS = 160  # of an update: what the defaults are tuned for
+LEARNING_RATE = 1e-3  # for such updates
+DECAY = 0.97  # of the average of squared gradients, for such updates
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,13 @@ class Config:
     num_threads: int = AUTO
     """Actor-learner threads. auto: as many as there are physical cores that this process may use,
     at most 16. A run keeps the number that it began with."""
-    num_envs: int = 16
+    num_envs: int = 32
     """Agents (environments) of each thread."""
     rollout_length: int = 20
     """Agent steps of each agent between two updates; the paper's t_max."""
-    minibatches: int = 1
+    minibatches: int = AUTO
     """Updates from a rollout: its agents are dealt at random into so many groups, and each group is
-    one update with the newest parameters."""
+    one update with the newest parameters. auto: as many as leave each at least 160 agent steps."""
     epochs: int = 1
     """Times that each agent step of a rollout is learned from, dealt anew each time."""
     sync_every: int = 1
@@ -74,7 +77,7 @@ class Config:
     """Discount of future rewards per agent step."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation; 1 gives the paper's n-step returns."""
-    correction: Literal["none", "vtrace"] = "none"
+    correction: Literal["none", "vtrace"] = "vtrace"
     """vtrace: learn with the newest parameters, and weigh each agent step by how much more likely
     they make its action than those that acted did (V-trace of IMPALA). One forward pass more."""
     rho_bar: float = 1.0
@@ -90,20 +93,23 @@ class Config:
     size of a step depends on it together with lr and rmsprop_eps: change the three together."""
 
     # Optimiser: RMSProp with statistics shared by all threads, epsilon inside the root
-    lr: float = 1e-3
-    """Learning rate at the start."""
+    lr: float = AUTO
+    """Learning rate at the start. auto: 1e-3 for updates of 160 agent steps, and with the root of
+    their number: 2e-3 for four times as many."""
     lr_schedule: Literal["constant", "linear"] = "linear"
     """constant, or linear from lr to lr * lr_final_fraction."""
     lr_final_fraction: float = 0.0
     """What is left of lr at the end of the linear schedule."""
     lr_schedule_until: float = 1.0
     """Fraction of the run at which the linear schedule ends; constant from there on."""
-    rmsprop_decay: float = 0.99
-    """Decay of the running average of squared gradients."""
+    rmsprop_decay: float = AUTO
+    """Decay of the running average of squared gradients in an update. auto: 0.97 for 160 agent
+    steps, 0.97 ** 2 for twice as many: the average spans as much data however large updates are."""
     rmsprop_eps: float = 1e-9
     """Epsilon, added to the average inside the square root."""
-    rmsprop_initial: float = 1e-5
-    """Value at which the average of squared gradients starts."""
+    rmsprop_initial: float | Literal["debiased"] = "debiased"
+    """Value at which the average of squared gradients starts. debiased: at nothing, and it is
+    divided by the weight of the gradients that it has seen, as Adam's is."""
     grad_clip: Literal["global-norm", "average-norm"] = "global-norm"
     """global-norm: scale the whole gradient down to max_grad_norm. average-norm: scale each
     tensor's gradient so that its L2 norm divided by its number of elements is max_grad_norm."""
@@ -166,10 +172,11 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise InputError if a value is outside its choices or range; `auto` becomes a number."""
-        if is_auto(self.num_threads):
-            object.__setattr__(self, "num_threads", auto_threads())
         for name, kind in KINDS.items():
             _check_field(name, kind, getattr(self, name))
+        for name, rule in RULES.items():
+            if is_auto(getattr(self, name)):
+                object.__setattr__(self, name, rule(self))
         _check_together(self)
 
     @property
@@ -180,8 +187,8 @@ class Config:
 
 # What each option is without being given; `auto` where a Config would hold a number
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
-# What each may be given as
-KINDS = {**get_type_hints(Config), "num_threads": int | Literal["auto"]}
+# What runs did that were saved before there were these options
+BEFORE = {"minibatches": 1, "correction": "none"}
 
 # Closed intervals; whatever is not listed is free. Positive numbers start at TINY.
 TINY = 1e-30
@@ -242,13 +249,63 @@ LONGEST_RUN_NAME = 100
 
 
 def is_auto(value: Any) -> bool:
-    """Whether a number of threads is left to the machine."""
+    """Whether a number is left to its rule."""
     return isinstance(value, str) and value == AUTO
 
 
-def auto_threads() -> int:
+def auto_threads(_: Config | None = None) -> int:
     """What `auto` is for num_threads on this machine."""
     return min(machine.physical_cores(), MOST_AUTO_THREADS)
+
+
+def auto_minibatches(config: Config) -> int:
+    """The most equal groups that make updates of UPDATE_AGENT_STEPS or more; 1 if none do."""
+    agents, agent_steps = config.num_envs, config.rollout_length * threads_of_update(config)
+    fewest = min(agents, math.ceil(UPDATE_AGENT_STEPS / agent_steps))
+    return max(k for k in range(1, agents // fewest + 1) if agents % k == 0)
+
+
+def auto_learning_rate(config: Config) -> float:
+    """LEARNING_RATE times the root of an update's size."""
+    return LEARNING_RATE * math.sqrt(update_size(config))
+
+
+def auto_decay(config: Config) -> float:
+    """DECAY to the power of an update's size."""
+    return float(DECAY ** update_size(config))
+
+
+def update_size(config: Config) -> float:
+    """How many times UPDATE_AGENT_STEPS an update has."""
+    agents = config.num_envs // config.minibatches * threads_of_update(config)
+    return agents * config.rollout_length / UPDATE_AGENT_STEPS
+
+
+def threads_of_update(config: Config) -> int:
+    """Whose gradients an update averages: one thread's, or in sync mode all threads'."""
+    return config.num_threads if config.mode == "sync" else 1
+
+
+# Of each option that may be `auto`, in this order: some follow from others
+RULES: dict[str, Callable[[Config], float]] = {
+    "num_threads": auto_threads,
+    "minibatches": auto_minibatches,
+    "lr": auto_learning_rate,
+    "rmsprop_decay": auto_decay,
+}
+
+
+def follows(config: Config, name: str) -> bool:
+    """Whether `auto` would give the option the value that it has, whatever the machine."""
+    rule = RULES.get(name)
+    return rule not in (None, auto_threads) and rule(config) == getattr(config, name)
+
+
+# What each option may be given as
+KINDS = {
+    name: kind | Literal["auto"] if name in RULES else kind
+    for name, kind in get_type_hints(Config).items()
+}
 
 
 def option(name: str) -> str:
@@ -264,8 +321,8 @@ def nearest(word: str, choices: list[str]) -> str:
 
 def _check_field(name: str, kind: Any, value: Any) -> None:
     number, choices = alternatives(kind)
-    if number and choices:
-        _check_number_or_word(name, choices, value)
+    if number is not None and choices:
+        _check_number_or_word(name, number, choices, value)
     elif kind in (int, float):
         check_number(name, kind, value)
     elif kind is bool and not isinstance(value, bool):
@@ -277,23 +334,23 @@ def _check_field(name: str, kind: Any, value: Any) -> None:
         raise InputError(f"{option(name)} is {value!r}; expected {', '.join(choices)}{hint}")
 
 
-def alternatives(kind: Any) -> tuple[bool, list[str]]:
-    """Whether a field takes whole numbers, and the words that it takes."""
-    parts = [kind] if get_origin(kind) is Literal else get_args(kind)
-    words = [str(word) for part in parts if part is not int for word in get_args(part)]
-    return kind is int or int in parts, words
+def alternatives(kind: Any) -> tuple[type | None, list[str]]:
+    """The numbers that a field takes, int or float, and the words that it takes."""
+    parts = [kind] if get_origin(kind) is Literal else get_args(kind) or [kind]
+    words = [str(word) for part in parts for word in get_args(part)]
+    return next((part for part in parts if part in (int, float)), None), words
 
 
-def _check_number_or_word(name: str, words: list[str], value: Any) -> None:
-    """Raise InputError for what is neither of the words nor a whole number in range."""
+def _check_number_or_word(name: str, number: type, words: list[str], value: Any) -> None:
+    """Raise InputError for what is neither of the words nor such a number in range."""
     if value in words:
         return
     either = " or ".join(words)
     if isinstance(value, str):
-        hint = nearest(value, words)
-        raise InputError(f"{option(name)} is {value!r}; expected a whole number, or {either}{hint}")
+        expected = f"{_words(number)}, or {either}{nearest(value, words)}"
+        raise InputError(f"{option(name)} is {value!r}; expected {expected}")
     try:
-        check_number(name, int, value)
+        check_number(name, number, value)
     except InputError as error:
         raise InputError(f"{error}, or {either}") from None
 
@@ -346,6 +403,11 @@ def _check_together(config: Config) -> None:
             f"--minibatches is {config.minibatches}; expected a number that divides --num-envs "
             f"{config.num_envs}, such as {fits}"
         )
+    if config.rmsprop_decay == 1 and config.rmsprop_initial == "debiased":
+        raise InputError(
+            "--rmsprop-decay is 1; expected less, or a number for --rmsprop-initial: an average "
+            "that starts at nothing would stay there"
+        )
     if config.sync_every > 1 and config.mode == "sync":
         raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
 
@@ -372,7 +434,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_threads": 16,
         "num_envs": 1,
         "rollout_length": 5,
+        "minibatches": 1,
         "gae_lambda": 1.0,
+        "correction": "none",
         "ent_coef": 0.01,
         "vf_coef": 0.5,
         "loss_reduction": "sum",
@@ -395,7 +459,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_threads": 4,
         "num_envs": 64,
         "rollout_length": 5,
+        "minibatches": 1,
         "gae_lambda": 1.0,
+        "correction": "none",
         "ent_coef": 0.01,
         "vf_coef": 1.0,
         "loss_reduction": "mean",
@@ -423,12 +489,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_threads": 1,
         "num_envs": 8,
         "rollout_length": 8,
+        "minibatches": 1,
         "gae_lambda": 0.95,
+        "correction": "none",
         "ent_coef": 0.0,
         # A value near 100 is far from where the critic starts, and every step is about lr long
         "lr": 2e-3,
         # Where all goes well gradients vanish and the average forgets them: without a floor, the
         # first failure after it moves every parameter by ten lr, and what was learned is lost.
+        "rmsprop_decay": 0.99,
         "rmsprop_eps": 1e-2,
         "rmsprop_initial": 0.0,
         # Practically none: RMSProp scales each parameter, and a bound on the joint norm would let

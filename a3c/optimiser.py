@@ -11,16 +11,24 @@ from a3c.config import Config
 class RMSProp:
     """Shared RMSProp.
 
-    g <- alpha g + (1 - alpha) dtheta^2;  theta <- theta - lr dtheta / sqrt(g + eps)
+    g <- alpha g + (1 - alpha) dtheta^2;  theta <- theta - lr dtheta / sqrt(g / w + eps)
 
     Mnih et al. 2016, section 4, "Optimization": epsilon is inside the root. dtheta is the clipped
     gradient, alpha `rmsprop_decay`; `square_avg` is g [P], all the state there is. `sizes` are the
     elements of each tensor in the vector.
+
+    w is 1, as in the paper, where g starts at a number. Where it is `debiased` g starts at 0, and
+    w = 1 - alpha^updates is the weight of the gradients in it (Kingma and Ba, 2015, section 3): the
+    first steps are neither ten times as long as later ones, as from 0 without w, nor for hundreds
+    of updates shorter, as from a number above the squared gradients.
     """
 
     def __init__(self, parameters: Tensor, sizes: list[int], config: Config):
         self.config, self.sizes = config, sizes
-        self.square_avg = torch.full_like(parameters, config.rmsprop_initial)  # [P]
+        self.debiased = config.rmsprop_initial == "debiased"
+        initial = 0.0 if config.rmsprop_initial == "debiased" else config.rmsprop_initial
+        self.square_avg = torch.full_like(parameters, initial)  # [P]
+        self.eps = parameters.new_tensor(config.rmsprop_eps)
         self.scratch = torch.empty_like(parameters)  # [P], so that a step allocates nothing
         self.lr = parameters.new_zeros((), dtype=torch.float64)
 
@@ -39,16 +47,20 @@ class RMSProp:
         torch.nan_to_num_(gradients, 0.0, 0.0, 0.0)  # what NaN and infinity became
         return norm
 
-    def step(self, parameters: Tensor, gradients: Tensor, norm: Tensor, lr: float) -> None:
+    def step(
+        self, parameters: Tensor, gradients: Tensor, norm: Tensor, lr: float, before: int
+    ) -> None:
         """Update `parameters` [P] with clipped gradients [P], which are used up.
 
+        before: the updates so far.
         Where their norm was not finite, nothing is changed: no update is better than a ruined
         network. Whoever reads the norm must see to the rest.
         """
         decay = self.config.rmsprop_decay
         self.square_avg.mul_(torch.where(norm.isfinite(), decay, 1.0))
         self.square_avg.addcmul_(gradients, gradients, value=1 - decay)
-        torch.add(self.square_avg, self.config.rmsprop_eps, out=self.scratch).sqrt_()
+        weight = 1 - decay ** (before + 1) if self.debiased else 1.0
+        torch.add(self.eps, self.square_avg, alpha=1 / weight, out=self.scratch).sqrt_()
         gradients.mul_(self.lr.fill_(lr))
         parameters.addcdiv_(gradients, self.scratch, value=-1.0)
 

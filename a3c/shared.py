@@ -158,7 +158,7 @@ class SharedParameters:
     def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int) -> float:
         """Apply clipped gradients; returns the learning rate."""
         lr = learning_rate(self.config, self.agent_steps)
-        self.optimiser.step(self.parameters, gradients, norm, lr)
+        self.optimiser.step(self.parameters, gradients, norm, lr, self.updates)
         before = self.agent_steps
         self.agent_steps += agent_steps
         self.updates += 1

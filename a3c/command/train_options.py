@@ -111,7 +111,7 @@ def options_of(path: Path) -> dict[str, Any]:
     whole = [
         name
         for name, value in values.items()
-        if isinstance(value, float) and alternatives(KINDS.get(name))[0]
+        if isinstance(value, float) and alternatives(KINDS.get(name))[0] is int
     ]
     return {**values, **{name: int(values[name]) for name in whole if values[name].is_integer()}}
 
@@ -153,26 +153,26 @@ WholeNumber = Annotated[
 def as_written(kind: Any) -> Any:
     """A field's type with whole numbers as a command line may write them."""
     number, words = alternatives(kind)
-    if number and words:
-        return number_or_word(words)
-    return WholeNumber if number else kind
+    if number is not None and words:
+        return number_or_word(number, words)
+    return WholeNumber if number is int else kind
 
 
-def number_or_word(words: list[str]) -> Any:
-    """A whole number or one of these words; Config checks which."""
+def number_or_word(number: type, words: list[str]) -> Any:
+    """Such a number or one of these words; Config checks which."""
 
-    def read(given: list[str]) -> int | str:
+    def read(given: list[str]) -> float | str:
         with suppress(ValueError):
-            return whole_number(given)
+            return whole_number(given) if number is int else float(given[0])
         return given[0]
 
     return Annotated[
-        int | str,
+        float | str,
         PrimitiveConstructorSpec(
             nargs=1,
-            metavar="|".join(["INT", *words]),
+            metavar="|".join([number.__name__.upper(), *words]),
             instance_from_str=read,
-            is_instance=lambda value: isinstance(value, int | str),
+            is_instance=lambda value: isinstance(value, number | str),
             str_from_instance=lambda value: [str(value)],
         ),
     ]

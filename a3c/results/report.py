@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c.config import DEFAULTS, PRESETS, Config, InputError, option, preset_values, to_dict
+from a3c.config import (
+    AUTO,
+    DEFAULTS,
+    PRESETS,
+    Config,
+    InputError,
+    follows,
+    option,
+    preset_values,
+    to_dict,
+)
 from a3c.envs.names import atari_game
 from a3c.results.curves import (
     BAND_FROM,
@@ -135,7 +145,16 @@ def settings(config: Config) -> list[tuple[str, Any, bool]]:
     """
     values = to_dict(config)
     del values["runs_dir"]
-    return [(option(name), value, value != DEFAULTS[name]) for name, value in values.items()]
+    return [
+        (option(name), value, not is_default(config, name, DEFAULTS))
+        for name, value in values.items()
+    ]
+
+
+def is_default(config: Config, name: str, defaults: dict[str, Any]) -> bool:
+    """Whether the option would have its value without being given."""
+    default = defaults[name]
+    return bool(default == getattr(config, name) or (default == AUTO and follows(config, name)))
 
 
 def command(config: Config) -> str:
@@ -153,7 +172,7 @@ def changes(config: Config, other: dict[str, Any]) -> list[str]:
     """The options, as words, by which `config` differs from `other`."""
     words = []
     for name, value in to_dict(config).items():
-        if name in ("env", "runs_dir") or value == other[name]:
+        if name in ("env", "runs_dir") or is_default(config, name, other):
             continue
         if isinstance(value, bool):
             words.append(option(name) if value else option(f"no_{name}"))

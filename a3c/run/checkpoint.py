@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from a3c.config import Config, InputError, nearest, to_dict
+from a3c.config import BEFORE, Config, InputError, nearest, to_dict
 from a3c.envs.protocol import Spec
 from a3c.run import strict_json
 
@@ -115,7 +115,7 @@ def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
 
 
 def fields_of(kind: type[Made], what: str, values: Any) -> Made:
-    """A Config or Spec of a header's values; what an older version lacked has its default."""
+    """A Config or Spec of a header's values; what an older version lacked is as it was then."""
     if not isinstance(values, dict):
         raise InputError(f"has a header that cannot be read ({kind.__name__} is {values!r})")
     names = [field.name for field in dataclasses.fields(kind)]
@@ -126,6 +126,8 @@ def fields_of(kind: type[Made], what: str, values: Any) -> Made:
     facts: dict[str, Any] = {  # JSON's lists were tuples
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
+    if kind is Config:
+        facts = {**BEFORE, **facts}
     try:
         return kind(**facts)
     except InputError as error:

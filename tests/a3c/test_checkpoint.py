@@ -111,6 +111,13 @@ def test_what_an_older_version_lacked_has_its_default(path: Path) -> None:
     assert checkpoint.load(path).config == example().config
 
 
+def test_a_run_of_before_minibatches_goes_on_as_it_was(path: Path) -> None:
+    for option in ("minibatches", "correction"):
+        rewrite(path, without("config", option))
+    config = checkpoint.load(path).config
+    assert (config.minibatches, config.correction) == (1, "none")
+
+
 def test_a_file_without_parameters(path: Path) -> None:
     checkpoint.save(path, example()._replace(tensors={"square_avg": torch.zeros(5)}))
     with pytest.raises(InputError, match="has no vector of parameters"):

@@ -25,10 +25,15 @@ def values(config: Config, names: str) -> list[object]:
 def test_fast_is_the_default() -> None:
     assert preset("fast") == Config()
     assert Config().mode == "async"
-    assert values(Config(), "num_threads num_envs rollout_length") == [2, 16, 20]
+    assert values(Config(), "num_threads num_envs rollout_length") == [2, 32, 20]
+    assert values(Config(), "minibatches epochs correction") == [4, 1, "vtrace"]
     assert values(Config(), "gae_lambda") == [0.95]
     assert values(Config(), "lr lr_schedule loss_reduction") == [1e-3, "linear", "mean"]
-    assert values(Config(), "rmsprop_eps rmsprop_initial") == [1e-9, 1e-5]
+    assert values(Config(), "rmsprop_decay rmsprop_eps rmsprop_initial") == [
+        0.97,
+        1e-9,
+        "debiased",
+    ]
     assert Config().subtract_background
 
 
@@ -85,6 +90,56 @@ def test_threads_are_the_physical_cores_at_most_16(
     assert preset_values("fast")["num_threads"] == "auto"
 
 
+@pytest.mark.parametrize(
+    ("agents", "rollout", "minibatches"),
+    [
+        (1, 20, 1),
+        (8, 20, 1),
+        (15, 20, 1),
+        (16, 20, 2),
+        (17, 20, 1),  # a prime number cannot be dealt
+        (18, 20, 2),
+        (1024, 20, 128),
+        (4096, 5, 128),
+        (4, 200, 4),
+    ],
+)
+def test_an_update_has_160_agent_steps_however_many_agents_there_are(
+    agents: int, rollout: int, minibatches: int
+) -> None:
+    config = Config(num_envs=agents, rollout_length=rollout)
+    assert config.minibatches == minibatches
+    together = Config(num_envs=agents, rollout_length=rollout, mode="sync", num_threads=1)
+    assert together.minibatches == minibatches
+
+
+def test_threads_that_average_make_larger_updates() -> None:
+    config = Config(num_envs=16, num_threads=8, mode="sync")
+    assert values(config, "minibatches rmsprop_decay") == [16, pytest.approx(0.97)]
+    assert Config(num_envs=16, num_threads=8).minibatches == 2
+
+
+@pytest.mark.parametrize(
+    ("minibatches", "decay"), [(8, 0.97), (4, 0.97**2), (1, 0.97**8), (16, 0.97**0.5)]
+)
+def test_the_average_of_squares_spans_as_much_data_however_large_updates_are(
+    minibatches: int, decay: float
+) -> None:
+    assert Config(num_envs=64, minibatches=minibatches).rmsprop_decay == pytest.approx(decay)
+    assert Config(num_envs=64, minibatches=minibatches, rmsprop_decay=0.5).rmsprop_decay == 0.5
+
+
+@pytest.mark.parametrize(("minibatches", "lr"), [(8, 1e-3), (2, 2e-3), (32, 5e-4)])
+def test_the_learning_rate_follows_the_root_of_an_updates_size(minibatches: int, lr: float) -> None:
+    assert Config(num_envs=64, minibatches=minibatches).lr == pytest.approx(lr)
+    assert Config(num_envs=64, minibatches=minibatches, lr=0.1).lr == 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "fast"])
+def test_other_presets_make_one_update_of_a_rollout(name: str) -> None:
+    assert values(preset(name), "minibatches epochs rmsprop_decay") == [1, 1, 0.99]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_can_be_changed(name: str) -> None:
     assert preset(name, lr=0.5, env="pong").lr == 0.5
@@ -105,6 +160,10 @@ def test_presets_can_be_changed(name: str) -> None:
         ("num_threads", "many", "a whole number, or auto"),
         ("num_threads", "Auto", "a whole number, or auto"),
         ("num_threads", None, "whole number, or auto"),
+        ("minibatches", "auot", "a whole number, or auto; did you mean 'auto'"),
+        ("minibatches", 0, "at least 1 and at most 65536, or auto"),
+        ("rmsprop_decay", "atuo", "a number, or auto; did you mean 'auto'"),
+        ("rmsprop_decay", 1.5, "a number at least 0 and at most 1, or auto"),
         ("sticky_actions", -0.1, "at least 0"),
         ("mode", "asinc", "did you mean 'async'"),
         ("recurrent", "yes", "True or False"),
@@ -127,6 +186,7 @@ def test_presets_can_be_changed(name: str) -> None:
         ("network", 3, "expected auto, paper"),
         ("recurrent", None, "True or False"),
         ("lr", None, "expected a number"),
+        ("lr", 0, "a number above 0, or auto"),
         ("lr", "1e-3", "expected a number"),
         ("seed", [1], "whole number"),
     ],

@@ -35,6 +35,20 @@ def test_rmsprop_is_the_papers_equation() -> None:
     assert (shared.updates, shared.agent_steps) == (2, 20)
 
 
+def test_a_debiased_average_is_that_of_the_gradients_alone() -> None:
+    config = constant(rmsprop_decay=0.9, rmsprop_eps=0.01, rmsprop_initial="debiased")
+    shared = SharedParameters(torch.tensor([1.0, -2.0]), [2], config)
+    theta, seen = [1.0, -2.0], []
+    for d in ([0.5, -1.0], [0.25, 3.0], [0.0, 2.0]):
+        shared.apply(torch.tensor(d), 10, 0)
+        seen.append(d)
+        weights = [0.9**age for age in reversed(range(len(seen)))]
+        for i in (0, 1):
+            squares = sum(w * x[i] ** 2 for w, x in zip(weights, seen, strict=True))
+            theta[i] -= 0.1 * d[i] / math.sqrt(squares / sum(weights) + 0.01)
+    assert shared.parameters.tolist() == pytest.approx(theta)
+
+
 def test_epsilon_is_inside_the_root() -> None:
     shared = SharedParameters(torch.zeros(1), [1], constant(rmsprop_eps=4.0, rmsprop_decay=1.0))
     shared.apply(torch.ones(1), 1, 0)  # the average stays 0: the step is 0.1 * 1 / sqrt(4)
