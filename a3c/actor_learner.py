@@ -78,19 +78,17 @@ class ActorLearner:
         self.actor.start(seed_of(self.config, self.index, updates))
         self.episodes = Episodes(self.envs.num_envs)
 
-    def measure_background(self) -> None:
-        """Let the untrained policy play; its mean observation becomes the shared background.
+    def measure_background(self, background: Tensor, envs: Envs) -> None:
+        """Let the untrained policy play in `envs`; its mean observation becomes the background.
 
-        For one thread, before `start`. Does nothing for a network without a background.
+        For one thread, before `start`. background: the network's, [H, W, C].
         """
-        background = self.network.background
-        if background is None:
-            return
-        self.start()
+        actor = Actor(envs, self.network, self.actor.choose)
+        actor.start(seed_of(self.config, self.index))
         self.network.prepare()
         total = torch.zeros_like(background)  # [H, W, C]
         for t in range(-STACKED_FRAMES, BACKGROUND_STEPS):  # stacks start with black frames
-            seen = self.actor.step().step.observations
+            seen = actor.step().step.observations
             if t >= 0:
                 total += seen.float().mean(0)
         with torch.no_grad():  # whole numbers: exact in bfloat16

@@ -280,13 +280,16 @@ def test_a_config_without_a_checkpoint(
     assert expected in complaint("report run", capsys)
 
 
-def test_options_that_an_older_version_had_not_are_the_defaults(made: Path) -> None:
+def test_options_that_an_older_version_had_not_are_as_they_were_then(made: Path) -> None:
     shutil.rmtree("run/checkpoints")
     (made / "config.json").write_text('{"env": "CartPole-v1", "clip_rewards": false}')
     assert cli.main(["report", "run"]) == 0
     first = carried(Path("report.html"))["runs"][0]
     threads = f"--num-threads {auto_threads()}"  # what the file does not say is this machine's
-    expected = f"a3c train CartPole-v1 --preset fast {threads} --no-clip-rewards"
+    expected = (
+        f"a3c train CartPole-v1 --preset fast {threads} --minibatches 1 --correction none "
+        "--no-clip-rewards"
+    )
     assert first["command"].startswith(expected)
     assert first["remarks"] == [
         "no checkpoint of the run can be read: the settings are those of config.json"
