@@ -238,6 +238,7 @@ def ours(name: str, network: str, emulator: str) -> Contender:
     def command(folder: Path) -> list[str]:
         train = ["train", "breakout", "--preset", "fast", "--network", network, "--seed", "1"]
         train += ["--num-threads", "2", "--num-envs", "64"]
+        train += ["--minibatches", "1", "--correction", "none"]  # as theirs
         train += ["--emulator", emulator]
         limits = ["--total-agent-steps", str(ENDLESS), "--runs-dir", str(folder)]
         limits += ["--log-every-seconds", "1"]  # so that short measurements are exact
