@@ -35,9 +35,10 @@ def as_input_error(doing: str) -> Iterator[None]:
 # and from its other options, and so do config.json, checkpoints and resumed runs.
 AUTO: Any = "auto"
 MOST_AUTO_THREADS = 16
-UPDATE_AGENT_STEPS = 160  # of an update: what the defaults are tuned for
+UPDATE_AGENT_STEPS = 320  # of an update: what the defaults are tuned for
 LEARNING_RATE = 1e-3  # for such updates
 DECAY = 0.97  # of the average of squared gradients, for such updates
+SMALL_LAG = 3  # updates: of that an uncorrected policy does not suffer
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ class Config:
     num_threads: int = AUTO
     """Actor-learner threads. auto: as many as there are physical cores that this process may use,
     at most 16. A run keeps the number that it began with."""
-    num_envs: int = 32
+    num_envs: int = 16
     """Agents (environments) of each thread."""
     rollout_length: int = 20
     """Agent steps of each agent between two updates; the paper's t_max."""
     minibatches: int = AUTO
     """Updates from a rollout: its agents are dealt at random into so many groups, and each group is
-    one update with the newest parameters. auto: as many as leave each at least 160 agent steps."""
+    one update with the newest parameters. auto: as many as leave each at least 320 agent steps."""
     epochs: int = 1
     """Times that each agent step of a rollout is learned from, dealt anew each time."""
     sync_every: int = 1
@@ -77,9 +78,10 @@ class Config:
     """Discount of future rewards per agent step."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation; 1 gives the paper's n-step returns."""
-    correction: Literal["none", "vtrace"] = "vtrace"
+    correction: Literal["auto", "none", "vtrace"] = "auto"
     """vtrace: learn with the newest parameters, and weigh each agent step by how much more likely
-    they make its action than those that acted did (V-trace of IMPALA). One forward pass more."""
+    they make its action than those that acted did (V-trace of IMPALA). One forward pass more. auto:
+    where threads and minibatches make the policy lag larger than 3."""
     rho_bar: float = 1.0
     """Bound of V-trace's weights of single agent steps."""
     c_bar: float = 1.0
@@ -94,7 +96,7 @@ class Config:
 
     # Optimiser: RMSProp with statistics shared by all threads, epsilon inside the root
     lr: float = AUTO
-    """Learning rate at the start. auto: 1e-3 for updates of 160 agent steps, and with the root of
+    """Learning rate at the start. auto: 1e-3 for updates of 320 agent steps, and with the root of
     their number: 2e-3 for four times as many."""
     lr_schedule: Literal["constant", "linear"] = "linear"
     """constant, or linear from lr to lr * lr_final_fraction."""
@@ -103,7 +105,7 @@ class Config:
     lr_schedule_until: float = 1.0
     """Fraction of the run at which the linear schedule ends; constant from there on."""
     rmsprop_decay: float = AUTO
-    """Decay of the running average of squared gradients in an update. auto: 0.97 for 160 agent
+    """Decay of the running average of squared gradients in an update. auto: 0.97 for 320 agent
     steps, 0.97 ** 2 for twice as many: the average spans as much data however large updates are."""
     rmsprop_eps: float = 1e-9
     """Epsilon, added to the average inside the square root."""
@@ -249,7 +251,7 @@ LONGEST_RUN_NAME = 100
 
 
 def is_auto(value: Any) -> bool:
-    """Whether a number is left to its rule."""
+    """Whether a value is left to its rule."""
     return isinstance(value, str) and value == AUTO
 
 
@@ -263,6 +265,14 @@ def auto_minibatches(config: Config) -> int:
     agents, agent_steps = config.num_envs, config.rollout_length * threads_of_update(config)
     fewest = min(agents, math.ceil(UPDATE_AGENT_STEPS / agent_steps))
     return max(k for k in range(1, agents // fewest + 1) if agents % k == 0)
+
+
+def auto_correction(config: Config) -> str:
+    """vtrace where the policy that acts may be older than SMALL_LAG, about, as it learns."""
+    updates = config.minibatches * config.epochs
+    others = 0 if config.mode == "sync" else config.num_threads - 1
+    lag = (updates - 1) / 2 + others * updates
+    return "vtrace" if lag > SMALL_LAG else "none"
 
 
 def auto_learning_rate(config: Config) -> float:
@@ -287,9 +297,10 @@ def threads_of_update(config: Config) -> int:
 
 
 # Of each option that may be `auto`, in this order: some follow from others
-RULES: dict[str, Callable[[Config], float]] = {
+RULES: dict[str, Callable[[Config], float | str]] = {
     "num_threads": auto_threads,
     "minibatches": auto_minibatches,
+    "correction": auto_correction,
     "lr": auto_learning_rate,
     "rmsprop_decay": auto_decay,
 }
@@ -303,7 +314,7 @@ def follows(config: Config, name: str) -> bool:
 
 # What each option may be given as
 KINDS = {
-    name: kind | Literal["auto"] if name in RULES else kind
+    name: kind | Literal["auto"] if name in RULES and kind in (int, float) else kind
     for name, kind in get_type_hints(Config).items()
 }
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from a3c.actor_learner import ActorLearner
-from a3c.config import Config, InputError
+from a3c.config import Config, InputError, follows
 from a3c.devices import pick_precision
 from a3c.envs import agent_bytes, spec_of
 from a3c.envs.protocol import Array, Spec, Step
@@ -64,7 +64,8 @@ def check_memory(config: Config, device: torch.device) -> None:
 def fitting(need: Bytes, config: Config, there: int) -> str:
     """What would fit, in words."""
     agents = int((there / config.num_threads - need.thread) / need.agent)
-    agents -= agents % config.minibatches
+    group = config.num_envs // config.minibatches
+    agents -= agents % (group if follows(config, "minibatches") else config.minibatches)
     if agents > 0:
         return f"expected at most {agents:,} agents of each thread (--num-envs)"
     return "expected fewer --num-threads or a smaller --rollout-length"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -25,8 +25,8 @@ def values(config: Config, names: str) -> list[object]:
 def test_fast_is_the_default() -> None:
     assert preset("fast") == Config()
     assert Config().mode == "async"
-    assert values(Config(), "num_threads num_envs rollout_length") == [2, 32, 20]
-    assert values(Config(), "minibatches epochs correction") == [4, 1, "vtrace"]
+    assert values(Config(), "num_threads num_envs rollout_length") == [2, 16, 20]
+    assert values(Config(), "minibatches epochs correction") == [1, 1, "none"]
     assert values(Config(), "gae_lambda") == [0.95]
     assert values(Config(), "lr lr_schedule loss_reduction") == [1e-3, "linear", "mean"]
     assert values(Config(), "rmsprop_decay rmsprop_eps rmsprop_initial") == [
@@ -94,17 +94,17 @@ def test_threads_are_the_physical_cores_at_most_16(
     ("agents", "rollout", "minibatches"),
     [
         (1, 20, 1),
-        (8, 20, 1),
-        (15, 20, 1),
-        (16, 20, 2),
-        (17, 20, 1),  # a prime number cannot be dealt
-        (18, 20, 2),
-        (1024, 20, 128),
-        (4096, 5, 128),
-        (4, 200, 4),
+        (16, 20, 1),
+        (31, 20, 1),
+        (32, 20, 2),
+        (37, 20, 1),  # a prime number cannot be dealt
+        (36, 20, 2),
+        (1024, 20, 64),
+        (4096, 5, 64),
+        (4, 400, 4),
     ],
 )
-def test_an_update_has_160_agent_steps_however_many_agents_there_are(
+def test_an_update_has_320_agent_steps_however_many_agents_there_are(
     agents: int, rollout: int, minibatches: int
 ) -> None:
     config = Config(num_envs=agents, rollout_length=rollout)
@@ -115,12 +115,29 @@ def test_an_update_has_160_agent_steps_however_many_agents_there_are(
 
 def test_threads_that_average_make_larger_updates() -> None:
     config = Config(num_envs=16, num_threads=8, mode="sync")
-    assert values(config, "minibatches rmsprop_decay") == [16, pytest.approx(0.97)]
-    assert Config(num_envs=16, num_threads=8).minibatches == 2
+    assert values(config, "minibatches rmsprop_decay") == [8, pytest.approx(0.97)]
+    assert Config(num_envs=16, num_threads=8).minibatches == 1
 
 
 @pytest.mark.parametrize(
-    ("minibatches", "decay"), [(8, 0.97), (4, 0.97**2), (1, 0.97**8), (16, 0.97**0.5)]
+    ("options", "correction"),
+    [
+        ({}, "none"),  # two threads: a lag of 1
+        ({"num_threads": 4}, "none"),
+        ({"num_threads": 5}, "vtrace"),
+        ({"num_threads": 1, "num_envs": 112}, "none"),  # 7 updates of a rollout: 3 in the mean
+        ({"num_threads": 1, "num_envs": 128}, "vtrace"),
+        ({"num_threads": 1, "num_envs": 64, "epochs": 2}, "vtrace"),
+        ({"num_threads": 8, "mode": "sync", "minibatches": 1}, "none"),
+        ({"num_threads": 8, "correction": "none"}, "none"),
+    ],
+)
+def test_old_policies_are_corrected(options: dict[str, Any], correction: str) -> None:
+    assert Config(**options).correction == correction
+
+
+@pytest.mark.parametrize(
+    ("minibatches", "decay"), [(4, 0.97), (2, 0.97**2), (1, 0.97**4), (8, 0.97**0.5)]
 )
 def test_the_average_of_squares_spans_as_much_data_however_large_updates_are(
     minibatches: int, decay: float
@@ -129,7 +146,7 @@ def test_the_average_of_squares_spans_as_much_data_however_large_updates_are(
     assert Config(num_envs=64, minibatches=minibatches, rmsprop_decay=0.5).rmsprop_decay == 0.5
 
 
-@pytest.mark.parametrize(("minibatches", "lr"), [(8, 1e-3), (2, 2e-3), (32, 5e-4)])
+@pytest.mark.parametrize(("minibatches", "lr"), [(4, 1e-3), (1, 2e-3), (16, 5e-4)])
 def test_the_learning_rate_follows_the_root_of_an_updates_size(minibatches: int, lr: float) -> None:
     assert Config(num_envs=64, minibatches=minibatches).lr == pytest.approx(lr)
     assert Config(num_envs=64, minibatches=minibatches, lr=0.1).lr == 0.1

@@ -68,7 +68,7 @@ def test_a_games_state_has_the_size_that_a_checkpoint_has() -> None:
 
 @pytest.mark.parametrize("length", [5, 20, 200])
 def test_what_the_network_keeps_is_counted(length: int) -> None:
-    config = preset("fast", precision="float32", rollout_length=length)
+    config = preset("fast", precision="float32", rollout_length=length, minibatches=1)
     sample = 4 * (84 * 84 * 4 + 20 * 20 * 16 + 9 * 9 * 32 + 256)  # bytes
     found = learning_bytes(config, ATARI, CPU)
     assert length * sample < found.agent < 1.3 * length * sample + 500_000
@@ -97,7 +97,8 @@ from a3c.node import Node
 from a3c.run import checkpoint
 torch.set_num_threads(1)
 agents, network = int(sys.argv[1]), sys.argv[2]
-config = preset("fast", num_threads=1, num_envs=agents, rollout_length=5, network=network)
+config = preset("fast", num_threads=1, num_envs=agents, rollout_length=5, network=network,
+                minibatches=1)
 node = Node(config, torch.device("cpu"), Metrics(4))
 (learner,) = node.learners
 learner.start()
@@ -119,7 +120,7 @@ def most_bytes_of_a_process(agents: int, network: str) -> int:
 @pytest.mark.parametrize("network", ["paper", "nature"])
 def test_the_estimate_is_what_a_process_takes(network: str) -> None:
     """Of so many agents that the system's allocator gives back what is freed."""
-    config = preset("fast", rollout_length=5, network=network)
+    config = preset("fast", rollout_length=5, network=network, minibatches=1)
     growth = most_bytes_of_a_process(800, network) - most_bytes_of_a_process(600, network)
     assert host_bytes(config, ATARI, CPU).agent == pytest.approx(growth / 200, rel=0.3)
 
@@ -133,6 +134,9 @@ def test_more_agents_than_memory_holds(tmp_path: Path, monkeypatch: pytest.Monke
     said = str(caught.value)
     assert said.startswith("2 x 65,536 agents of breakout need about ")
     assert "GiB of memory, and 1.0 GiB are available; expected at most " in said
+    fits = int(said.split("expected at most ")[1].split()[0].replace(",", ""))
+    assert 0 < fits < 1000
+    assert fits % 16 == 0  # whole groups
     assert "\n" not in said
     assert not runs.exists()
 
