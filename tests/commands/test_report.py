@@ -282,12 +282,13 @@ def test_a_config_without_a_checkpoint(
 
 def test_options_that_an_older_version_had_not_are_as_they_were_then(made: Path) -> None:
     shutil.rmtree("run/checkpoints")
-    (made / "config.json").write_text('{"env": "CartPole-v1", "clip_rewards": false}')
+    text = '{"env": "CartPole-v1", "num_envs": 64, "clip_rewards": false}'
+    (made / "config.json").write_text(text)
     assert cli.main(["report", "run"]) == 0
     first = carried(Path("report.html"))["runs"][0]
     threads = f"--num-threads {auto_threads()}"  # what the file does not say is this machine's
     expected = (
-        f"a3c train CartPole-v1 --preset fast {threads} --minibatches 1 --correction none "
+        f"a3c train CartPole-v1 --preset fast {threads} --num-envs 64 --minibatches 1 "
         "--no-clip-rewards"
     )
     assert first["command"].startswith(expected)

@@ -170,7 +170,7 @@ def test_a_folder_name_fits_the_file_system(tmp_path: Path) -> None:
         ("[[settings]]\nseed = 2", "seed stands in [[settings]]; expected it in [grid]"),
         ("[[settings]]\nlr = 1e-3\n[grid]\nlr = [1e-4]", "lr stands in [[settings]] and in [grid]"),
         ("[[settings]]\n[[settings]]", "two runs of the study are the same"),
-        ("[[settings]]\n[[settings]]\nnum_envs = 32", "two runs of the study are the same"),
+        ("[[settings]]\n[[settings]]\nnum_envs = 16", "two runs of the study are the same"),
         ("goal = 'high'\n[base]", "goal is 'high'; expected a number"),
         ("goal = true\n[base]", "goal is True; expected a number"),
         ("goal = nan\n[base]", "goal is nan; expected a number"),
