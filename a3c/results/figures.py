@@ -36,9 +36,10 @@ def draw(path: Path, goal: float | None) -> list[Path]:
     """Write the figures that `path`, a study.csv, has the data for, beside it."""
     check_scipy()
     runs = read_csv(path)
-    figures = [draw_returns(runs, path.parent / "return.png")]
-    if evaluated := with_evaluations(runs):
-        figures.append(draw_returns(evaluated, path.parent / "evaluated-return.png", EVALUATED))
+    figures = []
+    for measured, name in ("mean_return_100", "return.png"), (EVALUATED, "evaluated-return.png"):
+        if known_runs := with_values(runs, measured):
+            figures.append(draw_returns(known_runs, path.parent / name, measured))
     if len(values_of(runs, "num_threads")) > 1:
         figures.append(draw_threads(runs, path.parent / "threads.png"))
         if goal is not None and 1.0 in values_of(runs, "num_threads"):
@@ -60,12 +61,12 @@ def column(run: Rows, name: str) -> Floats:
     return np.array([float(row[name]) if row.get(name) else np.nan for row in run])
 
 
-def with_evaluations(runs: Runs) -> Runs:
-    """The settings all of whose runs were evaluated as they went."""
+def with_values(runs: Runs, measured: str) -> Runs:
+    """The settings all of whose runs measured it: many agents may have ended no game so far."""
     return {
         label: seeds
         for label, seeds in runs.items()
-        if all(np.isfinite(column(run, EVALUATED)).any() for run in seeds)
+        if all(np.isfinite(column(run, measured)).any() for run in seeds)
     }
 
 
@@ -88,7 +89,7 @@ LABELS = {
 }
 
 
-def draw_returns(runs: Runs, path: Path, measured: str = "mean_return_100") -> Path:
+def draw_returns(runs: Runs, path: Path, measured: str) -> Path:
     """Return against agent steps and against wall-clock, one line a setting."""
     figure, axes = new_figure(13, 5, 2, sharey=True)
     for axis, name, units in zip(

@@ -47,8 +47,6 @@ def rows_of(planned: Planned) -> list[dict[str, Any]]:
         for record in log.read(planned.folder / "metrics.jsonl")
         if record["mean_return_100"] is not None
     ]
-    if not records:
-        return []
     every = planned.config.total_agent_steps / RECORDS_OF_A_RUN
     chosen = {int(record["agent_steps"] / every): record for record in records}
     rows: list[dict[str, Any]] = [

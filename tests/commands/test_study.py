@@ -348,6 +348,20 @@ def test_a_study_without_evaluations_has_no_column_of_them(tmp_path: Path) -> No
     assert "evaluated" not in (tmp_path / "table.md").read_text()
 
 
+def test_a_run_whose_agents_ended_no_game_has_its_evaluations(tmp_path: Path) -> None:
+    (one,) = planned('[base]\nenv = "CartPole-v1"\nevaluate_every = 300', tmp_path)
+    records = [record(at, at / 10, [], mean_return_100=None) for at in (100, 400)]
+    run = make_run(one.runs_dir / "CartPole-v1-1", records)
+    write_evaluations(run, [evaluation(320, 31.0, 5.0)])
+    path = tmp_path / "study.csv"
+    assert study_csv.write_csv(path, [one])
+    assert [made.name for made in figures.draw(path, 4.0)] == ["evaluated-return.png", "table.md"]
+    titles, _, row = (tmp_path / "table.md").read_text().splitlines()
+    cells = dict(zip(titles.split(" | "), row.split(" | "), strict=True))
+    assert cells["evaluated return at the end"] == "5.00"
+    assert cells["return at the end"] == "by 0 of 1"
+
+
 def test_the_table_compares_by_evaluation(tmp_path: Path) -> None:
     made = figures.draw(evaluated_study(tmp_path), 20.0)
     assert [path.name for path in made] == ["return.png", "evaluated-return.png", "table.md"]
@@ -363,7 +377,7 @@ def test_a_study_of_evaluated_and_other_runs(tmp_path: Path) -> None:
     rows = {"agent_steps": "5", "seconds": "1", "mean_return_100": "2", "seed": "1"}
     mixed = {**rows, "agent_steps_per_second": "5", "policy_lag": ""}
     runs = {"one": [[{**mixed, "evaluated_return": "3"}]], "other": [[dict(mixed)]]}
-    assert list(figures.with_evaluations(runs)) == ["one"]
+    assert list(figures.with_values(runs, "evaluated_return")) == ["one"]
     figures.write_table(runs, 2.5, tmp_path / "table.md")
     *_, one, other = (tmp_path / "table.md").read_text().splitlines()
     assert one.endswith("| 3.00 | 5.00 |")
