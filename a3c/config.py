@@ -173,7 +173,7 @@ class Config:
     """Games of an evaluation with sampled actions, and as many with greedy ones."""
 
     def __post_init__(self) -> None:
-        """Raise InputError if a value is outside its choices or range; `auto` becomes a number."""
+        """Raise InputError if a value is outside its choices or range; `auto` becomes a value."""
         for name, kind in KINDS.items():
             _check_field(name, kind, getattr(self, name))
         for name, rule in RULES.items():

@@ -1,6 +1,6 @@
 """Do a thousand agents cost rate? Agent steps per second of one thread, in alternation.
 
-    python benchmarks/many_agents.py              # three minutes on one core
+    python benchmarks/many_agents.py              # four minutes on one core
 
 Both learn with updates of 320 agent steps and V-trace, so that they make as many updates for equal
 data; what differs is how many agents a rollout has. Best on a machine with nothing else to do.
