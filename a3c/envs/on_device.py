@@ -1,7 +1,8 @@
 """OnDevice: NumPy environments as tensors on a device, their frames stacked there.
 
 Up go rewards and ends in one array, and whole observations or the newest frames; down come the
-actions. On a CPU nothing is copied.
+actions. What the agents see lies in the same memory at every step: where environments write images
+on a CPU, in theirs, without a copy.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class OnDevice:
     def __init__(self, envs: NumpyEnvs, device: torch.device):
         self.envs, self.device = envs, device
         self.spec = envs.spec
+        self.in_place = self.spec.pixels and device.type == "cpu"  # images are not copied there
         self.ways: dict[tuple[object, ...], ToDevice] = {}
         self.observations: Tensor  # [N, ...], the newest
 
@@ -32,7 +34,8 @@ class OnDevice:
     def reset(self, seed: int) -> Tensor:
         array = self.envs.reset(seed)
         if self._complete(array):
-            self.observations = self._up(array)
+            seen = self._up(array)
+            self.observations = seen if self.in_place else seen.clone()
         else:
             self.observations = unpacked(newest_byte(self._up(array)))
         return self.observations
@@ -45,8 +48,8 @@ class OnDevice:
         final = None
         if step.truncated.any():  # known on the host: no wait
             assert step.final_observations is not None
-            final = self._next(step.final_observations, torch.zeros_like(ended))
-        self.observations = self._next(step.observations, ended)
+            final = self._final(step.final_observations)
+        self._renew(step.observations, ended)
         rewards, seen = outcome[0], self.observations
         return Step(seen, rewards, terminated, truncated, ended, life_lost, final)
 
@@ -64,11 +67,21 @@ class OnDevice:
     def close(self) -> None:
         self.envs.close()
 
-    def _next(self, array: Array, started: Tensor) -> Tensor:
-        """The observations [N, ...] after `self.observations`; new episodes where `started`."""
+    def _renew(self, array: Array, started: Tensor) -> None:
+        """The observations [N, ...] of a step; new episodes where `started` [N]."""
+        if not self._complete(array):
+            push(packed(self.observations), newest_byte(self._up(array)), started)
+        elif self.in_place:
+            self.observations = self._up(array)
+        else:
+            self.observations.copy_(self._up(array))
+
+    def _final(self, array: Array) -> Tensor:
+        """Those with which episodes ended, in memory of their own."""
         if self._complete(array):
             return self._up(array)
-        return unpacked(pushed(packed(self.observations), newest_byte(self._up(array)), started))
+        words, nobody = packed(self.observations).clone(), torch.zeros(1, dtype=torch.bool)
+        return unpacked(push(words, newest_byte(self._up(array)), nobody.to(self.device)))
 
     def _complete(self, array: Array) -> bool:
         """Whether these are whole observations, not the newest frames [N, H, W] of stacks."""
@@ -97,9 +110,9 @@ def newest_byte(frames: Tensor) -> Tensor:
     return newest
 
 
-def pushed(before: Tensor, newest: Tensor, started: Tensor) -> Tensor:
-    """int32 [N, H, W]: the stacks `before` with the newest frame pushed; alone where `started`."""
-    stacks = before >> 8
+def push(stacks: Tensor, newest: Tensor, started: Tensor) -> Tensor:
+    """Push the newest frame onto int32 [N, H, W], in place; it stands alone where `started`."""
+    stacks >>= 8
     stacks &= torch.where(started, 0, OLDER_BYTES).to(torch.int32).view(-1, 1, 1)
     stacks |= newest  # in place: twice as fast as with memory for each result
     return stacks
