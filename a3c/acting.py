@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from a3c.envs.protocol import Envs
-from a3c.graphs import Graphs
+from a3c.envs.protocol import Envs, Step
+from a3c.graphs import Graphs, Replayed
 from a3c.heads import Outputs
 from a3c.metrics import Stopwatch
 from a3c.network import Network, State
@@ -43,7 +43,7 @@ class Actor:
         graphs: Graphs | None = None,
     ):
         self.envs, self.network, self.choose, self.seen = envs, network, choose, seen
-        self.act = self.compute if graphs is None else graphs.of(self.compute)
+        self.act = Replayed(self.compute, graphs)
         self.stopwatch = Stopwatch()
         self.agents: Agents
         self.last: Rollout | None = None
@@ -63,6 +63,16 @@ class Actor:
         with self.stopwatch("forward"):
             self.last = rollout_of(moments, before, agents.observations, agents.state, self.last)
         return self.last
+
+    def rehearse(self, length: int) -> None:
+        """Compute a rollout in which nothing happens, for its memory and for the libraries' choices
+        of kernels; only the generator is another afterwards."""
+        agents = self.agents
+        still = nothing(agents.observations, self.envs.num_envs)
+        parts = [self.compute(t) for t in range(length)]
+        moments = [Moment(outputs, actions, still, state) for outputs, actions, state in parts]
+        before = copied_state(agents.state, None)
+        self.last = rollout_of(moments, before, agents.observations, agents.state)
 
     def step(self, t: int | None = None) -> Moment:
         """One agent step; an agent whose episode ended starts the next one.
@@ -93,6 +103,13 @@ class Actor:
             agents.observations[stays],
             None if state is None else (state[0][stays], state[1][stays]),
         )
+
+
+def nothing(observations: Tensor, num_envs: int) -> Step:
+    """An agent step in which nothing happened to anyone."""
+    rewards = torch.zeros(num_envs, device=observations.device)
+    nobody = torch.zeros(num_envs, dtype=torch.bool, device=observations.device)
+    return Step(observations, rewards, nobody, nobody, nobody, nobody, None)
 
 
 def start_afresh(state: State | None, ended: Tensor, into: State | None) -> None:

@@ -16,7 +16,7 @@ from a3c.devices import ToHost
 from a3c.envs.atari import STACKED_FRAMES
 from a3c.envs.protocol import Envs
 from a3c.gate import Gate
-from a3c.graphs import Graphs, wants_graphs
+from a3c.graphs import Graphs, Replayed, wants_graphs
 from a3c.heads import Outputs
 from a3c.methods import Method
 from a3c.metrics import Episodes, Floats, Metrics
@@ -55,7 +55,7 @@ class ActorLearner:
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
         self.graphs = Graphs(self.generator, wants_graphs(config, device))
         self.actor = Actor(envs, self.network, self.choose, self.seen, self.graphs)
-        self.differentiated = self.graphs.of(self.differentiate)
+        self.differentiated = Replayed(self.differentiate, self.graphs)
         agents = envs.num_envs // config.minibatches
         self.group = torch.zeros(agents, dtype=torch.int64, device=device)  # [G] of an update
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -103,6 +103,19 @@ class ActorLearner:
             background.copy_((total / BACKGROUND_STEPS).round())
         self.store.restart(self.parameters)
 
+    def record(self) -> None:
+        """Record the CUDA graphs, if any, while no thread is at work. Changes nothing else."""
+        if self.graphs.wanted:
+            with torch.cuda.stream(self.stream):
+                random = self.generator.get_state()
+                self.network.prepare()
+                self.actor.rehearse(self.config.rollout_length)
+                self.differentiate()
+                for t in range(self.config.rollout_length):
+                    self.actor.act.record(t)
+                self.differentiated.record()
+                self.generator.set_state(random)
+
     def run(self) -> None:
         """Rollout after rollout until the run ends."""
         with torch.cuda.stream(self.stream):  # does nothing for None
@@ -121,7 +134,6 @@ class ActorLearner:
         self.settle()  # the rollout before: its figures have long arrived
         learned = [self.learn(rollout, agents, new) for agents, new in self.groups()]
         self.under_way = Figures.of(rollout, learned, stopwatch.take())
-        self.graphs.recording = True  # from the second rollout on
 
     def sync(self) -> None:
         """Copy the shared parameters, or act with older ones if the run wants such a lag."""

@@ -11,9 +11,8 @@ test on the CPU watches; where there are no graphs, they are simply called.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Generator
@@ -21,55 +20,52 @@ from torch import Generator
 from a3c.config import Config, InputError
 
 LONGEST_ROLLOUT = 128  # agent steps, each of which has a graph of its own
-RECORDING = threading.Lock()  # one thread at a time
 
 Returned = TypeVar("Returned")
 
 
 class Graphs:
-    """Those of one thread, for the stream that is current there; they draw from `generator`.
+    """What the graphs of one thread share: memory, and the generator that they draw from.
 
-    Their memory is shared, so they must be replayed in the order in which they were recorded. They
-    are, if all are recorded in the course of one rollout: the thread sets `recording` when it has
-    been through a whole one, in which libraries chose their kernels.
+    Because of the memory they must be replayed in the order in which they were recorded.
     """
 
     def __init__(self, generator: Generator, wanted: bool):
         self.generator, self.wanted = generator, wanted
         self.memory = torch.cuda.graph_pool_handle() if wanted else None
-        self.recording = False
 
-    def of(self, function: Callable[..., Returned]) -> Callable[..., Returned]:
-        """The function, with a graph for each value of its arguments, which are hashable.
 
-        What it returns lies in the same memory at the next call.
+class Replayed(Generic[Returned]):
+    """A function, with a graph for each value of its arguments for which `record` was called.
+
+    With a graph, what it returns lies in the same memory at each call.
+    """
+
+    def __init__(self, function: Callable[..., Returned], graphs: Graphs | None):
+        self.function, self.graphs = function, graphs
+        self.recorded: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, Returned]] = {}
+
+    def __call__(self, *arguments: Any) -> Returned:
+        if arguments not in self.recorded:
+            return self.function(*arguments)
+        graph, returned = self.recorded[arguments]
+        graph.replay()
+        return returned
+
+    def record(self, *arguments: Any) -> None:
+        """On the current stream, which is not the default one. Nothing is computed.
+
+        To be called before threads are at work: their launches would come between.
         """
-        graphs: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, Returned]] = {}
-
-        def replayed(*arguments: Any) -> Returned:
-            if not (self.wanted and self.recording):
-                return function(*arguments)
-            if arguments not in graphs:
-                graphs[arguments] = self.record(function, arguments)
-            graph, returned = graphs[arguments]
-            graph.replay()
-            return returned
-
-        return replayed
-
-    def record(
-        self, function: Callable[..., Returned], arguments: tuple[Any, ...]
-    ) -> tuple[torch.cuda.CUDAGraph, Returned]:
-        """Nothing is computed yet. Other threads go on, as far as they do not record."""
+        assert self.graphs is not None
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.generator)
-        with RECORDING:
-            graph.capture_begin(self.memory, capture_error_mode="thread_local")
-            try:
-                returned = function(*arguments)
-            finally:
-                graph.capture_end()
-        return graph, returned
+        graph.register_generator_state(self.graphs.generator)
+        graph.capture_begin(self.graphs.memory, capture_error_mode="thread_local")
+        try:
+            returned = self.function(*arguments)
+        finally:
+            graph.capture_end()
+        self.recorded[arguments] = graph, returned
 
 
 def wants_graphs(config: Config, device: torch.device) -> bool:

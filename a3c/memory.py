@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from a3c.acting import nothing
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, follows
 from a3c.devices import pick_precision
@@ -195,9 +196,7 @@ class StandingStill:
         return self.observations
 
     def step(self, actions: Tensor) -> Step:
-        rewards = torch.zeros(self.num_envs, device=self.device)
-        nobody = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        return Step(self.observations, rewards, nobody, nobody, nobody, nobody, None)
+        return nothing(self.observations, self.num_envs)
 
     def save_state(self) -> dict[str, Array] | None:
         return None

@@ -87,6 +87,9 @@ class Node:
     def start(self) -> None:
         """Start the threads."""
         synchronise(self.device)
+        for learner in self.learners:
+            learner.record()
+        synchronise(self.device)
         self.threads = [
             threading.Thread(target=self._guarded, args=[learner], daemon=True)
             for learner in self.learners
