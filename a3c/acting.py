@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from a3c.envs.protocol import Envs, Step
-from a3c.graphs import Graphs, Replayed
+from a3c.graphs import Replayed
 from a3c.heads import Outputs
 from a3c.metrics import Stopwatch
 from a3c.network import Network, State
@@ -34,16 +34,9 @@ class Actor:
     [T, N, ...] the observations themselves are kept there.
     """
 
-    def __init__(
-        self,
-        envs: Envs,
-        network: Network,
-        choose: Choose,
-        seen: Tensor | None = None,
-        graphs: Graphs | None = None,
-    ):
+    def __init__(self, envs: Envs, network: Network, choose: Choose, seen: Tensor | None = None):
         self.envs, self.network, self.choose, self.seen = envs, network, choose, seen
-        self.act = Replayed(self.compute, graphs)
+        self.act = Replayed(self.compute)
         self.stopwatch = Stopwatch()
         self.agents: Agents
         self.last: Rollout | None = None

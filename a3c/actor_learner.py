@@ -54,8 +54,8 @@ class ActorLearner:
         self.seen = self.room_for_observations() if self.learns_with_newest else None
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
         self.graphs = Graphs(self.generator, wants_graphs(config, device))
-        self.actor = Actor(envs, self.network, self.choose, self.seen, self.graphs)
-        self.differentiated = Replayed(self.differentiate, self.graphs)
+        self.actor = Actor(envs, self.network, self.choose, self.seen)
+        self.differentiated = Replayed(self.differentiate)
         agents = envs.num_envs // config.minibatches
         self.group = torch.zeros(agents, dtype=torch.int64, device=device)  # [G] of an update
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -112,8 +112,9 @@ class ActorLearner:
                 self.actor.rehearse(self.config.rollout_length)
                 self.differentiate()
                 for t in range(self.config.rollout_length):
-                    self.actor.act.record(t)
-                self.differentiated.record()
+                    self.actor.act.record(self.graphs, t)
+                self.envs.record(self.graphs)
+                self.differentiated.record(self.graphs)
                 self.generator.set_state(random)
 
     def run(self) -> None:

@@ -41,8 +41,8 @@ class Replayed(Generic[Returned]):
     With a graph, what it returns lies in the same memory at each call.
     """
 
-    def __init__(self, function: Callable[..., Returned], graphs: Graphs | None):
-        self.function, self.graphs = function, graphs
+    def __init__(self, function: Callable[..., Returned]):
+        self.function = function
         self.recorded: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, Returned]] = {}
 
     def __call__(self, *arguments: Any) -> Returned:
@@ -52,15 +52,14 @@ class Replayed(Generic[Returned]):
         graph.replay()
         return returned
 
-    def record(self, *arguments: Any) -> None:
+    def record(self, graphs: Graphs, *arguments: Any) -> None:
         """On the current stream, which is not the default one. Nothing is computed.
 
         To be called before threads are at work: their launches would come between.
         """
-        assert self.graphs is not None
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.graphs.generator)
-        graph.capture_begin(self.graphs.memory, capture_error_mode="thread_local")
+        graph.register_generator_state(graphs.generator)
+        graph.capture_begin(graphs.memory, capture_error_mode="thread_local")
         try:
             returned = self.function(*arguments)
         finally:

@@ -24,6 +24,7 @@ from a3c.devices import pick_precision
 from a3c.envs import agent_bytes, spec_of
 from a3c.envs.protocol import Array, Spec, Step
 from a3c.gate import Gate
+from a3c.graphs import Graphs
 from a3c.machine import available_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
@@ -194,6 +195,9 @@ class StandingStill:
 
     def reset(self, seed: int) -> Tensor:
         return self.observations
+
+    def record(self, graphs: Graphs) -> None:
+        pass
 
     def step(self, actions: Tensor) -> Step:
         return nothing(self.observations, self.num_envs)

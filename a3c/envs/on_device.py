@@ -15,6 +15,7 @@ from torch import Tensor
 
 from a3c.devices import ToDevice, ToHost
 from a3c.envs.protocol import Array, NumpyEnvs, Step
+from a3c.graphs import Graphs, Replayed
 
 
 class OnDevice:
@@ -26,6 +27,9 @@ class OnDevice:
         self.in_place = self.spec.pixels and device.type == "cpu"  # images are not copied there
         self.ways: dict[tuple[object, ...], ToDevice] = {}
         self.observations: Tensor  # [N, ...], the newest
+        self.frames: Tensor | None = None  # [N, H, W], as they arrived
+        self.outcome: Tensor | None = None  # [5, N]: rewards and ends
+        self.stacked = Replayed(self.stack)
 
     @property
     def num_envs(self) -> int:
@@ -37,19 +41,26 @@ class OnDevice:
             seen = self._up(array)
             self.observations = seen if self.in_place else seen.clone()
         else:
-            self.observations = unpacked(newest_byte(self._up(array)))
+            self.frames = self._up(array)
+            self.observations = unpacked(newest_byte(self.frames))
         return self.observations
+
+    def record(self, graphs: Graphs) -> None:
+        if self.frames is not None:
+            self.outcome = torch.zeros(5, self.num_envs, device=self.device)
+            self.stacked.record(graphs)
 
     def step(self, actions: Tensor) -> Step:
         step = self.envs.step(ToHost(actions).read())  # the wait of an agent step
         ends = step.terminated, step.truncated, step.terminated | step.truncated, step.life_lost
-        outcome = self._up(np.stack([step.rewards, *ends], dtype=np.float32))  # [5, N]
+        self.outcome = self._up(np.stack([step.rewards, *ends], dtype=np.float32), self.outcome)
+        outcome = self.outcome.clone()  # [5, N]
         terminated, truncated, ended, life_lost = outcome[1:].bool().unbind()
         final = None
         if step.truncated.any():  # known on the host: no wait
             assert step.final_observations is not None
             final = self._final(step.final_observations)
-        self._renew(step.observations, ended)
+        self._renew(step.observations)
         rewards, seen = outcome[0], self.observations
         return Step(seen, rewards, terminated, truncated, ended, life_lost, final)
 
@@ -67,14 +78,21 @@ class OnDevice:
     def close(self) -> None:
         self.envs.close()
 
-    def _renew(self, array: Array, started: Tensor) -> None:
-        """The observations [N, ...] of a step; new episodes where `started` [N]."""
+    def _renew(self, array: Array) -> None:
+        """The observations [N, ...] of a step whose outcome is there."""
         if not self._complete(array):
-            push(packed(self.observations), newest_byte(self._up(array)), started)
+            self.frames = self._up(array, self.frames)
+            self.stacked()
         elif self.in_place:
             self.observations = self._up(array)
         else:
-            self.observations.copy_(self._up(array))
+            self.observations.copy_(self._up(array, self.observations))
+
+    def stack(self) -> None:
+        """Push the frames that arrived; episodes that ended start with theirs. On CUDA a graph."""
+        assert self.frames is not None
+        assert self.outcome is not None
+        push(packed(self.observations), newest_byte(self.frames), self.outcome[3].bool())
 
     def _final(self, array: Array) -> Tensor:
         """Those with which episodes ended, in memory of their own."""
@@ -87,11 +105,13 @@ class OnDevice:
         """Whether these are whole observations, not the newest frames [N, H, W] of stacks."""
         return not self.spec.stacked or array.ndim > 3
 
-    def _up(self, array: Array) -> Tensor:
+    def _up(self, array: Array, into: Tensor | None = None) -> Tensor:
+        """In the memory of `into`, where there is room for it."""
         kind = array.shape, array.dtype
         if kind not in self.ways:
             self.ways[kind] = ToDevice(self.device)
-        return self.ways[kind].send(np.ascontiguousarray(array))
+        fits = into is not None and into.shape == array.shape
+        return self.ways[kind].send(np.ascontiguousarray(array), into if fits else None)
 
 
 # A pixel's four frames are the four bytes of one int32, the newest in the highest: pushing a frame

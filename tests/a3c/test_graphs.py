@@ -64,7 +64,7 @@ class Watched(Replayed[Any]):
     """Notes the operations of each call."""
 
     def __init__(self, replayed: Replayed[Any]):
-        super().__init__(replayed.function, None)
+        super().__init__(replayed.function)
         self.calls: dict[tuple[Any, ...], list[list[Operation]]] = defaultdict(list)
 
     def __call__(self, *arguments: Any) -> Any:
