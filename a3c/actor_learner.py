@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from a3c.acting import Actor, Agents
 from a3c.config import Config
-from a3c.devices import ToHost
+from a3c.devices import ToHost, on_device
 from a3c.envs.atari import STACKED_FRAMES
 from a3c.envs.protocol import Envs
 from a3c.gate import Gate
@@ -59,6 +60,9 @@ class ActorLearner:
         agents = envs.num_envs // config.minibatches
         self.group = torch.zeros(agents, dtype=torch.int64, device=device)  # [G] of an update
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.store_stream = self.stream  # of this thread on the store's device
+        if device != store.device:
+            self.store_stream = torch.cuda.Stream(store.device)
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # updates of all threads that the parameters which act have seen
@@ -106,7 +110,7 @@ class ActorLearner:
     def record(self) -> None:
         """Record the CUDA graphs, if any, while no thread is at work. Changes nothing else."""
         if self.graphs.wanted:
-            with torch.cuda.stream(self.stream):
+            with self.on_streams():
                 random = self.generator.get_state()
                 self.network.prepare()
                 self.actor.rehearse(self.config.rollout_length)
@@ -117,9 +121,15 @@ class ActorLearner:
                 self.differentiated.record(self.graphs)
                 self.generator.set_state(random)
 
+    @contextmanager
+    def on_streams(self) -> Iterator[None]:
+        """This thread's streams are the current ones; does nothing on a CPU."""
+        with torch.cuda.stream(self.store_stream), torch.cuda.stream(self.stream):
+            yield
+
     def run(self) -> None:
         """Rollout after rollout until the run ends."""
-        with torch.cuda.stream(self.stream):  # does nothing for None
+        with self.on_streams():
             while self.gate.going_on():
                 self.update()
             self.settle()
@@ -172,6 +182,7 @@ class ActorLearner:
         with stopwatch("apply"):
             agent_steps = self.group.numel() * self.config.rollout_length if new else 0
             applied = self.store.apply(self.gradients, agent_steps, self.index)
+        figures["gradient_norm"] = on_device(applied.gradient_norm, self.device)
         return Learned.of(figures, applied, self.acted_at, computed_at)
 
     def differentiate(self) -> tuple[list[str], Tensor]:
@@ -250,14 +261,13 @@ class Learned(NamedTuple):
     waiting_seconds: float
 
     @staticmethod
-    def of(losses: dict[str, Tensor], applied: Applied, acted_at: int, computed_at: int) -> Learned:
-        """losses: scalars by name. acted_at, computed_at: updates that the parameters had seen
+    def of(shown: dict[str, Tensor], applied: Applied, acted_at: int, computed_at: int) -> Learned:
+        """shown: scalars by name. acted_at, computed_at: updates that the parameters had seen
         which chose the actions, and with which the gradients were computed."""
         lags = {
             "policy_lag": float(applied.updates_before - acted_at),
             "gradient_lag": float(applied.updates_before - computed_at),
         }
-        shown = {**losses, "gradient_norm": applied.gradient_norm}
         return Learned(shown, {**lags, "lr": applied.lr}, applied.waiting_seconds)
 
 

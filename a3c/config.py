@@ -134,7 +134,8 @@ class Config:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutional torso; auto: bfloat16 where the processor is fast at it."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:i."""
+    """cpu; cuda for all GPUs, to which the threads are dealt; cuda:0,cuda:2 for those. auto: cuda
+    where there is a GPU, else cpu."""
     cuda_graphs: Literal["auto", "on", "off"] = "auto"
     """Replay what a GPU computes as CUDA graphs, recorded once. auto: on CUDA, for rollouts of 128
     agent steps at most. The results are the same."""

@@ -6,6 +6,8 @@ actions come down, and once for each update, when its figures do. A test counts.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,19 +18,30 @@ from a3c.config import Config, InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """auto: the first CUDA device, else the CPU. Raises InputError for one that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (kind == "cpu" and index) or (index and not index.isdigit()):
-        raise InputError(f"--device is {name!r}; expected auto, cpu, cuda or cuda:0")
-    if kind == "cuda" and not torch.cuda.is_available():
+    """The first of `pick_devices`."""
+    return pick_devices(name)[0]
+
+
+def pick_devices(name: str) -> list[torch.device]:
+    """auto: all CUDA devices, else the CPU; cuda: all; cuda:0,cuda:2: those, in that order.
+
+    Raises InputError for one that is not there.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return [torch.device("cpu")]
+    found = re.fullmatch(r"auto|cuda|cuda:\d+(?:,cuda:\d+)*", name)
+    if found is None:
+        raise InputError(f"--device is {name!r}; expected auto, cpu, cuda, cuda:0 or cuda:0,cuda:1")
+    if not torch.cuda.is_available():
         raise InputError(f"--device is {name!r}, but torch finds no CUDA device; try --device cpu")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"--device is {name!r}; expected cuda:0 to cuda:{torch.cuda.device_count() - 1}"
-        )
-    return torch.device(name)
+    there = torch.cuda.device_count()
+    named = [int(index) for index in re.findall(r"\d+", name)] or list(range(there))
+    if len(set(named)) < len(named):
+        raise InputError(f"--device is {name!r}; expected each device once")
+    if max(named) >= there:
+        last = f" to cuda:{there - 1}" if there > 1 else ""
+        raise InputError(f"--device is {name!r}; expected cuda:0{last}")
+    return [torch.device("cuda", index) for index in named]
 
 
 def pick_precision(config: Config, device: torch.device) -> torch.dtype:
@@ -99,10 +112,16 @@ class ToDevice:
         return on_device
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait for all of a device's streams: setting up and copying out use another than the threads.
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device; if it comes from another one their streams wait, not the host."""
+    return tensor if tensor.device == device else tensor.to(device, non_blocking=True)
+
+
+def synchronise(devices: Sequence[torch.device]) -> None:
+    """Wait for all streams of all devices: setting up and copying out use another than the threads.
 
     Once at the start, at each checkpoint and at the end.
     """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    for device in devices:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)

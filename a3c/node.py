@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import torch
@@ -26,19 +26,25 @@ BACKGROUND_AGENTS = 32  # a thousand take ten seconds longer, and the mean is th
 
 
 class Node:
-    """`num_threads` actor-learners on one device. Raises InputError for what it cannot run."""
+    """`num_threads` actor-learners, dealt to the devices; the store is on the first.
 
-    def __init__(self, config: Config, device: torch.device, metrics: Metrics):
-        self.config, self.device = config, device
-        self.dtype = pick_precision(config, device)
+    Raises InputError for what it cannot run.
+    """
+
+    def __init__(self, config: Config, devices: Sequence[torch.device], metrics: Metrics):
+        self.config, self.devices, self.device = config, devices, devices[0]
+        self.dtype = pick_precision(config, self.device)
         self.method = make_method(config)
         if atari_game(config.env) is not None:  # said before the emulator is compiled
             check_network(config, pixels=True)
-        check_memory(config, device)
-        envs = [make_envs(config, config.num_envs, device) for _ in range(config.num_threads)]
+        check_memory(config, self.device)
+        envs = [
+            make_envs(config, config.num_envs, self.device_of(index))
+            for index in range(config.num_threads)
+        ]
         self.spec = envs[0].spec
         check_network(config, self.spec.pixels)
-        first = self.network()
+        first = self.network(self.device)
         self.gate = Gate(config.num_threads)
         self.store = SharedParameters(
             flatten(first)[0],
@@ -51,23 +57,28 @@ class Node:
         self.failures: list[BaseException] = []  # of the threads, the first one first
         self.threads: list[threading.Thread] = []
 
-    def network(self) -> Network:
+    def device_of(self, thread: int) -> torch.device:
+        """That of a thread."""
+        return self.devices[thread % len(self.devices)]
+
+    def network(self, device: torch.device) -> Network:
         """A new one, the same each time: its values follow from the seed."""
-        return Network(self.config, self.spec, self.method, self.dtype).to(self.device)
+        return Network(self.config, self.spec, self.method, self.dtype).to(device)
 
     def learner(self, index: int, envs: Envs, metrics: Metrics) -> ActorLearner:
         """One thread's; with a target network, if the method needs one."""
-        target = self.network() if self.method.target_every_agent_steps else None
+        device = self.device_of(index)
+        target = self.network(device) if self.method.target_every_agent_steps else None
         return ActorLearner(
             index,
             self.config,
             self.method,
             envs,
-            (self.network(), target),
+            (self.network(device), target),
             self.store,
             self.gate,
             metrics,
-            self.device,
+            device,
         )
 
     def begin(self) -> None:
@@ -86,10 +97,10 @@ class Node:
 
     def start(self) -> None:
         """Start the threads."""
-        synchronise(self.device)
+        synchronise(self.devices)
         for learner in self.learners:
             learner.record()
-        synchronise(self.device)
+        synchronise(self.devices)
         self.threads = [
             threading.Thread(target=self._guarded, args=[learner], daemon=True)
             for learner in self.learners
@@ -143,7 +154,7 @@ class Node:
 
     def save(self) -> dict[str, Tensor]:
         """Copies of all tensors of a checkpoint, on the host; for while the threads stand still."""
-        synchronise(self.device)
+        synchronise(self.devices)
         tensors = self.store.save()
         for learner in self.learners:
             for name, value in learner.save().items():

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from a3c.config import Config
+from a3c.devices import on_device
 from a3c.optimiser import RMSProp, learning_rate
 
 
@@ -66,20 +67,30 @@ class SharedParameters:
         self.agent_steps = 0
         self.updates = 0
         self.lock = threading.Lock()
+        self.device = parameters.device
         self.last_use = torch.cuda.Event() if parameters.is_cuda else None
         if config.mode == "sync":
             self.handed_in = torch.zeros(config.num_threads, len(parameters)).to(parameters)
+            self.average_norm = parameters.new_zeros(())
             self.barrier = threading.Barrier(config.num_threads, self._apply_average)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """The lock; on CUDA also the order of the threads' streams on the shared vectors."""
+        """The lock; on CUDA also the order of the threads' streams on the shared vectors.
+
+        A thread on another device has a stream on the vectors' device as well: PyTorch lets a copy
+        between devices wait for the streams that are current on both.
+        """
         with self.lock:
-            if self.last_use is not None:
-                torch.cuda.current_stream().wait_event(self.last_use)
+            self._wait_for_last_use()
             yield
             if self.last_use is not None:
-                self.last_use.record()
+                self.last_use.record(torch.cuda.current_stream(self.device))
+
+    def _wait_for_last_use(self) -> None:
+        """The thread's stream does, not the host."""
+        if self.last_use is not None:
+            torch.cuda.current_stream(self.device).wait_event(self.last_use)
 
     @property
     def finished(self) -> bool:
@@ -109,9 +120,9 @@ class SharedParameters:
         Where there is a target vector, copy that to `target` [P].
         """
         with self._exclusive():
-            local.copy_(self.parameters)
+            local.copy_(self.parameters, non_blocking=True)
             if self.target is not None and target is not None:
-                target.copy_(self.target)
+                target.copy_(self.target, non_blocking=True)
             return self.updates
 
     def apply(self, gradients: Tensor, agent_steps: int, thread: int) -> Applied:
@@ -127,7 +138,8 @@ class SharedParameters:
         with self._exclusive():
             waited = time.perf_counter() - start
             before = self.updates
-            lr = self._update(gradients, norm, agent_steps)
+            here = self.device
+            lr = self._update(on_device(gradients, here), on_device(norm, here), agent_steps)
         self.after_update()
         return Applied(before, norm, lr, waited)
 
@@ -139,20 +151,21 @@ class SharedParameters:
     def _hand_in(self, gradients: Tensor, agent_steps: int, thread: int) -> Applied:
         start = time.perf_counter()
         with self._exclusive():
-            self.handed_in[thread].copy_(gradients)
+            self.handed_in[thread].copy_(gradients, non_blocking=True)
             self._handed_in_steps = agent_steps * self.config.num_threads
         self.barrier.wait()
-        before, norm, lr = self._sync_applied
-        return Applied(before, norm, lr, time.perf_counter() - start)
+        self._wait_for_last_use()  # another thread's stream computed the norm
+        before, lr = self._sync_applied
+        return Applied(before, self.average_norm, lr, time.perf_counter() - start)
 
     def _apply_average(self) -> None:
         """Runs in the last thread to arrive while all others wait."""
         with self._exclusive():
             gradients = self.handed_in.mean(0)  # [P]
-            norm = self.optimiser.clip(gradients)
+            self.average_norm.copy_(self.optimiser.clip(gradients))
             before = self.updates
-            lr = self._update(gradients, norm, self._handed_in_steps)
-            self._sync_applied = before, norm, lr
+            lr = self._update(gradients, self.average_norm, self._handed_in_steps)
+            self._sync_applied = before, lr
         self.after_update()
 
     def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int) -> float:

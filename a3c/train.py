@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from a3c.config import Config, InputError
-from a3c.devices import pick_device
+from a3c.devices import pick_devices
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import EnvironmentFault
 from a3c.evaluation import Evaluation
@@ -54,14 +54,14 @@ def train(
     thread dies, a gradient is not finite or the disk is full, and KeyboardInterrupt where a Ctrl-C
     came before the first update, or twice.
     """
-    device = pick_device(config.device)
+    devices = pick_devices(config.device)
     torch.set_num_threads(1)  # a thread is a core: no second pool of threads beneath each
     metrics = Metrics(config.mean_frame_skip if atari_game(config.env) else 1)
     with Terminal(config, metrics, quiet) as terminal:
         found = start.to_resume(config, resume, start_from)
         if found is not None and found.agent_steps >= config.total_agent_steps:
             return already_finished(found, metrics, terminal)
-        run = Training(config, metrics, [Node(config, device, metrics)], terminal)
+        run = Training(config, metrics, [Node(config, devices, metrics)], terminal)
         with new_run(run, start_from) if found is None else resumed_run(run, found.folder):
             try:
                 run.supervise()
@@ -106,7 +106,7 @@ def evaluator_of(config: Config, node: Node, metrics: Metrics) -> Evaluator | No
     """Of a run that evaluates as it goes. Raises InputError where its games cannot be made."""
     if config.evaluate_every == "never":
         return None
-    return Evaluator(config, node.network(), node.device, node.store, metrics)
+    return Evaluator(config, node.network(node.device), node.device, node.store, metrics)
 
 
 class Training:

@@ -44,10 +44,10 @@ def run(
 
 def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[Game]:
     """The games that ended, by the way that the log has them."""
-    losses = {"entropy": torch.tensor(0.5)}
+    shown = {"entropy": torch.tensor(0.5), "gradient_norm": torch.tensor(2.0)}
     applied = Applied(3, torch.tensor(2.0), 0.1, 0.0)
     seconds = {"apply": 1.0, "waiting": 0.0}
-    learned = [Learned.of(losses, applied, *seen) for seen in ((2, 3), (0, 2))]
+    learned = [Learned.of(shown, applied, *seen) for seen in ((2, 3), (0, 2))]
     values, rewards, ended = Figures.of(rollout, learned, seconds).read()
     assert (values["entropy"], values["gradient_norm"]) == (0.5, 2.0)
     assert (values["policy_lag"], values["gradient_lag"]) == (2.0, 0.5)  # means of 1, 3 and 0, 1

@@ -87,7 +87,7 @@ class Watched(Replayed[Any]):
 
 def learner_of(config: Config) -> ActorLearner:
     """The first thread's, ready for its first rollout."""
-    node = Node(config, CPU, Metrics(1))
+    node = Node(config, [CPU], Metrics(1))
     node.begin()
     return node.learners[0]
 

@@ -99,7 +99,7 @@ torch.set_num_threads(1)
 agents, network = int(sys.argv[1]), sys.argv[2]
 config = preset("fast", num_threads=1, num_envs=agents, rollout_length=5, network=network,
                 minibatches=1)
-node = Node(config, torch.device("cpu"), Metrics(4))
+node = Node(config, [torch.device("cpu")], Metrics(4))
 (learner,) = node.learners
 learner.start()
 learner.update()

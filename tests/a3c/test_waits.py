@@ -83,7 +83,7 @@ CONFIGS = {
 
 
 def learner_of(config: Config) -> ActorLearner:
-    node = Node(config, torch.device("cpu"), Metrics(1))
+    node = Node(config, [torch.device("cpu")], Metrics(1))
     node.begin()
     return node.learners[0]
 
