@@ -41,6 +41,7 @@ from a3c.memory import check_memory, host_bytes
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.results.progress import Progress
+from a3c.rollout import Rollout
 from a3c.run.provenance import processor, version_of
 
 Work = Callable[[], int]  # does a piece of work of one thread; returns its agent steps
@@ -397,16 +398,16 @@ def acting(learner: ActorLearner) -> Work:
 
 
 def learning(learner: ActorLearner) -> Work:
-    """Its second half, from the same rollout each time."""
-    learner.network.prepare()
-    rollout = learner.actor.rollout(learner.config.rollout_length)
-    synchronise(learner.device)  # it was made on another stream than the thread's
+    """Its second half, from the rollout of the first call each time."""
+    made: list[Rollout] = []
 
     def work() -> int:
         with torch.cuda.stream(learner.stream):
             learner.network.prepare()  # a graph is used up by its backward pass
+            if not made:
+                made.append(learner.actor.rollout(learner.config.rollout_length))
             for agents, new in learner.groups():
-                learner.learn(rollout, agents, new)
+                learner.learn(made[0], agents, new)
         return rollout_steps(learner)
 
     return work

@@ -57,7 +57,7 @@ def limit(found: Bench) -> str:
     parts = ", ".join(f"{word(part, found)} {found.shares[part]:.0%}" for part in PARTS)
     return (
         f"A thread's time: {parts}. The limit is {word(found.limit, found)}.\n"
-        f"Training has {found.of_its_parts:.0%} of the rate that these parts have in turn."
+        f"Training has {found.of_its_parts:.0%} of the rate of these parts one after another."
     )
 
 
