@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from a3c.envs.protocol import Envs
+from a3c.envs.protocol import Envs, Step
+from a3c.graphs import Replayed
 from a3c.heads import Outputs
 from a3c.metrics import Stopwatch
 from a3c.network import Network, State
-from a3c.rollout import Moment, Rollout, rollout_of
+from a3c.rollout import Moment, Rollout, copied_state, rollout_of
 
 Choose = Callable[[Outputs], Tensor]  # the heads' outputs -> actions [N] or [N, A]
 
@@ -34,8 +36,10 @@ class Actor:
 
     def __init__(self, envs: Envs, network: Network, choose: Choose, seen: Tensor | None = None):
         self.envs, self.network, self.choose, self.seen = envs, network, choose, seen
+        self.act = Replayed(self.compute)
         self.stopwatch = Stopwatch()
         self.agents: Agents
+        self.last: Rollout | None = None
 
     def start(self, seed: int) -> None:
         """New episodes for all agents."""
@@ -45,27 +49,45 @@ class Actor:
 
     def rollout(self, length: int) -> Rollout:
         """`length` agent steps of each agent. For after `network.prepare` and `remember`."""
-        before = self.agents.state
+        agents = self.agents
+        before = copied_state(agents.state, None if self.last is None else self.last.state)
         moments = [self.step(t) for t in range(length)]
+        agents = self.agents
         with self.stopwatch("forward"):
-            return rollout_of(moments, before, self.agents.observations, self.agents.state)
+            self.last = rollout_of(moments, before, agents.observations, agents.state, self.last)
+        return self.last
+
+    def rehearse(self, length: int) -> None:
+        """Compute a rollout in which nothing happens, for its memory and for the libraries' choices
+        of kernels; only the generator is another afterwards."""
+        agents = self.agents
+        still = nothing(agents.observations, self.envs.num_envs)
+        parts = [self.compute(t) for t in range(length)]
+        moments = [Moment(outputs, actions, still, state) for outputs, actions, state in parts]
+        before = copied_state(agents.state, None)
+        self.last = rollout_of(moments, before, agents.observations, agents.state)
 
     def step(self, t: int | None = None) -> Moment:
         """One agent step; an agent whose episode ended starts the next one.
 
         With `t`, this is step t of a rollout to learn from.
         """
-        agents = self.agents
         with self.stopwatch("forward"):
-            if t is not None and self.seen is not None:
-                self.seen[t] = agents.observations
-                t = None  # nothing for the network to keep
-            outputs, state = self.network(agents.observations, agents.state, t)
-            actions = self.choose(outputs)
+            outputs, actions, state = self.act(t)
         with self.stopwatch("environment"):  # on CUDA it begins with the wait for the actions
             step = self.envs.step(actions)
-        self.agents = Agents(step.observations, started_afresh(state, step.ended))
-        return Moment(outputs[0], actions, step, state)
+        start_afresh(state, step.ended, self.agents.state)
+        self.agents.observations = step.observations
+        return Moment(outputs, actions, step, state)
+
+    def compute(self, t: int | None) -> tuple[Tensor, Tensor, State | None]:
+        """The device's part of an agent step: outputs and actions [N, ...], the LSTM's state."""
+        agents = self.agents
+        if t is not None and self.seen is not None:
+            self.seen[t] = agents.observations
+            t = None  # nothing for the network to keep
+        outputs, state = self.network(agents.observations, agents.state, t)
+        return outputs[0], self.choose(outputs), state
 
     def keep(self, stays: Tensor) -> None:
         """Go on with those agents alone where `stays` [N] is true, as the environments do."""
@@ -76,9 +98,16 @@ class Actor:
         )
 
 
-def started_afresh(state: State | None, ended: Tensor) -> State | None:
-    """The LSTM's state [N, cells] twice, zero where an episode ended."""
-    if state is None:
-        return None
-    keep = (~ended).float().unsqueeze(-1)  # [N, 1]
-    return state[0] * keep, state[1] * keep
+def nothing(observations: Tensor, num_envs: int) -> Step:
+    """An agent step in which nothing happened to anyone."""
+    rewards = torch.zeros(num_envs, device=observations.device)
+    nobody = torch.zeros(num_envs, dtype=torch.bool, device=observations.device)
+    return Step(observations, rewards, nobody, nobody, nobody, nobody, None)
+
+
+def start_afresh(state: State | None, ended: Tensor, into: State | None) -> None:
+    """Write the LSTM's state [N, cells] twice to `into`, zero where an episode ended."""
+    if state is not None and into is not None:
+        keep = (~ended).float().unsqueeze(-1)  # [N, 1]
+        for now, kept in zip(state, into, strict=True):
+            torch.mul(now, keep, out=kept)

@@ -16,7 +16,9 @@ from a3c.devices import ToHost
 from a3c.envs.atari import STACKED_FRAMES
 from a3c.envs.protocol import Envs
 from a3c.gate import Gate
-from a3c.methods import Losses, Method
+from a3c.graphs import Graphs, Replayed, wants_graphs
+from a3c.heads import Outputs
+from a3c.methods import Method
 from a3c.metrics import Episodes, Floats, Metrics
 from a3c.network import Network, flatten
 from a3c.rollout import Rollout
@@ -51,9 +53,11 @@ class ActorLearner:
         self.learns_with_newest = many or method.learns_with_newest
         self.seen = self.room_for_observations() if self.learns_with_newest else None
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
-        self.actor = Actor(
-            envs, self.network, lambda out: method.act(self.network, out, self.generator), self.seen
-        )
+        self.graphs = Graphs(self.generator, wants_graphs(config, device))
+        self.actor = Actor(envs, self.network, self.choose, self.seen)
+        self.differentiated = Replayed(self.differentiate)
+        agents = envs.num_envs // config.minibatches
+        self.group = torch.zeros(agents, dtype=torch.int64, device=device)  # [G] of an update
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
@@ -61,6 +65,10 @@ class ActorLearner:
         # Its copy, where it acts with an older one than it learns with, for several rollouts
         self.acting = self.parameters.clone() if self.acts_with_older() else None  # [P]
         self.under_way: Figures | None = None  # of the last rollout
+
+    def choose(self, outputs: Outputs) -> Tensor:
+        """Actions [N] or [N, A]."""
+        return self.method.act(self.network, outputs, self.generator)
 
     def acts_with_older(self) -> bool:
         """Whether the copy that acts must be kept while newer parameters learn."""
@@ -94,6 +102,20 @@ class ActorLearner:
         with torch.no_grad():  # whole numbers: exact in bfloat16
             background.copy_((total / BACKGROUND_STEPS).round())
         self.store.restart(self.parameters)
+
+    def record(self) -> None:
+        """Record the CUDA graphs, if any, while no thread is at work. Changes nothing else."""
+        if self.graphs.wanted:
+            with torch.cuda.stream(self.stream):
+                random = self.generator.get_state()
+                self.network.prepare()
+                self.actor.rehearse(self.config.rollout_length)
+                self.differentiate()
+                for t in range(self.config.rollout_length):
+                    self.actor.act.record(self.graphs, t)
+                self.envs.record(self.graphs)
+                self.differentiated.record(self.graphs)
+                self.generator.set_state(random)
 
     def run(self) -> None:
         """Rollout after rollout until the run ends."""
@@ -142,18 +164,31 @@ class ActorLearner:
         stopwatch, computed_at = self.actor.stopwatch, self.acted_at
         with stopwatch("backward"):
             if agents is not None:
-                assert self.seen is not None
                 computed_at = self.store.copy_to(self.parameters)
-                self.network.prepare()
-                self.network.read(self.seen, agents)
-                rollout = rollout.of(agents)
-            losses = self.method.loss(self.network, self.target, rollout)
-            self.gradients.zero_()
-            losses.total.backward()
+                self.group.copy_(agents)
+            cut = bool(rollout.truncations)  # seldom, and never alike: no graph
+            names, shown = (self.differentiate if cut else self.differentiated)()
+            figures = dict(zip(names, shown.clone().unbind(), strict=True))
         with stopwatch("apply"):
-            agent_steps = rollout.rewards.numel() if new else 0
+            agent_steps = self.group.numel() * self.config.rollout_length if new else 0
             applied = self.store.apply(self.gradients, agent_steps, self.index)
-        return Learned.of(losses, applied, self.acted_at, computed_at)
+        return Learned.of(figures, applied, self.acted_at, computed_at)
+
+    def differentiate(self) -> tuple[list[str], Tensor]:
+        """Gradients of the loss of the last rollout, or of `group`'s part in it, into `gradients`.
+
+        Returns what the log shows: names, and as many scalars. On CUDA it is a graph.
+        """
+        rollout = self.actor.last
+        assert rollout is not None
+        if self.seen is not None:
+            self.network.prepare()
+            self.network.read(self.seen, self.group)
+            rollout = rollout.of(self.group)
+        losses = self.method.loss(self.network, self.target, rollout)
+        self.gradients.zero_()
+        losses.total.backward()
+        return list(losses.shown), torch.stack(list(losses.shown.values()))
 
     def settle(self) -> None:
         """Account for the last rollout, once. Raises FloatingPointError if nothing was applied.
@@ -215,14 +250,14 @@ class Learned(NamedTuple):
     waiting_seconds: float
 
     @staticmethod
-    def of(losses: Losses, applied: Applied, acted_at: int, computed_at: int) -> Learned:
-        """acted_at, computed_at: updates that the parameters had seen which chose the actions, and
-        with which the gradients were computed."""
+    def of(losses: dict[str, Tensor], applied: Applied, acted_at: int, computed_at: int) -> Learned:
+        """losses: scalars by name. acted_at, computed_at: updates that the parameters had seen
+        which chose the actions, and with which the gradients were computed."""
         lags = {
             "policy_lag": float(applied.updates_before - acted_at),
             "gradient_lag": float(applied.updates_before - computed_at),
         }
-        shown = {**losses.shown, "gradient_norm": applied.gradient_norm}
+        shown = {**losses, "gradient_norm": applied.gradient_norm}
         return Learned(shown, {**lags, "lr": applied.lr}, applied.waiting_seconds)
 
 

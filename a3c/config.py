@@ -135,6 +135,9 @@ class Config:
     """Arithmetic of the convolutional torso; auto: bfloat16 where the processor is fast at it."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:i."""
+    cuda_graphs: Literal["auto", "on", "off"] = "auto"
+    """Replay what a GPU computes as CUDA graphs, recorded once. auto: on CUDA, for rollouts of 128
+    agent steps at most. The results are the same."""
 
     # Environment protocol (stored with the model)
     emulator: Literal["atari2600", "ale"] = "atari2600"
@@ -231,6 +234,7 @@ RANGES: Ranges = {
 # Options that do not change what is learned, so a resumed run may be given others.
 FREE_ON_RESUME = {
     "device",
+    "cuda_graphs",
     "checkpoint_every_seconds",
     "log_every_seconds",
     "runs_dir",

@@ -80,8 +80,8 @@ class ToDevice:
         self.device = device
         self.buffers: list[tuple[Tensor, torch.cuda.Event]] = []
 
-    def send(self, array: NDArray[Any]) -> Tensor:
-        """The array on the device. On the CPU that is its own memory."""
+    def send(self, array: NDArray[Any], into: Tensor | None = None) -> Tensor:
+        """The array on the device: in `into`, or in new memory. On the CPU it is its own memory."""
         tensor = torch.from_numpy(array)
         if self.device.type == "cpu":
             return tensor
@@ -92,7 +92,9 @@ class ToDevice:
             if not self.buffers[-1][1].query():
                 wait(self.buffers[-1][1])
         buffer, event = self.buffers[-1]
-        on_device = buffer.copy_(tensor).to(self.device, non_blocking=True)
+        buffer.copy_(tensor)
+        on_device = torch.empty_like(tensor, device=self.device) if into is None else into
+        on_device.copy_(buffer, non_blocking=True)
         event.record(torch.cuda.current_stream(self.device))
         return on_device
 

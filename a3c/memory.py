@@ -17,12 +17,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from a3c.acting import nothing
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, follows
 from a3c.devices import pick_precision
 from a3c.envs import agent_bytes, spec_of
 from a3c.envs.protocol import Array, Spec, Step
 from a3c.gate import Gate
+from a3c.graphs import Graphs
 from a3c.machine import available_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
@@ -194,10 +196,11 @@ class StandingStill:
     def reset(self, seed: int) -> Tensor:
         return self.observations
 
+    def record(self, graphs: Graphs) -> None:
+        pass
+
     def step(self, actions: Tensor) -> Step:
-        rewards = torch.zeros(self.num_envs, device=self.device)
-        nobody = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        return Step(self.observations, rewards, nobody, nobody, nobody, nobody, None)
+        return nothing(self.observations, self.num_envs)
 
     def save_state(self) -> dict[str, Array] | None:
         return None

@@ -33,6 +33,13 @@ class Convolution(NamedTuple):
         return (pixels + 2 * self.padding - self.kernel) // self.stride + 1
 
 
+class Layer(NamedTuple):
+    """What a layer computes with."""
+
+    weight: Tensor
+    bias: Tensor
+
+
 # name -> convolutions, width of the fully connected layer
 CONVOLUTIONAL: dict[str, tuple[list[Convolution], int]] = {
     # Mnih et al. 2016, section 5.1 (the network of Mnih et al. 2013)
@@ -144,25 +151,36 @@ class ConvolutionalTorso(nn.Module):
         self.linear = nn.Linear(height * width * channels, self.width)
         initialise(self, math.sqrt(2))
         self.background: nn.Parameter | None = None
+        self.whole_background: Tensor
         if subtract_background:
             self.background = nn.Parameter(torch.zeros(shape), requires_grad=False)
+            # whole numbers: int16 is exact, and faster than bfloat16
+            self.register_buffer("whole_background", torch.zeros(shape, dtype=torch.int16), False)
+        self.cast: list[Layer] = []  # of `prepare`
 
+    @torch.no_grad()
     def prepare(self) -> None:
-        """Cast the weights for the forward passes to come, once for all of a rollout.
+        """Cast the weights for the forward passes to come, each time into the same memory."""
+        if self.background is not None:
+            self.whole_background.copy_(self.background)
+        new = self.casts()
+        self.cast = self.cast or new
+        for kept, layer in zip(self.cast, new, strict=True):
+            kept.weight.copy_(layer.weight)
+            kept.bias.copy_(layer.bias)
 
-        The casts are part of the graph: gradients reach the float32 parameters through them.
-        """
-        if self.background is not None:  # whole numbers: int16 is exact, and faster than bfloat16
-            self.whole_background = self.background.to(torch.int16)
-        self.cast: list[tuple[Tensor, Tensor]] = []
+    def casts(self) -> list[Layer]:
+        """The layers in the torso's arithmetic; gradients reach the parameters through them."""
+        cast: list[Layer] = []
         scale = self.scale
         for module in self.convolutions:
             assert isinstance(module, nn.Conv2d)
             assert module.bias is not None
             weight = (module.weight * scale).to(self.dtype, memory_format=torch.channels_last)
-            self.cast.append((weight, module.bias.to(self.dtype)))
+            cast.append(Layer(weight, module.bias.to(self.dtype)))
             scale = 1.0  # only the first layer sees pixels
-        self.cast.append((self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype)))
+        linear = Layer(self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype))
+        return [*cast, linear]
 
     def remember(self, rollout_length: int, num_envs: int) -> None:
         """Make room for the activations of a rollout, which `forward` fills and `replay` reads."""
@@ -215,7 +233,7 @@ class ConvolutionalTorso(nn.Module):
 
     def replay(self) -> Tensor:
         """The features of a rollout, [T, N, width], with a graph back to the parameters."""
-        weights = [tensor for layer in self.cast for tensor in layer]
+        weights = [tensor for layer in self.casts() for tensor in layer]
         activations = [x.flatten(0, 1) for x in self.memory]
         features: Tensor = Replay.apply(self.layers, activations, *weights)
         return features.view(*self.memory[-1].shape)
@@ -260,7 +278,8 @@ class Network(nn.Module):
 
     A rollout is `prepare` (new parameters), `forward` for each of its steps t (to act, no graph;
     `remember` has made room for what it computes), then `evaluate` (to learn, with the graph). To
-    learn with newer parameters: `prepare`, `read`, `evaluate`, for any part of the agents.
+    learn with newer parameters: `prepare`, `read`, `evaluate`, for any part of the agents. What one
+    of them keeps for another is in the same memory each time.
 
     Its initial values depend on `config.seed` alone, and torch's global generator is left alone.
     """

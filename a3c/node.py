@@ -87,6 +87,9 @@ class Node:
     def start(self) -> None:
         """Start the threads."""
         synchronise(self.device)
+        for learner in self.learners:
+            learner.record()
+        synchronise(self.device)
         self.threads = [
             threading.Thread(target=self._guarded, args=[learner], daemon=True)
             for learner in self.learners
@@ -109,8 +112,11 @@ class Node:
             self.gate.leave()
 
     def alive(self, seconds: float) -> bool:
-        """Whether a thread is still at work; waits up to so long for the first one's end."""
-        self.threads[0].join(timeout=seconds)
+        """Whether a thread is still at work; waits up to so long for the end of one that is."""
+        for thread in self.threads:
+            if thread.is_alive():  # never at once while others work: they need the interpreter
+                thread.join(timeout=seconds)
+                break
         return any(thread.is_alive() for thread in self.threads)
 
     def stop(self) -> None:

@@ -33,7 +33,10 @@ class Truncation(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """Tensors on the learner's device. The observations are kept elsewhere: see `Actor`."""
+    """Tensors on the learner's device. The observations are kept elsewhere: see `Actor`.
+
+    An actor's rollouts lie all in the same memory.
+    """
 
     outputs: Tensor  # [T, N, ...] of the policy that acted
     actions: Tensor  # [T, N] int64, or [T, N, A] float32
@@ -74,27 +77,48 @@ def rollout_of(
     state: State | None,
     last_observations: Tensor,
     last_state: State | None,
+    into: Rollout | None = None,
 ) -> Rollout:
-    """T moments, one after another, of agents whose LSTM stood at `state` before the first."""
+    """T moments, one after another, of agents whose LSTM stood at `state` before the first.
+
+    `into`: an earlier one of as many moments and agents, whose memory it takes.
+    """
     outputs, actions, steps, _ = zip(*moments, strict=True)
     _, rewards, terminated, truncated, ended, life_lost, finals = zip(*steps, strict=True)
+
+    def stack(name: str, tensors: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack(tensors, out=None if into is None else getattr(into, name))
+
     return Rollout(
-        torch.stack(outputs),
-        torch.stack(actions),
-        torch.stack(rewards),
-        torch.stack(terminated),
-        torch.stack(truncated),
-        torch.stack(ended),
-        torch.stack(life_lost),
+        stack("outputs", outputs),
+        stack("actions", actions),
+        stack("rewards", rewards),
+        stack("terminated", terminated),
+        stack("truncated", truncated),
+        stack("ended", ended),
+        stack("life_lost", life_lost),
         [
             Truncation(t, final, moments[t].state)
             for t, final in enumerate(finals)
             if final is not None
         ],
         state,
-        last_observations,
-        last_state,
+        copied(last_observations, None if into is None else into.last_observations),
+        copied_state(last_state, None if into is None else into.last_state),
     )
+
+
+def copied(tensor: Tensor, into: Tensor | None) -> Tensor:
+    """A copy, in new memory where `into` is None."""
+    return tensor.clone() if into is None else into.copy_(tensor)
+
+
+def copied_state(state: State | None, into: State | None) -> State | None:
+    """A copy of the LSTM's state, in new memory where `into` is None."""
+    if state is None:
+        return None
+    hidden, cell = (None, None) if into is None else into
+    return copied(state[0], hidden), copied(state[1], cell)
 
 
 def state_of(state: State | None, agents: Tensor) -> State | None:

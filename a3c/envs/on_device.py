@@ -1,7 +1,8 @@
 """OnDevice: NumPy environments as tensors on a device, their frames stacked there.
 
 Up go rewards and ends in one array, and whole observations or the newest frames; down come the
-actions. On a CPU nothing is copied.
+actions. What the agents see lies in the same memory at every step: where environments write images
+on a CPU, in theirs, without a copy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from a3c.devices import ToDevice, ToHost
 from a3c.envs.protocol import Array, NumpyEnvs, Step
+from a3c.graphs import Graphs, Replayed
 
 
 class OnDevice:
@@ -22,8 +24,12 @@ class OnDevice:
     def __init__(self, envs: NumpyEnvs, device: torch.device):
         self.envs, self.device = envs, device
         self.spec = envs.spec
+        self.in_place = self.spec.pixels and device.type == "cpu"  # images are not copied there
         self.ways: dict[tuple[object, ...], ToDevice] = {}
         self.observations: Tensor  # [N, ...], the newest
+        self.frames: Tensor | None = None  # [N, H, W], as they arrived
+        self.outcome: Tensor | None = None  # [5, N]: rewards and ends
+        self.stacked = Replayed(self.stack)
 
     @property
     def num_envs(self) -> int:
@@ -32,21 +38,29 @@ class OnDevice:
     def reset(self, seed: int) -> Tensor:
         array = self.envs.reset(seed)
         if self._complete(array):
-            self.observations = self._up(array)
+            seen = self._up(array)
+            self.observations = seen if self.in_place else seen.clone()
         else:
-            self.observations = unpacked(newest_byte(self._up(array)))
+            self.frames = self._up(array)
+            self.observations = unpacked(newest_byte(self.frames))
         return self.observations
+
+    def record(self, graphs: Graphs) -> None:
+        if self.frames is not None:
+            self.outcome = torch.zeros(5, self.num_envs, device=self.device)
+            self.stacked.record(graphs)
 
     def step(self, actions: Tensor) -> Step:
         step = self.envs.step(ToHost(actions).read())  # the wait of an agent step
         ends = step.terminated, step.truncated, step.terminated | step.truncated, step.life_lost
-        outcome = self._up(np.stack([step.rewards, *ends], dtype=np.float32))  # [5, N]
+        self.outcome = self._up(np.stack([step.rewards, *ends], dtype=np.float32), self.outcome)
+        outcome = self.outcome.clone()  # [5, N]
         terminated, truncated, ended, life_lost = outcome[1:].bool().unbind()
         final = None
         if step.truncated.any():  # known on the host: no wait
             assert step.final_observations is not None
-            final = self._next(step.final_observations, torch.zeros_like(ended))
-        self.observations = self._next(step.observations, ended)
+            final = self._final(step.final_observations)
+        self._renew(step.observations)
         rewards, seen = outcome[0], self.observations
         return Step(seen, rewards, terminated, truncated, ended, life_lost, final)
 
@@ -64,21 +78,40 @@ class OnDevice:
     def close(self) -> None:
         self.envs.close()
 
-    def _next(self, array: Array, started: Tensor) -> Tensor:
-        """The observations [N, ...] after `self.observations`; new episodes where `started`."""
+    def _renew(self, array: Array) -> None:
+        """The observations [N, ...] of a step whose outcome is there."""
+        if not self._complete(array):
+            self.frames = self._up(array, self.frames)
+            self.stacked()
+        elif self.in_place:
+            self.observations = self._up(array)
+        else:
+            self.observations.copy_(self._up(array, self.observations))
+
+    def stack(self) -> None:
+        """Push the frames that arrived; episodes that ended start with theirs. On CUDA a graph."""
+        assert self.frames is not None
+        assert self.outcome is not None
+        push(packed(self.observations), newest_byte(self.frames), self.outcome[3].bool())
+
+    def _final(self, array: Array) -> Tensor:
+        """Those with which episodes ended, in memory of their own."""
         if self._complete(array):
             return self._up(array)
-        return unpacked(pushed(packed(self.observations), newest_byte(self._up(array)), started))
+        words, nobody = packed(self.observations).clone(), torch.zeros(1, dtype=torch.bool)
+        return unpacked(push(words, newest_byte(self._up(array)), nobody.to(self.device)))
 
     def _complete(self, array: Array) -> bool:
         """Whether these are whole observations, not the newest frames [N, H, W] of stacks."""
         return not self.spec.stacked or array.ndim > 3
 
-    def _up(self, array: Array) -> Tensor:
+    def _up(self, array: Array, into: Tensor | None = None) -> Tensor:
+        """In the memory of `into`, where there is room for it."""
         kind = array.shape, array.dtype
         if kind not in self.ways:
             self.ways[kind] = ToDevice(self.device)
-        return self.ways[kind].send(np.ascontiguousarray(array))
+        fits = into is not None and into.shape == array.shape
+        return self.ways[kind].send(np.ascontiguousarray(array), into if fits else None)
 
 
 # A pixel's four frames are the four bytes of one int32, the newest in the highest: pushing a frame
@@ -97,9 +130,9 @@ def newest_byte(frames: Tensor) -> Tensor:
     return newest
 
 
-def pushed(before: Tensor, newest: Tensor, started: Tensor) -> Tensor:
-    """int32 [N, H, W]: the stacks `before` with the newest frame pushed; alone where `started`."""
-    stacks = before >> 8
+def push(stacks: Tensor, newest: Tensor, started: Tensor) -> Tensor:
+    """Push the newest frame onto int32 [N, H, W], in place; it stands alone where `started`."""
+    stacks >>= 8
     stacks &= torch.where(started, 0, OLDER_BYTES).to(torch.int32).view(-1, 1, 1)
     stacks |= newest  # in place: twice as fast as with memory for each result
     return stacks

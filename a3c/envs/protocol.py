@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from a3c.envs.spaces import Space
+from a3c.graphs import Graphs
 
 Array = NDArray[Any]
 
@@ -116,6 +117,9 @@ class Envs(Protocol):
 
     def reset(self, seed: int) -> Tensor:
         """Start N new episodes; returns the observations [N, ...]."""
+
+    def record(self, graphs: Graphs) -> None:
+        """Record what a step computes on CUDA, if it is to be a graph; after `reset`."""
 
     def step(self, actions: Tensor) -> Step:
         """One action for each agent: [N] int64, or [N, A] float32 not yet clipped.

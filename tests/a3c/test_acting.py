@@ -9,7 +9,7 @@ from a3c.actor_learner import Figures, Learned
 from a3c.config import Config, preset
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import NumpyStep
-from a3c.methods import A3C, Losses, learning_ends, learning_rewards
+from a3c.methods import A3C, learning_ends, learning_rewards
 from a3c.metrics import Episodes, Game
 from a3c.network import Network
 from a3c.rollout import Rollout
@@ -44,7 +44,7 @@ def run(
 
 def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[Game]:
     """The games that ended, by the way that the log has them."""
-    losses = Losses(torch.zeros(()), {"entropy": torch.tensor(0.5)})
+    losses = {"entropy": torch.tensor(0.5)}
     applied = Applied(3, torch.tensor(2.0), 0.1, 0.0)
     seconds = {"apply": 1.0, "waiting": 0.0}
     learned = [Learned.of(losses, applied, *seen) for seen in ((2, 3), (0, 2))]
