@@ -361,6 +361,9 @@ def started(config: Config, device: torch.device) -> Iterator[list[ActorLearner]
     try:
         at_once(ActorLearner.start, node.learners)
         synchronise(device)
+        for learner in node.learners:
+            learner.record()
+        synchronise(device)
         yield node.learners
     finally:
         node.close()
@@ -403,8 +406,8 @@ def learning(learner: ActorLearner) -> Work:
 
     def work() -> int:
         with torch.cuda.stream(learner.stream):
-            learner.network.prepare()  # a graph is used up by its backward pass
             if not made:
+                learner.network.prepare()
                 made.append(learner.actor.rollout(learner.config.rollout_length))
             for agents, new in learner.groups():
                 learner.learn(made[0], agents, new)
