@@ -284,7 +284,7 @@ def obstacle(
     """Why a setting cannot be measured in so long, going by those that were, or None."""
     agent_steps = config.num_threads * config.num_envs * config.rollout_length
     rollout = agent_steps / max(map(rate_of, measured))
-    if rollout > seconds / 2:
+    if rollout > seconds:
         return f"a rollout would take about {rollout:.1f} s (more --seconds would do)"
     try:
         check_memory(config, device)

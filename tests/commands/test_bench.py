@@ -79,10 +79,10 @@ def test_what_would_take_too_long_or_too_much_memory_is_left_out(
     """64 agents with a rollout of 20 make 1,280 agent steps: 0.64 s at that rate."""
     config = preset("fast", env="breakout", num_threads=1, num_envs=64, device="cpu")
     measured = [setting(1, 16, 500.0), setting(2, 16, 2000.0)]
-    assert "a rollout would take about 0.6 s" in (bench.obstacle(config, CPU, 1.2, measured) or "")
-    assert bench.obstacle(config, CPU, 1.3, measured) is None
+    assert "a rollout would take about 0.6 s" in (bench.obstacle(config, CPU, 0.6, measured) or "")
+    assert bench.obstacle(config, CPU, 0.7, measured) is None
     monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
-    assert "0.0 GiB are available" in (bench.obstacle(config, CPU, 1.3, measured) or "")
+    assert "0.0 GiB are available" in (bench.obstacle(config, CPU, 0.7, measured) or "")
 
 
 def test_settings_for_a_gpu() -> None:
