@@ -16,12 +16,13 @@ from a3c import __version__
 from a3c.command.parsing import parse
 from a3c.command.train_options import train_options
 from a3c.config import InputError, nearest
-from a3c.results import ships
+from a3c.results import bench_tables, ships
+from a3c.results.bench import BenchOptions, bench
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import ReportOptions, report
 from a3c.results.study import StudyOptions, study
-from a3c.run import interrupts
+from a3c.run import interrupts, strict_json
 from a3c.run.folder import standing
 from a3c.train import RunFailed, train
 
@@ -31,13 +32,14 @@ usage: a3c train [ENV] [--preset NAME] [options]     train from scratch: a3c tra
        a3c train [ENV] --from GAME_MODEL_OR_RUN      a new run that begins with a trained network
        a3c play GAME_MODEL_OR_RUN [options]          evaluate and film a trained model
        a3c models                                    list the models that ship
+       a3c bench [GAME] [--json]                     what this machine does, and settings for it
        a3c plot RUN [RUN ...] [--out FILE.png]       draw the curves of runs
        a3c report RUN [RUN ...] [--out FILE.html]    one page about runs: curves, scores, film
        a3c study SPEC [--out DIR]                    run a grid of settings, compare them
        a3c COMMAND --help                            all options of a command
        a3c --version                                 which a3c-gpu this is"""
 
-COMMANDS = ["train", "play", "plot", "report", "study", "models"]
+COMMANDS = ["train", "play", "plot", "report", "study", "models", "bench"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,6 +98,8 @@ def run(words: list[str]) -> bool:
             print(path)
     elif command == "models":
         models_command(rest)
+    elif command == "bench":
+        bench_command(parse(BenchOptions, rest))
     elif command in ("--help", "-h", "help"):
         print(USAGE)
     elif command in ("--version", "version"):
@@ -111,6 +115,17 @@ def models_command(words: list[str]) -> None:
     if words not in ([], ["--help"], ["-h"]):
         raise InputError(f"models takes no options; found {words[0]!r}")
     Console(highlight=False).print(ships.table())
+
+
+def bench_command(options: BenchOptions) -> None:
+    """`a3c bench`: tables, or one JSON object; how far it has come goes to stderr."""
+    found = bench(options, Console(stderr=True, highlight=False))
+    if options.json:
+        print(strict_json.dumps(found.to_dict(), indent=2))
+        return
+    console = Console(highlight=False)
+    for each in bench_tables.shown(found):
+        console.print(each, markup=False)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,17 @@ TRAIN = [
     ("report", "run folder"),
     ("report nowhere", "nowhere has no readable config.json; expected a run folder"),
     ("study nowhere.toml", "nowhere.toml: cannot read it: No such file"),
+    ("bench brekout", "no game 'brekout'; did you mean 'breakout'?"),
+    ("bench ALE/Brekout-v5", "did you mean 'breakout'?"),
+    ("bench CartPole-v7", "did you mean 'CartPole-v1'?"),
+    ("bench Blackjack-v1", "gives observations Tuple"),
+    ("bench CartPole-v1 --device tpu", "--device is 'tpu'; expected auto, cpu, cuda"),
+    ("bench CartPole-v1 --seconds 0", "--seconds is 0.0; expected a number above 0"),
+    ("bench CartPole-v1 --seconds inf", "--seconds is inf; expected a number above 0"),
+    ("bench CartPole-v1 --seconds nan", "--seconds is nan; expected a number above 0"),
+    ("bench CartPole-v1 --seconds 1e9", "expected a number above 0 and at most 3600"),
+    ("bench CartPole-v1 --seconds abc", "--seconds is 'abc'; expected a number"),
+    ("bench CartPole-v1 --secnds 1", "unknown option '--secnds'; did you mean '--seconds'?"),
     ("models pong", "models takes no options; found 'pong'"),
 ]
 
@@ -122,8 +133,9 @@ def test_cuda_asked_for_and_absent(
     nowhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    said = complaint(["train", "breakout", "--device", "cuda:0"], capsys)
-    assert "--device is 'cuda:0', but torch finds no CUDA device" in said
+    for command in ("train", "bench"):
+        said = complaint([command, "breakout", "--device", "cuda:0"], capsys)
+        assert "--device is 'cuda:0', but torch finds no CUDA device" in said
     assert not list(nowhere.iterdir())
 
 

@@ -32,6 +32,7 @@ TRAIN = {"--total-agent-steps": "40", "--num-envs": "2", "--num-threads": "1"}
 PLAY = {"--episodes": "1", "--max-agent-steps": "100"}
 EVALUATED = {"--evaluate-episodes": "1", "--max-episode-frames": "200"}
 GROUPS = {"--minibatches": "2"}
+MEASURED = {"--seconds": "0.1"}
 LONGER = {"--total-agent-steps": "2400"}
 
 
@@ -71,6 +72,7 @@ def test_the_readme_has_commands_of_each_kind() -> None:
         "plot",
         "report",
         "models",
+        "bench",
     }
     assert "a3c study" in PAGES["docs/running.md"]
 
@@ -142,6 +144,8 @@ def test_command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def tiny(words: list[str]) -> list[str]:
     """The command with the smallest budget: a resumed run keeps its own."""
+    if words[0] == "bench":
+        return without(words, MEASURED) + [word for option in MEASURED.items() for word in option]
     if words[0] == "play":
         return without(words, PLAY) + [word for option in PLAY.items() for word in option]
     if words[0] == "train" and "--resume" not in words:

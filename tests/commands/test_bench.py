@@ -1,0 +1,162 @@
+"""`a3c bench`: what it measures is a training's own code, and it suggests only what it measured.
+
+No test asserts a time or a rate.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from a3c import cli, memory
+from a3c.command.train_options import train_options
+from a3c.config import preset
+from a3c.envs.on_device import OnDevice
+from a3c.envs.protocol import Array, NumpyStep
+from a3c.results import bench
+from a3c.results.bench import Setting, Stretch
+
+CPU = torch.device("cpu")
+TASKS = Path("/proc/self/task")
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def setting(num_threads: int, num_envs: int, rate: float) -> Setting:
+    return Setting(num_threads, num_envs, 1, rate, None)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "breakout"])
+def test_json(env: str, nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", env, "--device", "cpu", "--json", "--seconds", "0.2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    suggested, threads = found["suggested"], found["suggested"]["num_threads"]
+    assert suggested in found["settings"]
+    measured = {(rate["part"], rate["num_threads"]) for rate in found["rates"]}
+    assert {("environment", 1), ("environment", 2), ("acting", 1), ("learning", 1)} <= measured
+    assert {(part, threads) for part in (*bench.PARTS, "training")} <= measured
+    assert all(rate["agent_steps_per_second"] > 0 for rate in found["rates"])
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    assert found["limit"] == max(found["shares"], key=found["shares"].__getitem__)
+    assert found["memory"]["host_needed_bytes"] > 0
+    assert found["emulator_frames_per_agent_step"] == (4 if env == "breakout" else None)
+    default = train_options([env]).config
+    first = found["settings"][0]
+    assert (first["num_threads"], first["num_envs"]) == (default.num_threads, default.num_envs)
+    typed = train_options(found["command"].split()[2:]).config
+    assert typed.minibatches == suggested["minibatches"]
+    assert (typed.num_threads, typed.num_envs) == (threads, suggested["num_envs"])
+    assert not list(nowhere.iterdir())
+
+
+def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "CartPole-v1", "--device", "cpu", "--seconds", "0.2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = [line.split()[0] for line in lines if line.strip()]
+    assert {"environment", "acting", "learning", "training", "default", "memory:"} <= {
+        word.rstrip(",") for word in words
+    }
+    assert lines[-1].startswith("suggested: a3c train CartPole-v1 --num-threads ")
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "emulator" in line]
+
+
+def test_the_default_is_suggested_unless_another_is_clearly_faster() -> None:
+    default, others = setting(2, 16, 1000.0), [setting(1, 16, 600.0), setting(2, 64, 1090.0)]
+    assert bench.suggestion([default, *others]) == default
+    assert bench.suggestion([default, *others, setting(1, 64, 1200.0)]) == setting(1, 64, 1200.0)
+
+
+def test_what_would_take_too_long_or_too_much_memory_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """64 agents with a rollout of 20 make 1,280 agent steps: 0.64 s at that rate."""
+    config = preset("fast", env="breakout", num_threads=1, num_envs=64, device="cpu")
+    measured = [setting(1, 16, 500.0), setting(2, 16, 2000.0)]
+    assert "a rollout would take about 0.6 s" in (bench.obstacle(config, CPU, 0.6, measured) or "")
+    assert bench.obstacle(config, CPU, 0.7, measured) is None
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
+    assert "0.0 GiB are available" in (bench.obstacle(config, CPU, 0.7, measured) or "")
+
+
+def test_settings_for_a_gpu() -> None:
+    configs = bench.candidates("breakout", "cuda", torch.device("cuda"))
+    assert configs[0] == preset("fast", env="breakout", device="cuda")
+    sizes = [(config.num_threads, config.num_envs) for config in configs[1:]]
+    assert (1, 1024) in sizes
+    assert (2, 256) in sizes
+    assert all(256 <= threads * agents <= 4096 for threads, agents in sizes)
+    update = {c.num_envs // c.minibatches * c.rollout_length for c in configs}
+    assert update == {320}
+
+
+def test_where_a_preset_fixes_the_updates_only_threads_vary() -> None:
+    configs = bench.candidates("CartPole-v1", "cpu", CPU)
+    assert [(c.num_threads, c.num_envs, c.minibatches) for c in configs] == [(1, 8, 1), (2, 8, 1)]
+
+
+def test_acting_and_learning_are_the_halves_of_an_update_without_the_environments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = preset("control", env="CartPole-v1", num_envs=4, minibatches=2, device="cpu")
+    with bench.started(config, CPU) as (learner,):
+        assert isinstance(learner.envs, OnDevice)
+        calls: list[str] = []
+        real = learner.envs.envs
+        step = real.step
+
+        def counted(actions: Array) -> NumpyStep:
+            calls.append("step")
+            return step(actions)
+
+        monkeypatch.setattr(real, "step", counted)
+        assert bench.updating(learner)() == 4 * 8
+        assert (len(calls), learner.store.updates) == (8, 2)
+        bench.stand_still(learner)
+        calls.clear()
+        assert bench.acting(learner)() == 4 * 8
+        assert (calls, learner.store.updates) == ([], 2)
+        learn = bench.learning(learner)
+        for updates in (4, 6):  # the same rollout again
+            before = learner.store.parameters.clone()
+            assert learn() == 4 * 8
+            assert (calls, learner.store.updates) == ([], updates)
+            assert not learner.store.parameters.equal(before)
+
+
+def test_a_thread_that_fails_ends_the_measurement() -> None:
+    def fail() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Stretch(CPU, 60).rate([lambda: 1, fail])
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="the system does not list a process's threads")
+def test_a_thread_is_a_core() -> None:
+    """PyTorch makes no pool of threads for a measured one, as for its first tanh it would."""
+    grown = []
+
+    def work() -> int:
+        before = len(list(TASKS.iterdir()))
+        torch.tanh(torch.ones(8, 64))
+        grown.append(len(list(TASKS.iterdir())) - before)
+        return 1
+
+    torch.set_num_threads(1)
+    Stretch(CPU, 1e-6).rate([work])
+    assert set(grown) == {0}
+
+
+def test_an_environment_that_cannot_be_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
+    env = "tests.environments:Infinite-v0"
+    assert cli.main(["bench", env, "--seconds", "0.2"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"a3c: {env} cannot be measured: ")
+    assert said.count("\n") == 1
