@@ -6,6 +6,7 @@ actions come down, and once for each update, when its figures do. A test counts.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (kind == "cpu" and index) or (index and not index.isdigit()):
+    if not re.fullmatch("cpu|cuda(:(0|[1-9][0-9]*))?", name):
         raise InputError(f"--device is {name!r}; expected auto, cpu, cuda or cuda:0")
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device is {name!r}, but torch finds no CUDA device; try --device cpu")
