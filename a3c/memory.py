@@ -125,8 +125,9 @@ def gpu_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
     Of what PyTorch's allocator keeps besides nothing is known: each thread's stream has its own.
     """
     dtype = str(pick_precision(config, device)).removeprefix("torch.")
+    changes: dict[str, Any] = {"precision": dtype, **EAGER}
     with all_at_once():
-        learning = learning_bytes(replace(config, precision=dtype, **EAGER), spec)
+        learning = learning_bytes(replace(config, **changes), spec)
     return Bytes(learning.agent, learning.thread + STREAM_BYTES)
 
 
