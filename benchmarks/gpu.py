@@ -30,7 +30,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -144,7 +145,7 @@ TINY = Sizes(
     agents=4,
     rollout_length=3,
     updates=2,
-    resumed=("--num-envs=8", "--total-agent-steps=20000", "--checkpoint-every-seconds=0.2"),
+    resumed=("--num-envs=8", "--total-agent-steps=40000", "--checkpoint-every-seconds=0.2"),
     learner=(Speed("mlp", "off", 8),),
     rates=(Speed("mlp", "off", 8),),
     warm_seconds=0.05,
@@ -161,8 +162,8 @@ def parts_of(device: str, sizes: Sizes) -> Parts:
     return {
         "parity": {
             f"{network}, {head}": partial(parity, network, head, device, sizes)
-            for network in sizes.networks
             for head in sizes.heads
+            for network in sizes.networks
         },
         "resume": {sizes.env: partial(resumed, device, sizes)},
         "devices": several(device, sizes),
@@ -363,20 +364,30 @@ def difference(one: Played, other: Played) -> float:
     return float(errors.max())
 
 
-# Resume, several GPUs: the command
+# Resume, several GPUs
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-u", "-m", "a3c.cli", "train", *words]
+# The command; what cuDNN adds in any order could differ from run to run
+TRAIN = """
+import sys, torch
+from a3c import cli
+torch.backends.cudnn.deterministic = sys.argv[1] == "deterministic"
+sys.exit(cli.main(["train", *sys.argv[2:]]))
+"""
 
 
-def start(*words: str) -> subprocess.Popen[bytes]:
-    """The command, silent but for what goes wrong."""
-    return subprocess.Popen(command(*words), stdout=subprocess.DEVNULL)
+def start(*words: str, deterministic: bool = False) -> subprocess.Popen[bytes]:
+    """`a3c train`, silent but for what goes wrong."""
+    kind = "deterministic" if deterministic else "usual"
+    command = [sys.executable, "-c", TRAIN, kind, *words]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
-def ended(*words: str) -> None:
-    subprocess.run(command(*words), stdout=subprocess.DEVNULL, check=True)
+def ended(*words: str, deterministic: bool = False) -> None:
+    """The same, to its end."""
+    code = start(*words, deterministic=deterministic).wait()
+    if code:
+        raise RuntimeError(f"a3c train {' '.join(words)}: exit code {code}")
 
 
 def resumed(device: str, sizes: Sizes) -> Row:
@@ -385,10 +396,10 @@ def resumed(device: str, sizes: Sizes) -> Row:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         words = [sizes.env, f"--preset={sizes.preset}", f"--device={device}", "--num-threads=1"]
         words += sizes.resumed
-        ended(*words, f"--runs-dir={whole}")
+        ended(*words, f"--runs-dir={whole}", deterministic=True)
         run = kill_at_checkpoint([*words, f"--runs-dir={killed}"], killed)
         at = checkpoint.newest(run).checkpoint.progress["agent_steps"]
-        ended("--resume", str(run))
+        ended("--resume", str(run), deterministic=True)
         one, other = (checkpoint.newest(each).checkpoint for each in (newest_run(whole), run))
     steps = [each.progress["agent_steps"] for each in (one, other)]
     differ = [
@@ -400,7 +411,7 @@ def resumed(device: str, sizes: Sizes) -> Row:
 
 def kill_at_checkpoint(words: list[str], runs: Path) -> Path:
     """kill -9 as soon as there is a checkpoint; returns the run's folder."""
-    process = start(*words)
+    process = start(*words, deterministic=True)
     while not (found := list(runs.glob("*/checkpoints/*.safetensors"))):
         if process.poll() is not None:
             raise RuntimeError("the run ended before its first checkpoint")
@@ -592,19 +603,20 @@ class Results:
         writing.write_text(json.dumps({"where": self.where, "parts": self.parts}, indent=1) + "\n")
         os.replace(writing, self.path)
 
-    def left(self, part: str, names: dict[str, Any]) -> list[str]:
+    def left(self, part: str, names: Iterable[str]) -> list[str]:
         """What was not measured, or failed."""
         rows = self.parts.get(part, {})
         return [name for name in names if name not in rows or "failed" in rows[name]]
 
 
-def measure(part: str, rows: dict[str, Callable[[], Row]], results: Results) -> None:
+def measure(part: str, rows: Mapping[str, Callable[[], Row]], results: Results) -> None:
     """What is left of a part, here. A row that fails says so, and the others are measured."""
     for name in results.left(part, rows):
         begun = time.monotonic()
         try:
             row = rows[name]()
         except Exception as error:
+            traceback.print_exc()
             row = {"failed": f"{type(error).__name__}: {error}".splitlines()[0], "ok": False}
         row |= {"took": round(time.monotonic() - begun, 1), "commit": results.where["commit"]}
         results.add(part, name, row)
@@ -744,9 +756,8 @@ def report(results: Results) -> Iterator[str]:
     yield ""
     known = ["cards", "driver", "cuda", "cudnn", "torch", "python", "numpy", "numba", "processor",
              "cores", "system"]  # fmt: skip
-    commits = sorted(
-        {str(row["commit"]) for rows in results.parts.values() for row in rows.values()}
-    )
+    measured_rows = [row for rows in results.parts.values() for row in rows.values()]
+    commits = sorted({row["commit"] for row in measured_rows if row["commit"]}) or ["unknown"]
     facts = [f"{name} {where[name]}" for name in known if where.get(name)]
     yield "; ".join([*facts, f"commit {', '.join(commits)}", where["started"][:10]]) + "."
     yield from goals_table(results.parts)
