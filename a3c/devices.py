@@ -29,13 +29,13 @@ def pick_devices(name: str) -> list[torch.device]:
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return [torch.device("cpu")]
-    found = re.fullmatch(r"auto|cuda|cuda:\d+(?:,cuda:\d+)*", name)
+    found = re.fullmatch("auto|cuda|cuda:[0-9]+(,cuda:[0-9]+)*", name)
     if found is None:
         raise InputError(f"--device is {name!r}; expected auto, cpu, cuda, cuda:0 or cuda:0,cuda:1")
     if not torch.cuda.is_available():
         raise InputError(f"--device is {name!r}, but torch finds no CUDA device; try --device cpu")
     there = torch.cuda.device_count()
-    named = [int(index) for index in re.findall(r"\d+", name)] or list(range(there))
+    named = [int(index) for index in re.findall("[0-9]+", name)] or list(range(there))
     if len(set(named)) < len(named):
         raise InputError(f"--device is {name!r}; expected each device once")
     if max(named) >= there:

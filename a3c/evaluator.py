@@ -156,6 +156,7 @@ class Evaluator:
 
     def _guarded(self) -> None:
         """The thread's whole life. It stops the run if it dies, as a thread that trains does."""
+        torch.set_num_threads(1)
         try:
             with torch.cuda.stream(self.stream):  # does nothing for None
                 self._run()

@@ -8,7 +8,8 @@ in the agents, in those of one update, and in the agent steps of a rollout.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -32,7 +33,14 @@ from a3c.network import Network, Replay, flatten, sizes
 from a3c.shared import SharedParameters
 
 LONGEST_REHEARSAL = 32  # agent steps of a rollout; more are extrapolated
+CHUNK = Replay.CHUNK  # samples, on a CPU
+EVERYTHING = 2**62  # samples of a chunk
 GIB = 2**30
+# cuBLAS keeps so much for each stream on a Hopper (CUBLAS_WORKSPACE_CONFIG in NVIDIA's manual), and
+# PyTorch as much again for cuBLASLt; less on other cards
+STREAM_BYTES = 2 * 32 * 2**20
+# A rehearsal on the CPU captures nothing
+EAGER = {"cuda_graphs": "off"}
 
 
 class Bytes(NamedTuple):
@@ -41,33 +49,63 @@ class Bytes(NamedTuple):
     agent: float
     thread: float
 
-    def of(self, config: Config) -> int:
-        """Of all threads and agents of a run."""
-        return round(config.num_threads * (self.thread + config.num_envs * self.agent))
+    def of(self, threads: int, num_envs: int) -> int:
+        """Of so many threads with so many agents each."""
+        return round(threads * (self.thread + num_envs * self.agent))
 
 
-def check_memory(config: Config, device: torch.device) -> None:
-    """Raise InputError if the run takes more of the host's memory than there is.
+class Place(NamedTuple):
+    """A memory: what a run takes of it, and what there is."""
 
-    Where the system does not say what there is, anything goes. What lies on a GPU is not checked.
+    words: str  # `memory`, `memory of cuda:1`
+    each: Bytes
+    threads: int  # that lie there
+    there: int  # bytes
+
+    def need(self, config: Config) -> int:
+        """Bytes."""
+        return self.each.of(self.threads, config.num_envs)
+
+    def agents(self, config: Config) -> int:
+        """How many agents of each thread fit, in whole groups of a rollout's updates."""
+        fit = int((self.there / self.threads - self.each.thread) / self.each.agent)
+        group = config.num_envs // config.minibatches
+        return fit - fit % (group if follows(config, "minibatches") else config.minibatches)
+
+
+def check_memory(config: Config, devices: Sequence[torch.device]) -> None:
+    """Raise InputError if the run takes more memory than there is, of the host's or of a GPU's.
+
+    The threads are dealt to the devices. Of two memories that are too small, the message is about
+    the one that holds fewer agents. Where the system does not say what there is, anything goes.
     """
-    there = available_memory()
-    if there is None:
+    found = [place for place in places(config, devices) if place.need(config) > place.there]
+    if not found:
         return
-    need = host_bytes(config, spec_of(config), device)
-    if need.of(config) > there:
-        raise InputError(
-            f"{config.num_threads:,} x {config.num_envs:,} agents of {config.env} need about "
-            f"{gib(need.of(config))} of memory, and {gib(there)} are available; "
-            f"{fitting(need, config, there)}"
-        )
+    place = min(found, key=lambda place: place.agents(config))
+    raise InputError(
+        f"{config.num_threads:,} x {config.num_envs:,} agents of {config.env} need about "
+        f"{gib(place.need(config))} of {place.words}, and {gib(place.there)} are available; "
+        f"{fitting(place.agents(config))}"
+    )
 
 
-def fitting(need: Bytes, config: Config, there: int) -> str:
+def places(config: Config, devices: Sequence[torch.device]) -> Iterator[Place]:
+    """The memories that a run lies in, as far as the system says what there is."""
+    spec = spec_of(config)
+    there = available_memory()
+    if there is not None:
+        yield Place("memory", host_bytes(config, spec, devices[0]), config.num_threads, there)
+    if devices[0].type == "cuda":
+        each = gpu_bytes(config, spec, devices[0])
+        for i, device in enumerate(devices[: config.num_threads]):
+            threads = len(range(i, config.num_threads, len(devices)))
+            free, _ = torch.cuda.mem_get_info(device)
+            yield Place(f"memory of {device}", each, threads, free)
+
+
+def fitting(agents: int) -> str:
     """What would fit, in words."""
-    agents = int((there / config.num_threads - need.thread) / need.agent)
-    group = config.num_envs // config.minibatches
-    agents -= agents % (group if follows(config, "minibatches") else config.minibatches)
     if agents > 0:
         return f"expected at most {agents:,} agents of each thread (--num-envs)"
     return "expected fewer --num-threads or a smaller --rollout-length"
@@ -87,43 +125,89 @@ def host_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
     agent = environment.alive + 2 * environment.saved
     if device.type != "cpu":
         return Bytes(agent, 0)
-    learning = learning_bytes(config, spec, device)
+    learning = learning_bytes(config, spec)
     return Bytes(agent + learning.agent, learning.thread)
 
 
-def learning_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
-    """What a thread's tensors take of the device's memory at most, without the environments'."""
+def gpu_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
+    """What a thread takes of a GPU's memory: an estimate, from a rehearsal on the CPU.
+
+    Of what PyTorch's allocator keeps besides nothing is known: each thread's stream has its own.
+    """
+    dtype = str(pick_precision(config, device)).removeprefix("torch.")
+    changes: dict[str, Any] = {"precision": dtype, **EAGER}
+    with all_at_once():
+        learning = learning_bytes(replace(config, **changes), spec)
+    return Bytes(learning.agent, learning.thread + STREAM_BYTES)
+
+
+@contextmanager
+def all_at_once() -> Iterator[None]:
+    """A network learns from all samples in one piece, as on a GPU, and not in a CPU's chunks.
+
+    For the rehearsal, while no other thread trains.
+    """
+    chunk, Replay.CHUNK = Replay.CHUNK, EVERYTHING
+    try:
+        yield
+    finally:
+        Replay.CHUNK = chunk
+
+
+def learning_bytes(config: Config, spec: Spec) -> Bytes:
+    """What a thread's tensors take of the memory at most, without the environments'.
+
+    Where groups keep their size however many agents there are, what one update takes is the
+    thread's.
+    """
+    seen, learned, thread = rehearsed_at_length(config, spec)
+    if config.minibatches > 1 and follows(config, "minibatches"):
+        return Bytes(seen, thread + learned * (config.num_envs // config.minibatches))
+    return Bytes(seen + learned / config.minibatches, thread)
+
+
+class Rehearsed(NamedTuple):
+    """Bytes of a thread."""
+
+    seen: float  # for each agent
+    learned: float  # for each agent of one update
+    thread: float
+
+
+def rehearsed_at_length(config: Config, spec: Spec) -> Rehearsed:
+    """Of long rollouts as two shorter ones say."""
     length = config.rollout_length
     if length <= LONGEST_REHEARSAL:
-        return rehearsed(config, spec, device)
+        return rehearsed(config, spec)
     half, whole = (
-        rehearsed(replace(config, rollout_length=steps), spec, device)
+        rehearsed(replace(config, rollout_length=steps), spec)
         for steps in (LONGEST_REHEARSAL // 2, LONGEST_REHEARSAL)
     )
     beyond = (length - LONGEST_REHEARSAL) / (LONGEST_REHEARSAL // 2)
-    return Bytes(*(b + (b - a) * beyond for a, b in zip(half, whole, strict=True)))
+    return Rehearsed(*(b + (b - a) * beyond for a, b in zip(half, whole, strict=True)))
 
 
-def rehearsed(config: Config, spec: Spec, device: torch.device) -> Bytes:
-    """The same for a short rollout; with minibatches, for agents and for those of one update."""
-    few = -(-Replay.CHUNK // config.rollout_length)  # from here on chunks are full
+def rehearsed(config: Config, spec: Spec) -> Rehearsed:
+    """Of a short rollout, as a few agents say; without minibatches all of it is `seen`."""
+    few = -(-CHUNK // config.rollout_length)  # from here on chunks are full
 
     def most(agents: int, groups: int) -> int:
         epochs = min(config.epochs, 2)  # of which the second takes what all others do
         small = replace(config, num_threads=1, num_envs=agents, minibatches=groups, epochs=epochs)
-        return most_bytes(small, spec, device)
+        return most_bytes(small, spec)
 
     if config.minibatches == 1:
         one, two = most(few, 1), most(2 * few, 1)
         agent = (two - one) / few
-        return Bytes(agent, one - few * agent)
+        return Rehearsed(agent, 0, one - few * agent)
     one, two, wide = most(2 * few, 2), most(4 * few, 4), most(4 * few, 2)
     seen, learned = (two - one) / (2 * few), (wide - two) / few
-    return Bytes(seen + learned / config.minibatches, one - few * (2 * seen + learned))
+    return Rehearsed(seen, learned, one - few * (2 * seen + learned))
 
 
-def most_bytes(config: Config, spec: Spec, device: torch.device) -> int:
+def most_bytes(config: Config, spec: Spec) -> int:
     """The most bytes that are alive at once in a thread's first rollout and its updates."""
+    device = torch.device("cpu")
     method, dtype = make_method(config), pick_precision(config, device)
     envs = StandingStill(spec, config.num_envs, device)
     with LiveBytes([envs.observations]) as live:

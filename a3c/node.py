@@ -37,7 +37,7 @@ class Node:
         self.method = make_method(config)
         if atari_game(config.env) is not None:  # said before the emulator is compiled
             check_network(config, pixels=True)
-        check_memory(config, self.device)
+        check_memory(config, devices)
         envs = [
             make_envs(config, config.num_envs, self.device_of(index))
             for index in range(config.num_threads)
@@ -110,6 +110,7 @@ class Node:
 
     def _guarded(self, learner: ActorLearner) -> None:
         """A thread's whole life. A dead thread stops the run: no other waits for it."""
+        torch.set_num_threads(1)  # what the main thread has set is not for all that come after it
         try:
             learner.run()
         except threading.BrokenBarrierError:

@@ -209,7 +209,7 @@ def command_of(config: Config) -> str:
 
 def memory_of(config: Config, device: torch.device, available: int | None, used: Setting) -> Memory:
     """What such a run takes, and what there is."""
-    needed = host_bytes(config, spec_of(config), device).of(config)
+    needed = host_bytes(config, spec_of(config), device).of(config.num_threads, config.num_envs)
     total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
     return Memory(needed, available, used.device_bytes, total)
 
@@ -287,7 +287,7 @@ def obstacle(
     if rollout > seconds:
         return f"a rollout would take about {rollout:.1f} s (more --seconds would do)"
     try:
-        check_memory(config, device)
+        check_memory(config, [device])
     except InputError as error:
         return str(error)
     return None
@@ -357,13 +357,13 @@ def started(config: Config, device: torch.device) -> Iterator[list[ActorLearner]
     """The threads' own things of a run, before its first rollout."""
     gc.collect()  # the node before refers to itself, and this one wants its memory
     frames = config.mean_frame_skip if atari_game(config.env) is not None else 1
-    node = Node(config, device, Metrics(frames))
+    node = Node(config, [device], Metrics(frames))
     try:
         at_once(ActorLearner.start, node.learners)
-        synchronise(device)
+        synchronise([device])
         for learner in node.learners:
             learner.record()
-        synchronise(device)
+        synchronise([device])
         yield node.learners
     finally:
         node.close()
@@ -489,14 +489,14 @@ class Stretch:
         pool = ThreadPoolExecutor(len(works))
         try:
             agent_steps = results([pool.submit(self.repeat, work, ready) for work in works])
-            synchronise(self.device)
+            synchronise([self.device])
             return sum(agent_steps) / (time.perf_counter() - self.start)
         finally:
             pool.shutdown(wait=False)  # at Ctrl-C nobody waits for the work under way
 
     def begin(self) -> None:
         """All threads are ready."""
-        synchronise(self.device)
+        synchronise([self.device])
         self.start = time.perf_counter()
 
     def repeat(self, work: Work, ready: threading.Barrier) -> int:

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from a3c.config import InputError, as_input_error, differences, option
-from a3c.devices import pick_device
+from a3c.devices import pick_devices
 from a3c.memory import check_memory
 from a3c.results import figures
 from a3c.results.run_config import read_run_config
@@ -89,7 +89,7 @@ def check_memory_of(plans: list[Planned]) -> None:
     torch.set_num_threads(1)  # as `train` does: small operations are slower with more
     to_run = [planned.config for planned in plans if not finished(planned)]
     for config in {replace(config, seed=1, runs_dir="runs"): None for config in to_run}:
-        check_memory(config, pick_device(config.device))
+        check_memory(config, pick_devices(config.device))
 
 
 def finished(planned: Planned) -> bool:

@@ -1,21 +1,25 @@
 """The estimate of memory against what a process takes; and what is said where it is not there."""
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from a3c import memory
-from a3c.config import InputError, preset
+from a3c.config import Config, InputError, preset
 from a3c.envs import agent_bytes, make_envs, spec_of
 from a3c.envs.protocol import Spec
-from a3c.memory import LiveBytes, check_memory, host_bytes, learning_bytes
+from a3c.memory import LiveBytes, check_memory, gpu_bytes, host_bytes, learning_bytes
+from a3c.network import Replay
 from a3c.train import train
 
 CPU = torch.device("cpu")
+CUDA = torch.device("cuda", 1)
 
 
 @pytest.fixture(autouse=True)
@@ -70,14 +74,14 @@ def test_a_games_state_has_the_size_that_a_checkpoint_has() -> None:
 def test_what_the_network_keeps_is_counted(length: int) -> None:
     config = preset("fast", precision="float32", rollout_length=length, minibatches=1)
     sample = 4 * (84 * 84 * 4 + 20 * 20 * 16 + 9 * 9 * 32 + 256)  # bytes
-    found = learning_bytes(config, ATARI, CPU)
+    found = learning_bytes(config, ATARI)
     assert length * sample < found.agent < 1.3 * length * sample + 500_000
 
 
 def test_with_minibatches_one_group_is_kept_and_everybodys_pixels() -> None:
     config = preset("fast", precision="float32", num_envs=1024, minibatches=64)
     pixels = 20 * 84 * 84 * 4
-    assert pixels < learning_bytes(config, ATARI, CPU).agent < 1.6 * pixels
+    assert pixels < learning_bytes(config, ATARI).agent < 1.6 * pixels
 
 
 def test_on_a_gpu_the_host_has_the_games_alone() -> None:
@@ -141,25 +145,103 @@ def test_more_agents_than_memory_holds(tmp_path: Path, monkeypatch: pytest.Monke
     assert not runs.exists()
 
 
-@pytest.mark.parametrize("minibatches", [1, 4])
-def test_what_is_said_to_fit_fits(minibatches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("minibatches", [1, 4, "auto"])
+def test_what_is_said_to_fit_fits(minibatches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
     changes = {"num_threads": 2, "minibatches": minibatches, "precision": "float32"}
     with pytest.raises(InputError) as caught:
-        check_memory(preset("fast", num_envs=4096, **changes), CPU)
+        check_memory(preset("fast", num_envs=4096, **changes), [CPU])
     fitting = int(str(caught.value).split("at most ")[1].split()[0].replace(",", ""))
     assert fitting > 4
-    check_memory(preset("fast", num_envs=fitting, **changes), CPU)
+    check_memory(preset("fast", num_envs=fitting, **changes), [CPU])
+    more = 16 if minibatches == "auto" else 4 * minibatches
     with pytest.raises(InputError):
-        check_memory(preset("fast", num_envs=fitting + 4 * minibatches, **changes), CPU)
+        check_memory(preset("fast", num_envs=fitting + more, **changes), [CPU])
 
 
 def test_where_not_even_one_agent_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
     with pytest.raises(InputError, match="expected fewer --num-threads or a smaller --rollout-len"):
-        check_memory(preset("fast", num_threads=2), CPU)
+        check_memory(preset("fast", num_threads=2), [CPU])
 
 
 def test_where_nothing_is_known_anything_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: None)
-    check_memory(preset("fast", num_envs=65_536), CPU)
+    check_memory(preset("fast", num_envs=65_536), [CPU])
+
+
+def with_memory(monkeypatch: pytest.MonkeyPatch, host: int | None, gpu: int) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: host)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (gpu, 80 * 2**30))
+
+
+def on_gpu(**changes: object) -> Config:
+    return preset("fast", num_threads=2, **{"precision": "float32", **changes})
+
+
+def said_to_fit(config: Config) -> tuple[int, str]:
+    """Agents of each thread, and the whole message."""
+    with pytest.raises(InputError) as caught:
+        check_memory(config, [CUDA])
+    said = str(caught.value)
+    assert "\n" not in said
+    return int(said.split("expected at most ")[1].split()[0].replace(",", "")), said
+
+
+@pytest.mark.parametrize("host", [2**40, None])
+def test_more_agents_than_a_gpu_holds(host: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_memory(monkeypatch, host, 2**30)
+    fits, said = said_to_fit(on_gpu(num_envs=8192))
+    assert said.startswith("2 x 8,192 agents of breakout need about ")
+    assert "of memory of cuda:1, and 1.0 GiB are available; expected at most " in said
+    assert 0 < fits < 1000
+    assert fits % 16 == 0  # whole groups
+    check_memory(on_gpu(num_envs=fits), [CUDA])
+    with pytest.raises(InputError):
+        check_memory(on_gpu(num_envs=fits + 16), [CUDA])
+
+
+def test_of_two_memories_the_message_is_about_the_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = on_gpu(num_envs=8192)
+    with_memory(monkeypatch, 2**30, 2**31)
+    fits, said = said_to_fit(config)
+    assert "GiB of memory, and 1.0 GiB are available" in said
+    with_memory(monkeypatch, 2**31, 2**28 + 2**27)
+    fewer, said = said_to_fit(config)
+    assert "GiB of memory of cuda:1, and 0.4 GiB are available" in said
+    assert fewer < fits
+
+
+def test_where_not_even_one_agent_fits_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_memory(monkeypatch, 2**40, 2**20)
+    with pytest.raises(
+        InputError, match=r"and 0\.0 GiB are available; expected fewer --num-threads"
+    ):
+        check_memory(on_gpu(), [CUDA])
+
+
+def test_too_many_for_the_gpu_create_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_memory(monkeypatch, 2**40, 2**30)
+    monkeypatch.setattr(importlib.import_module("a3c.train"), "pick_devices", lambda _: [CUDA])
+    runs = tmp_path / "runs"
+    with pytest.raises(InputError, match="expected at most "):
+        train(on_gpu(num_envs=65_536, device="cuda:1", runs_dir=str(runs)), quiet=True)
+    assert not runs.exists()
+
+
+def test_on_a_gpu_a_thread_learns_from_all_samples_at_once() -> None:
+    """So gradients by images grow with the agents of an update, on a CPU with those of a chunk."""
+    config = on_gpu(num_envs=64, rollout_length=32, minibatches=2)
+    gpu, cpu = gpu_bytes(config, ATARI, CUDA), learning_bytes(config, ATARI)
+    gradient = 4 * 32 * 20 * 20 * 16  # of the first layer's output; and as much before its ReLU
+    assert gpu.agent - cpu.agent == pytest.approx(2 * gradient / 2, rel=0.01)
+    assert Replay.CHUNK == 64
+
+
+def test_the_precision_is_that_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_: True)
+    half = gpu_bytes(on_gpu(precision="auto", minibatches=1), ATARI, CUDA)
+    whole = gpu_bytes(on_gpu(precision="float32", minibatches=1), ATARI, CUDA)
+    assert half.agent < 0.7 * whole.agent

@@ -1,0 +1,151 @@
+"""benchmarks/gpu.py on a CPU: every step but the device's, with next to nothing to measure."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.gpu import TINY, Results, Row, difference, measure, played
+
+ROOT = Path(__file__).parent.parent.parent
+WORDS = ["--device", "cpu", "--tiny"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread_per_operation() -> Iterator[None]:
+    """As in training; and as before for the tests that follow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "gpu.md"
+    words = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *WORDS, "--out", str(out)]
+    subprocess.run([*words, "--here"], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    kept = out.with_suffix(".json").read_text()
+    parts = json.loads(kept)["parts"]
+    assert list(parts) == ["parity", "resume", "learner", "rates", "pong"]
+    assert all(row["ok"] for rows in parts.values() for row in rows.values())
+    (row,) = parts["rates"].values()
+    assert row["updates"] > 0
+    assert row["stages"]["environment"] > 0
+    (row,) = parts["pong"].values()
+    assert row["mean"][1] > 0
+    report = out.read_text()
+    for title in ("Goals", "Against the CPU", "The learner alone", "Training", "Until Pong"):
+        assert f"\n## {title}" in report
+    assert "bit by bit equal. ok" in report
+    # Begun again, there is nothing left
+    assert gpu.main([*WORDS, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.count("nothing is left to measure") == len(parts) + 1  # devices
+    assert out.with_suffix(".json").read_text() == kept
+
+
+def results_in(folder: Path) -> Results:
+    return Results(
+        folder / "gpu.json", {"card": "CPU", "sizes": "tiny", "torch": "2", "commit": "x"}
+    )
+
+
+def test_what_failed_is_measured_again_and_nothing_else(tmp_path: Path) -> None:
+    broken, calls = True, []
+
+    def row(name: str) -> Row:
+        calls.append(name)
+        if name == "b" and broken:
+            raise ValueError("no")
+        return {"ok": True}
+
+    rows = {name: partial(row, name) for name in "abc"}
+    measure("parity", rows, results_in(tmp_path))
+    found = results_in(tmp_path)
+    assert found.parts["parity"]["b"]["failed"] == "ValueError: no"
+    assert found.left("parity", rows) == ["b"]
+    broken = False
+    measure("parity", rows, found)
+    assert calls == ["a", "b", "c", "b"]
+    assert results_in(tmp_path).left("parity", rows) == []
+
+
+def test_a_table_is_of_one_card(tmp_path: Path) -> None:
+    results_in(tmp_path).add("parity", "a", {"ok": True})
+    with pytest.raises(SystemExit, match="of CPU, tiny, 2, not H100, tiny, 2: another"):
+        Results(tmp_path / "gpu.json", {"card": "H100", "sizes": "tiny", "torch": "2"})
+
+
+def test_a_part_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.md"
+    assert gpu.main([*WORDS, "--parts", "learner", "--out", str(out)]) == 0
+    assert "| mlp, graphs off, 8 agents | 1 | 1 |" in out.read_text()
+
+
+def test_at_its_limit_a_part_is_ended_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pid, out = tmp_path / "pid", tmp_path / "gpu.md"
+    never = tmp_path / "never.py"
+    never.write_text(
+        "import pathlib, subprocess, time\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        f"pathlib.Path({str(pid)!r}).write_text(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setattr(gpu, "__file__", str(never))
+    monkeypatch.setitem(gpu.LIMITS, "parity", 2)
+    assert gpu.main([*WORDS, "--parts", "parity", "--out", str(out)]) == 1
+    assert "parity: ended at its limit of 2 seconds" in capfd.readouterr().out
+    stat = Path(f"/proc/{pid.read_text()}/stat")
+    for _ in range(100):
+        if not stat.exists() or ") Z " in stat.read_text():
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError("what the part started is still running")
+
+
+def test_all_limits_are_under_nine_minutes() -> None:
+    assert sum(gpu.LIMITS.values()) < 540
+    parts = gpu.parts_of("cpu", gpu.FULL)
+    assert parts.keys() == gpu.LIMITS.keys() - {"compile"}
+
+
+def test_several_gpus_are_looked_at_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for count in (0, 1, 3):
+        monkeypatch.setattr("torch.cuda.device_count", lambda count=count: count)
+        found[count] = list(gpu.several("auto", TINY))
+    assert found == {0: [], 1: [], 3: ["parity on cuda:1", "training on all 3"]}
+    assert gpu.several("cuda:0", TINY) == {}
+
+
+def test_a_part_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        gpu.main([*WORDS, "--parts", "parity,rate"])
+    assert caught.value.code == 2
+    assert "no part 'rate'; expected parity, resume, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("network", "head"), [("paper", "discrete"), ("mlp", "independent std")])
+def test_parity_notices_another_arithmetic(
+    network: str, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(**changes: Any) -> float:
+        for name, value in changes.items():
+            monkeypatch.setitem(gpu.READABLE, name, value)
+        return difference(expected, played(network, head, "cpu", "off", TINY))
+
+    expected = played(network, head, "cpu", "off", TINY)
+    assert changed() == 0
+    assert len({tuple(row.flatten()) for row in expected.actions}) > 1  # it is no stand-still
+    assert float(expected.gradients.norm(dim=1).min()) > 1
+    assert changed(gamma=0.989) > gpu.CLOSE

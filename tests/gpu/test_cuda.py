@@ -1,0 +1,105 @@
+"""The short part of benchmarks/gpu.py, where there is a GPU; the rest is tested without one."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from a3c.config import preset
+from a3c.memory import gpu_bytes
+from a3c.run import checkpoint
+from a3c.train import train
+from benchmarks.gpu import (
+    FULL,
+    Prepared,
+    config_of_parity,
+    modes,
+    node_of,
+    parity,
+    run_to_its_end,
+    spec_of_parity,
+)
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+MODES = modes("cuda") if torch.cuda.is_available() else ("off",)
+
+
+@pytest.mark.parametrize(
+    ("network", "head"),
+    [
+        ("paper", "discrete"),
+        ("nature", "minibatches"),
+        ("paper", "recurrent"),
+        ("mlp", "independent std"),
+        ("mlp", "dependent std"),
+    ],
+)
+def test_updates_are_those_of_the_cpu(network: str, head: str) -> None:
+    row = parity(network, head, "cuda", FULL)
+    assert row["ok"], row
+
+
+@pytest.fixture
+def no_unawares() -> Iterator[None]:
+    """PyTorch's check of operations that wait is switched off in the end."""
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.usefixtures("no_unawares")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("network", "head"),
+    [
+        ("paper", "discrete"),
+        ("paper", "minibatches"),
+        ("mlp", "recurrent"),
+        ("mlp", "dependent std"),
+    ],
+)
+def test_no_operation_waits_but_those_that_say_so(network: str, head: str, mode: str) -> None:
+    """What waits at events is counted on the CPU; PyTorch knows the operations that do unasked."""
+    config = config_of_parity(network, head, "cuda", mode, replace(FULL, updates=12))
+    config = replace(config, lr=1e-4)
+    spec = spec_of_parity(network, head)
+    with node_of(config, lambda agents: Prepared(spec, agents, 7, 0.2)) as node:
+
+        def look(_: int) -> None:
+            if node.store.updates == 6:
+                torch.cuda.set_sync_debug_mode("error")
+
+        node.store.in_update = look
+        run_to_its_end(node)
+        assert node.store.updates >= 12
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, tmp_path: Path) -> None:
+    changes = {"num_threads": 1, "lr_schedule": "constant", "device": "cuda", "cuda_graphs": mode}
+    long = preset("control", total_agent_steps=4096, runs_dir=str(tmp_path / "long"), **changes)
+    short = replace(long, total_agent_steps=2048, runs_dir=str(tmp_path / "short"))
+    whole, half = train(long, quiet=True), train(short, quiet=True)
+    end = train(replace(short, total_agent_steps=4096), resume=half.folder, quiet=True)
+    one, other = (checkpoint.newest(run.folder).checkpoint.tensors for run in (whole, end))
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def most_allocated(agents: int) -> int:
+    config = replace(config_of_parity("paper", "discrete", "cuda", "off", FULL), num_envs=agents)
+    config = replace(config, total_agent_steps=2 * agents * config.rollout_length)
+    torch.cuda.reset_peak_memory_stats()
+    with node_of(
+        config, lambda n: Prepared(spec_of_parity("paper", "discrete"), n, 2, 0.0)
+    ) as node:
+        run_to_its_end(node)
+        return torch.cuda.max_memory_allocated()
+
+
+def test_the_estimate_is_what_a_gpu_gives() -> None:
+    growth = (most_allocated(512) - most_allocated(256)) / 256
+    config = config_of_parity("paper", "discrete", "cuda", "off", FULL)
+    found = gpu_bytes(config, spec_of_parity("paper", "discrete"), torch.device("cuda"))
+    assert found.agent == pytest.approx(growth, rel=0.3)
