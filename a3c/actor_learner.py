@@ -58,6 +58,7 @@ class ActorLearner:
         self.actor = Actor(envs, self.network, self.choose, self.seen)
         self.differentiated = Replayed(self.differentiate)
         agents = envs.num_envs // config.minibatches
+        self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
         self.group = torch.zeros(agents, dtype=torch.int64, device=device)  # [G] of an update
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.store_stream = self.stream  # of this thread on the store's device
@@ -119,6 +120,7 @@ class ActorLearner:
                     self.actor.act.record(self.graphs, t)
                 self.envs.record(self.graphs)
                 self.differentiated.record(self.graphs)
+                self.store.record(self.graphs, self.gradients, self.norm, self.index)
                 self.generator.set_state(random)
 
     @contextmanager
@@ -172,21 +174,23 @@ class ActorLearner:
     def learn(self, rollout: Rollout, agents: Tensor | None, new: bool) -> Learned:
         """One update from what happened to these agents; its agent steps count once, when new."""
         stopwatch, computed_at = self.actor.stopwatch, self.acted_at
-        with stopwatch("backward"):
-            if agents is not None:
-                computed_at = self.store.copy_to(self.parameters)
-                self.group.copy_(agents)
-            cut = bool(rollout.truncations)  # seldom, and never alike: no graph
-            names, shown = (self.differentiate if cut else self.differentiated)()
-            figures = dict(zip(names, shown.clone().unbind(), strict=True))
-        with stopwatch("apply"):
-            agent_steps = self.group.numel() * self.config.rollout_length if new else 0
-            applied = self.store.apply(self.gradients, agent_steps, self.index)
-        figures["gradient_norm"] = on_device(applied.gradient_norm, self.device)
+        with self.store.turn:
+            with stopwatch("backward"):
+                if agents is not None:
+                    computed_at = self.store.copy_to(self.parameters)
+                    self.group.copy_(agents)
+                cut = bool(rollout.truncations)  # seldom, and never alike: no graph
+                names, shown = (self.differentiate if cut else self.differentiated)()
+            with stopwatch("apply"):
+                agent_steps = self.group.numel() * self.config.rollout_length if new else 0
+                applied = self.store.apply(self.gradients, agent_steps, self.index, self.norm)
+        figures = dict(zip(names, shown.clone().unbind(), strict=True))
+        figures["gradient_norm"] = on_device(applied.gradient_norm, self.device).clone()
         return Learned.of(figures, applied, self.acted_at, computed_at)
 
     def differentiate(self) -> tuple[list[str], Tensor]:
-        """Gradients of the loss of the last rollout, or of `group`'s part in it, into `gradients`.
+        """Gradients of the loss of the last rollout, or of `group`'s part in it, into `gradients`;
+        clipped, with `norm`, where the store clips each thread's.
 
         Returns what the log shows: names, and as many scalars. On CUDA it is a graph.
         """
@@ -199,6 +203,7 @@ class ActorLearner:
         losses = self.method.loss(self.network, self.target, rollout)
         self.gradients.zero_()
         losses.total.backward()
+        self.norm.copy_(self.store.clip(self.gradients))
         return list(losses.shown), torch.stack(list(losses.shown.values()))
 
     def settle(self) -> None:

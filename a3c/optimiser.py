@@ -31,6 +31,7 @@ class RMSProp:
         self.eps = parameters.new_tensor(config.rmsprop_eps)
         self.scratch = torch.empty_like(parameters)  # [P], so that a step allocates nothing
         self.lr = parameters.new_zeros((), dtype=torch.float64)
+        self.inverse_weight = parameters.new_ones(())  # 1 / w
 
     def clip(self, gradients: Tensor) -> Tensor:
         """Clip the gradients [P] in place; all zeros if they are not finite.
@@ -47,21 +48,23 @@ class RMSProp:
         torch.nan_to_num_(gradients, 0.0, 0.0, 0.0)  # what NaN and infinity became
         return norm
 
-    def step(
-        self, parameters: Tensor, gradients: Tensor, norm: Tensor, lr: float, before: int
-    ) -> None:
+    def prepare(self, lr: float, updates: int) -> None:
+        """For the next step, after so many updates: it finds its numbers on the device."""
+        self.lr.fill_(lr)
+        if self.debiased:
+            self.inverse_weight.fill_(1 / (1 - self.config.rmsprop_decay ** (updates + 1)))
+
+    def step(self, parameters: Tensor, gradients: Tensor, norm: Tensor) -> None:
         """Update `parameters` [P] with clipped gradients [P], which are used up.
 
-        before: the updates so far.
         Where their norm was not finite, nothing is changed: no update is better than a ruined
         network. Whoever reads the norm must see to the rest.
         """
         decay = self.config.rmsprop_decay
         self.square_avg.mul_(torch.where(norm.isfinite(), decay, 1.0))
         self.square_avg.addcmul_(gradients, gradients, value=1 - decay)
-        weight = 1 - decay ** (before + 1) if self.debiased else 1.0
-        torch.add(self.eps, self.square_avg, alpha=1 / weight, out=self.scratch).sqrt_()
-        gradients.mul_(self.lr.fill_(lr))
+        torch.addcmul(self.eps, self.square_avg, self.inverse_weight, out=self.scratch).sqrt_()
+        gradients.mul_(self.lr)
         parameters.addcdiv_(gradients, self.scratch, value=-1.0)
 
 

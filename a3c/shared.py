@@ -21,15 +21,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from a3c.config import Config
 from a3c.devices import on_device
+from a3c.graphs import Graphs, Replayed
 from a3c.optimiser import RMSProp, learning_rate
+
+ALL = -1  # threads
 
 
 class Applied(NamedTuple):
@@ -67,6 +70,12 @@ class SharedParameters:
         self.agent_steps = 0
         self.updates = 0
         self.lock = threading.Lock()
+        # A GPU computes an update only after the one before, since each begins with a copy of what
+        # that one changed. So threads may as well take turns, and no gradient is older than that.
+        in_turn = parameters.is_cuda and config.mode == "async"
+        self.turn: AbstractContextManager[Any] = threading.Lock() if in_turn else nullcontext()
+        self.step = Replayed(self.take_step)
+        self.given: dict[int, tuple[Tensor, Tensor]] = {}  # thread -> clipped gradients, norm
         self.device = parameters.device
         self.last_use = torch.cuda.Event() if parameters.is_cuda else None
         if config.mode == "sync":
@@ -125,21 +134,35 @@ class SharedParameters:
                 target.copy_(self.target, non_blocking=True)
             return self.updates
 
-    def apply(self, gradients: Tensor, agent_steps: int, thread: int) -> Applied:
+    def clip(self, gradients: Tensor) -> Tensor:
+        """Of one thread [P]; returns their norm before, a scalar. In sync mode it is the average
+        that is clipped, when all are there."""
+        return gradients.norm() if self.config.mode == "sync" else self.optimiser.clip(gradients)
+
+    def record(self, graphs: Graphs, gradients: Tensor, norm: Tensor, thread: int) -> None:
+        """Record a thread's step on CUDA; what it hands in has to lie there always."""
+        if self.config.mode == "async" and gradients.device == self.device:
+            self.given[thread] = gradients, norm
+            self.step.record(graphs, thread)
+
+    def apply(
+        self, gradients: Tensor, agent_steps: int, thread: int, norm: Tensor | None = None
+    ) -> Applied:
         """Apply the gradients [P] of a thread's `agent_steps`.
 
-        `gradients` are used up. In sync mode this waits for the other threads' gradients, and
+        norm: of gradients that `clip` has clipped; without it that is done here. `gradients` are
+        used up. In sync mode this waits for the other threads' gradients, and
         raises threading.BrokenBarrierError if one of them died or `abort` was called.
         """
         if self.config.mode == "sync":
             return self._hand_in(gradients, agent_steps, thread)
-        norm = self.optimiser.clip(gradients)
+        if norm is None:
+            norm = self.clip(gradients)
         start = time.perf_counter()
         with self._exclusive():
             waited = time.perf_counter() - start
             before = self.updates
-            here = self.device
-            lr = self._update(on_device(gradients, here), on_device(norm, here), agent_steps)
+            lr = self._update(gradients, norm, agent_steps, thread)
         self.after_update()
         return Applied(before, norm, lr, waited)
 
@@ -164,14 +187,16 @@ class SharedParameters:
             gradients = self.handed_in.mean(0)  # [P]
             self.average_norm.copy_(self.optimiser.clip(gradients))
             before = self.updates
-            lr = self._update(gradients, self.average_norm, self._handed_in_steps)
+            lr = self._update(gradients, self.average_norm, self._handed_in_steps, ALL)
             self._sync_applied = before, lr
         self.after_update()
 
-    def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int) -> float:
+    def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int, thread: int) -> float:
         """Apply clipped gradients; returns the learning rate."""
         lr = learning_rate(self.config, self.agent_steps)
-        self.optimiser.step(self.parameters, gradients, norm, lr, self.updates)
+        self.optimiser.prepare(lr, self.updates)
+        self.given[thread] = on_device(gradients, self.device), on_device(norm, self.device)
+        self.step(thread)
         before = self.agent_steps
         self.agent_steps += agent_steps
         self.updates += 1
@@ -179,6 +204,10 @@ class SharedParameters:
             self.target.copy_(self.parameters)
         self.in_update(before)
         return lr
+
+    def take_step(self, thread: int) -> None:
+        """With what it has given. On CUDA a graph."""
+        self.optimiser.step(self.parameters, *self.given[thread])
 
 
 def passed(every: int, before: int, after: int) -> bool:
