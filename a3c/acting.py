@@ -47,11 +47,17 @@ class Actor:
         state = self.network.initial_state(self.envs.num_envs, observations.device)
         self.agents = Agents(observations, state)
 
-    def rollout(self, length: int) -> Rollout:
-        """`length` agent steps of each agent. For after `network.prepare` and `remember`."""
+    def rollout(self, length: int, renew: Callable[[int], None] = lambda _: None) -> Rollout:
+        """`length` agent steps of each agent. For after `network.prepare` and `remember`.
+
+        renew: called before each step t; may take newer parameters to act with.
+        """
         agents = self.agents
         before = copied_state(agents.state, None if self.last is None else self.last.state)
-        moments = [self.step(t) for t in range(length)]
+        moments = []
+        for t in range(length):
+            renew(t)
+            moments.append(self.step(t))
         agents = self.agents
         with self.stopwatch("forward"):
             self.last = rollout_of(moments, before, agents.observations, agents.state, self.last)

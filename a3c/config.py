@@ -35,6 +35,7 @@ def as_input_error(doing: str) -> Iterator[None]:
 # and from its other options, and so do config.json, checkpoints and resumed runs.
 AUTO: Any = "auto"
 MOST_AUTO_THREADS = 16
+AGENTS, GPU_AGENTS = 16, 64  # of each thread
 UPDATE_AGENT_STEPS = 320  # of an update: what the defaults are tuned for
 LEARNING_RATE = 1e-3  # for such updates
 DECAY = 0.97  # of the average of squared gradients, for such updates
@@ -60,8 +61,8 @@ class Config:
     num_threads: int = AUTO
     """Actor-learner threads. auto: as many as there are physical cores that this process may use,
     at most 16. A run keeps the number that it began with."""
-    num_envs: int = 16
-    """Agents (environments) of each thread."""
+    num_envs: int = AUTO
+    """Agents (environments) of each thread. auto: 16, or 64 on a GPU."""
     rollout_length: int = 20
     """Agent steps of each agent between two updates; the paper's t_max."""
     minibatches: int = AUTO
@@ -265,6 +266,12 @@ def auto_threads(_: Config | None = None) -> int:
     return min(machine.physical_cores(), MOST_AUTO_THREADS)
 
 
+def auto_envs(config: Config) -> int:
+    """GPU_AGENTS keep the processor's emulators and a GPU busy (docs/gpu.md)."""
+    on_gpu = machine.has_gpu() if config.device == AUTO else config.device.startswith("cuda")
+    return GPU_AGENTS if on_gpu else AGENTS
+
+
 def auto_minibatches(config: Config) -> int:
     """The most equal groups that make updates of UPDATE_AGENT_STEPS or more; 1 if none do."""
     agents, agent_steps = config.num_envs, config.rollout_length * threads_of_update(config)
@@ -304,6 +311,7 @@ def threads_of_update(config: Config) -> int:
 # Of each option that may be `auto`, in this order: some follow from others
 RULES: dict[str, Callable[[Config], float | str]] = {
     "num_threads": auto_threads,
+    "num_envs": auto_envs,
     "minibatches": auto_minibatches,
     "correction": auto_correction,
     "lr": auto_learning_rate,
@@ -314,7 +322,7 @@ RULES: dict[str, Callable[[Config], float | str]] = {
 def follows(config: Config, name: str) -> bool:
     """Whether `auto` would give the option the value that it has, whatever the machine."""
     rule = RULES.get(name)
-    return rule not in (None, auto_threads) and rule(config) == getattr(config, name)
+    return rule not in (None, auto_threads, auto_envs) and rule(config) == getattr(config, name)
 
 
 # What each option may be given as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import platform
@@ -40,6 +41,14 @@ def cpu_quotas() -> Iterator[int]:
         quota, period = text(folder / "cpu.max").split() or version_1
         if quota.isdigit() and period.isdigit():  # max, or -1: no limit
             yield max(1, math.ceil(int(quota) / int(period)))
+
+
+@functools.cache
+def has_gpu() -> bool:
+    """Whether PyTorch finds a CUDA device."""
+    import torch  # not at the top: it takes a second or two
+
+    return torch.cuda.is_available()
 
 
 def available_memory() -> int | None:

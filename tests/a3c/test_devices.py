@@ -1,10 +1,15 @@
 """What may be asked for as a device, and what is said of what is not there; without a GPU."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from a3c.config import InputError
-from a3c.devices import pick_device, pick_devices
+from a3c.devices import ToDevice, pick_device, pick_devices
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -56,3 +61,84 @@ def test_what_is_no_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with_gpus(monkeypatch, 4)
     with pytest.raises(InputError, match="expected auto, cpu, cuda, cuda:0 or cuda:0,cuda:1"):
         pick_device(name)
+
+
+class Late(TorchFunctionMode):
+    """A device whose copies are made as late as may be: when an event after them is waited for.
+
+    Then all of them up to it are, the last one first: a copy engine may take them in any order.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, waits: bool = True):
+        super().__init__()
+        self.pending: list[tuple[Tensor, Tensor]] = []  # where to, what from
+        self.made = 0
+        self.waits = waits
+        monkeypatch.setattr("torch.cuda.Event", lambda: LateEvent(self))
+        monkeypatch.setattr("torch.cuda.current_stream", lambda _: None)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = {k: v for k, v in (kwargs or {}).items() if k not in ("device", "pin_memory")}
+        if kwargs.pop("non_blocking", False):
+            self.pending.append((args[0], args[1]))
+            return args[0]
+        return function(*args, **kwargs)
+
+    @property
+    def asked_for(self) -> int:
+        """Copies, from the beginning."""
+        return self.made + len(self.pending)
+
+    def catch_up(self, asked_for: int) -> None:
+        """Make all that were, when so many had been asked for."""
+        due = max(asked_for - self.made, 0)
+        now, self.pending = self.pending[:due], self.pending[due:]
+        self.made += due
+        for to, source in reversed(now):
+            to[...] = source
+
+
+class LateEvent:
+    """Of a Late device."""
+
+    def __init__(self, device: Late):
+        self.device, self.asked_for = device, 0
+
+    def record(self, stream: None) -> None:
+        self.asked_for = self.device.asked_for
+
+    def query(self) -> bool:
+        return False
+
+    def synchronize(self) -> None:
+        if self.device.waits:
+            self.device.catch_up(self.asked_for)
+
+
+def arrived(monkeypatch: pytest.MonkeyPatch, waits: bool) -> list[list[float]]:
+    """What a late device has of five arrays that were sent one after another."""
+    with Late(monkeypatch, waits) as device:
+        way = ToDevice(torch.device("meta"))
+        sent = [way.send(np.full(2, i, np.float32)) for i in range(5)]
+        device.catch_up(5)
+    return [each.tolist() for each in sent]
+
+
+def test_nothing_is_overwritten_before_it_was_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert arrived(monkeypatch, waits=True) == [[i, i] for i in range(5)]
+
+
+def test_without_waiting_it_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert arrived(monkeypatch, waits=False) != [[i, i] for i in range(5)]
+
+
+def test_into_memory_that_is_there_or_into_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Late(monkeypatch) as device:
+        way, into = ToDevice(torch.device("meta")), torch.zeros(2)
+        assert way.send(np.ones(2, np.float32), into) is into
+        assert way.send(np.ones(2, np.float32)) is not into
+        assert into.tolist() == [0, 0]
+        device.catch_up(2)
+    assert into.tolist() == [1, 1]

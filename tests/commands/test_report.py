@@ -97,7 +97,7 @@ def test_the_command_names_the_threads_where_they_differ_by_machine(
 ) -> None:
     config = preset("fast", env="pong")
     said = report.command(config)
-    assert said == "a3c train pong --preset fast --num-threads 2"
+    assert said == "a3c train pong --preset fast --num-threads 2 --num-envs 16"
     assert ("--num-threads", 2, True) in report.settings(config)
     monkeypatch.setattr(machine, "physical_cores", lambda: 12)
     assert report.command(config) == said
