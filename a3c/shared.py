@@ -27,12 +27,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from a3c import machine
 from a3c.config import Config
 from a3c.devices import on_device
 from a3c.graphs import Graphs, Replayed
 from a3c.optimiser import RMSProp, learning_rate
 
 ALL = -1  # threads
+
+
+def turns(config: Config, device: torch.device) -> AbstractContextManager[Any]:
+    """What a thread holds while it learns: with many others at work a gradient would be old when it
+    is applied, and that no method corrects for.
+
+    A GPU computes an update only after the one before, which changes what it begins with; so one
+    thread at a time. On a CPU as many as there are cores: more would not be faster together.
+    """
+    if config.mode == "sync":
+        return nullcontext()
+    return threading.BoundedSemaphore(1 if device.type == "cuda" else machine.physical_cores())
 
 
 class Applied(NamedTuple):
@@ -64,19 +77,16 @@ class SharedParameters:
         self.config, self.after_update = config, after_update
         self.in_update: Callable[[int], None] = lambda _: None
         self.parameters = parameters.clone()  # [P]
+        self.device = parameters.device
         self.optimiser = RMSProp(parameters, sizes, config)
         self.target_every = target_every_agent_steps
         self.target = parameters.clone() if target_every_agent_steps else None  # [P]
         self.agent_steps = 0
         self.updates = 0
         self.lock = threading.Lock()
-        # A GPU computes an update only after the one before, since each begins with a copy of what
-        # that one changed. So threads may as well take turns, and no gradient is older than that.
-        in_turn = parameters.is_cuda and config.mode == "async"
-        self.turn: AbstractContextManager[Any] = threading.Lock() if in_turn else nullcontext()
+        self.turn = turns(config, self.device)
         self.step = Replayed(self.take_step)
         self.given: dict[int, tuple[Tensor, Tensor]] = {}  # thread -> clipped gradients, norm
-        self.device = parameters.device
         self.last_use = torch.cuda.Event() if parameters.is_cuda else None
         if config.mode == "sync":
             self.handed_in = torch.zeros(config.num_threads, len(parameters)).to(parameters)
