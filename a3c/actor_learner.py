@@ -70,6 +70,7 @@ class ActorLearner:
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # updates of all threads that the parameters which act have seen
+        self.acted = [0]  # the same at each step of a rollout
         # Its copy, where it acts with an older one than it learns with, for several rollouts
         self.acting = self.parameters.clone() if self.acts_with_older() else None  # [P]
         self.under_way: Figures | None = None  # of the last rollout
@@ -119,6 +120,7 @@ class ActorLearner:
                 self.network.prepare()
                 self.actor.rehearse(self.config.rollout_length)
                 self.differentiate()
+                torch.cuda.empty_cache()  # graphs have memory of their own; this is free again
                 for t in range(self.config.rollout_length):
                     self.actor.act.record(self.graphs, t)
                 self.envs.record(self.graphs)
@@ -129,6 +131,9 @@ class ActorLearner:
     @contextmanager
     def on_streams(self) -> Iterator[None]:
         """This thread's streams are the current ones; does nothing on a CPU."""
+        if self.stream is None:  # nor does PyTorch then, but it would start CUDA where there is one
+            yield
+            return
         with torch.cuda.stream(self.store_stream), torch.cuda.stream(self.stream):
             yield
 
@@ -141,7 +146,7 @@ class ActorLearner:
 
     def update(self) -> None:
         """Sync and rollout; then loss, gradients and apply, once or for each group of agents."""
-        stopwatch = self.actor.stopwatch
+        stopwatch, self.acted = self.actor.stopwatch, []
         with stopwatch("forward"):
             self.sync()
             self.network.prepare()
@@ -160,6 +165,7 @@ class ActorLearner:
             with self.actor.stopwatch("forward"):
                 self.acted_at = self.store.copy_to(self.parameters)
                 self.network.prepare()
+        self.acted.append(self.acted_at)
 
     def sync(self) -> None:
         """Copy the shared parameters, or act with older ones if the run wants such a lag."""
@@ -187,7 +193,9 @@ class ActorLearner:
     def learn(self, rollout: Rollout, agents: Tensor | None, new: bool) -> Learned:
         """One update from what happened to these agents; its agent steps count once, when new."""
         stopwatch, computed_at = self.actor.stopwatch, self.acted_at
-        with self.store.turn:
+        with stopwatch("waiting"):
+            self.store.turn.acquire()
+        try:
             with stopwatch("backward"):
                 if agents is not None:
                     computed_at = self.store.copy_to(self.parameters)
@@ -197,9 +205,12 @@ class ActorLearner:
             with stopwatch("apply"):
                 agent_steps = self.group.numel() * self.config.rollout_length if new else 0
                 applied = self.store.apply(self.gradients, agent_steps, self.index, self.norm)
+        finally:
+            self.store.turn.release()
         figures = dict(zip(names, shown.clone().unbind(), strict=True))
         figures["gradient_norm"] = on_device(applied.gradient_norm, self.device).clone()
-        return Learned.of(figures, applied, self.acted_at, computed_at)
+        acted_at = sum(self.acted) / len(self.acted)
+        return Learned.of(figures, applied, acted_at, computed_at)
 
     def differentiate(self) -> tuple[list[str], Tensor]:
         """Gradients of the loss of the last rollout, or of `group`'s part in it, into `gradients`;
@@ -250,16 +261,25 @@ class ActorLearner:
             saved["hidden"], saved["cell"] = agents.state
         return saved
 
+    def is_home(self, generator: Tensor) -> bool:
+        """Whether the generator's saved state is of this kind of device, CPU or CUDA."""
+        return generator.numel() == self.generator.get_state().numel()
+
     def load(self, saved: dict[str, Tensor], updates: int) -> None:
         """Go on from a checkpoint; agents whose games could not be saved start new ones.
 
-        `updates`: of all threads, for the seeds of those.
+        So do all, with new random numbers, where it was made on a device of another kind: their
+        states are different. `updates`: of all threads, for the seeds of those.
         """
-        self.generator.set_state(saved["generator"])
+        at_home = self.is_home(saved["generator"])
+        if at_home:
+            self.generator.set_state(saved["generator"])
+        else:
+            self.generator.manual_seed(seed_of(self.config, self.index, updates))
         if "sync" in saved:
             (self.parameters if self.acting is None else self.acting).copy_(saved["parameters"])
             self.rollouts, self.acted_at = saved["sync"].tolist()
-        if "observations" not in saved:
+        if "observations" not in saved or not at_home:
             return self.start(updates)
         self.envs.reset(seed_of(self.config, self.index, updates))
         games = {k.removeprefix("envs."): v.numpy() for k, v in saved.items() if "envs." in k}
@@ -279,9 +299,11 @@ class Learned(NamedTuple):
     waiting_seconds: float
 
     @staticmethod
-    def of(shown: dict[str, Tensor], applied: Applied, acted_at: int, computed_at: int) -> Learned:
+    def of(
+        shown: dict[str, Tensor], applied: Applied, acted_at: float, computed_at: int
+    ) -> Learned:
         """shown: scalars by name. acted_at, computed_at: updates that the parameters had seen
-        which chose the actions, and with which the gradients were computed."""
+        which chose the actions, on average, and with which the gradients were computed."""
         lags = {
             "policy_lag": float(applied.updates_before - acted_at),
             "gradient_lag": float(applied.updates_before - computed_at),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -158,7 +158,7 @@ class Evaluator:
         """The thread's whole life. It stops the run if it dies, as a thread that trains does."""
         torch.set_num_threads(1)
         try:
-            with torch.cuda.stream(self.stream):  # does nothing for None
+            with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):
                 self._run()
         except BaseException as error:
             self.fail(error)

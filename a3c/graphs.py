@@ -27,7 +27,8 @@ Returned = TypeVar("Returned")
 class Graphs:
     """What the graphs of one thread share: memory, and the generator that they draw from.
 
-    Because of the memory they must be replayed in the order in which they were recorded.
+    One may write where another, recorded before it, has had what it no longer needs. What a graph
+    returned is not among that while it is held; so it is read before any earlier one is replayed.
     """
 
     def __init__(self, generator: Generator, wanted: bool):

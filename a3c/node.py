@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from a3c.actor_learner import ActorLearner
-from a3c.config import Config
+from a3c.config import Config, InputError
 from a3c.devices import pick_precision, synchronise
 from a3c.envs import make_envs
 from a3c.envs.names import atari_game
@@ -32,7 +33,8 @@ class Node:
     """
 
     def __init__(self, config: Config, devices: Sequence[torch.device], metrics: Metrics):
-        self.config, self.devices, self.device = config, devices, devices[0]
+        self.config, self.devices = config, devices[: config.num_threads]
+        self.device = devices[0]
         self.dtype = pick_precision(config, self.device)
         self.method = make_method(config)
         if atari_game(config.env) is not None:  # said before the emulator is compiled
@@ -86,6 +88,24 @@ class Node:
         self.measure_background()
         for learner in self.learners:
             learner.start()
+        self.record()
+
+    def record(self) -> None:
+        """Record the CUDA graphs, if any. Raises InputError if there is too little memory."""
+        if not self.learners[0].graphs.wanted:
+            return
+        gc.collect()  # an earlier run's graphs, destroyed while one is recorded, would spoil it
+        synchronise(self.devices)
+        try:
+            for learner in self.learners:
+                learner.record()
+        except torch.cuda.OutOfMemoryError:
+            config = self.config
+            raise InputError(
+                f"{config.num_threads:,} x {config.num_envs:,} agents of {config.env} do not fit "
+                f"into the memory of {self.device}; expected fewer (--num-envs)"
+            ) from None
+        synchronise(self.devices)
 
     def measure_background(self) -> None:
         """By the first thread, in environments of its own; nothing for a network without one."""
@@ -97,10 +117,6 @@ class Node:
 
     def start(self) -> None:
         """Start the threads."""
-        synchronise(self.devices)
-        for learner in self.learners:
-            learner.record()
-        synchronise(self.devices)
         self.threads = [
             threading.Thread(target=self._guarded, args=[learner], daemon=True)
             for learner in self.learners
@@ -170,6 +186,12 @@ class Node:
             prefix = f"thread{learner.index}."
             own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
             learner.load(own, updates)
+        self.record()
+
+    def is_home(self, saved: dict[str, Tensor]) -> bool:
+        """Whether a checkpoint is of this kind of device; else its agents start new games."""
+        generator = saved.get("thread0.generator")
+        return generator is None or self.learners[0].is_home(generator)
 
     def close(self) -> None:
         """Free what the environments hold."""

@@ -21,8 +21,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,15 +36,15 @@ from a3c.optimiser import RMSProp, learning_rate
 ALL = -1  # threads
 
 
-def turns(config: Config, device: torch.device) -> AbstractContextManager[Any]:
+def turns(config: Config, device: torch.device) -> threading.BoundedSemaphore:
     """What a thread holds while it learns: with many others at work a gradient would be old when it
     is applied, and that no method corrects for.
 
     A GPU computes an update only after the one before, which changes what it begins with; so one
     thread at a time. On a CPU as many as there are cores: more would not be faster together.
     """
-    if config.mode == "sync":
-        return nullcontext()
+    if config.mode == "sync":  # none of them can go on without the others
+        return threading.BoundedSemaphore(config.num_threads)
     return threading.BoundedSemaphore(1 if device.type == "cuda" else machine.physical_cores())
 
 
@@ -205,7 +205,10 @@ class SharedParameters:
         """Apply clipped gradients; returns the learning rate."""
         lr = learning_rate(self.config, self.agent_steps)
         self.optimiser.prepare(lr, self.updates)
-        self.given[thread] = on_device(gradients, self.device), on_device(norm, self.device)
+        given = on_device(gradients, self.device), on_device(norm, self.device)
+        if (thread,) in self.step.recorded:  # a graph finds what it was recorded with
+            assert all(a is b for a, b in zip(given, self.given[thread], strict=True))
+        self.given[thread] = given
         self.step(thread)
         before = self.agent_steps
         self.agent_steps += agent_steps

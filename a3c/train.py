@@ -152,6 +152,8 @@ class Training:
         progress = found.checkpoint.progress
         self.best_mean = progress["best_mean_return_100"]
         for node in self.nodes:
+            if not node.is_home(found.checkpoint.tensors):
+                self.terminal.say("it was made on another kind of device: agents start new games")
             node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
         self.metrics.load(progress["metrics"], self.store.agent_steps)
 

@@ -21,6 +21,7 @@ checkpoint between them, by the same counters as the log's.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -97,7 +98,7 @@ class Sizes:
     heads: tuple[str, ...]
     agents: int  # of parity
     rollout_length: int
-    updates: int  # from the third on graphs are replayed
+    updates: int
     resumed: tuple[str, ...]  # options of the run that is killed
     learner: tuple[Speed, ...]
     rates: tuple[Speed, ...]
@@ -507,6 +508,7 @@ def passed_rollout(node: Node, seconds: float, end: float) -> bool:
 
 def reset_gpu_memory(device: str) -> None:
     if pick_device(device).type == "cuda":
+        gc.collect()  # a node before this one
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 

@@ -15,5 +15,6 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--num-threads auto` is 2 in every test, however many cores there are."""
+    """`auto` is 2 threads of 16 agents in every test, whatever the machine has."""
     monkeypatch.setattr(machine, "physical_cores", lambda: 2)
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)

@@ -98,8 +98,9 @@ class OnDevice:
         """Those with which episodes ended, in memory of their own."""
         if self._complete(array):
             return self._up(array)
-        words, nobody = packed(self.observations).clone(), torch.zeros(1, dtype=torch.bool)
-        return unpacked(push(words, newest_byte(self._up(array)), nobody.to(self.device)))
+        words = packed(self.observations).clone()
+        nobody = torch.zeros(1, dtype=torch.bool, device=self.device)
+        return unpacked(push(words, newest_byte(self._up(array)), nobody))
 
     def _complete(self, array: Array) -> bool:
         """Whether these are whole observations, not the newest frames [N, H, W] of stacks."""

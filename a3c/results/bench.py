@@ -314,7 +314,7 @@ def trained(config: Config, device: torch.device, seconds: float) -> Setting:
         torch.cuda.reset_peak_memory_stats(device)
     with started(config, device) as learners:
         rate = Stretch(device, seconds).rate([updating(learner) for learner in learners])
-    most = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    most = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
     return Setting(config.num_threads, config.num_envs, config.minibatches, rate, most)
 
 
@@ -361,9 +361,7 @@ def started(config: Config, device: torch.device) -> Iterator[list[ActorLearner]
     try:
         at_once(ActorLearner.start, node.learners)
         synchronise([device])
-        for learner in node.learners:
-            learner.record()
-        synchronise([device])
+        node.record()
         yield node.learners
     finally:
         node.close()
@@ -380,7 +378,7 @@ def updating(learner: ActorLearner) -> Work:
     """Rollouts and their updates: what a thread does in a run."""
 
     def work() -> int:
-        with torch.cuda.stream(learner.stream):  # does nothing for None
+        with learner.on_streams():
             learner.update()
         return rollout_steps(learner)
 
@@ -391,7 +389,7 @@ def acting(learner: ActorLearner) -> Work:
     """The first half of an update: everything but the environments, which stand still."""
 
     def work() -> int:
-        with torch.cuda.stream(learner.stream):
+        with learner.on_streams():
             learner.sync()
             learner.network.prepare()
             learner.actor.rollout(learner.config.rollout_length)
@@ -405,7 +403,7 @@ def learning(learner: ActorLearner) -> Work:
     made: list[Rollout] = []
 
     def work() -> int:
-        with torch.cuda.stream(learner.stream):
+        with learner.on_streams():
             if not made:
                 learner.network.prepare()
                 made.append(learner.actor.rollout(learner.config.rollout_length))

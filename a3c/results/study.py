@@ -77,7 +77,8 @@ def check_as_planned(planned: Planned) -> None:
     for name in differences(had, has):
         if name not in FREE:
             # auto is another number on another machine: the study's runs would not be alike
-            named = f"num_threads = {had.num_threads} in the SPEC, or " * (name == "num_threads")
+            by_machine = name in ("num_threads", "num_envs")
+            named = f"{name} = {getattr(had, name)} in the SPEC, or " * by_machine
             raise InputError(
                 f"{planned.folder} was run with {option(name)} {getattr(had, name)}, "
                 f"the study has {getattr(has, name)}; expected {named}another --out"

@@ -1,5 +1,8 @@
 """A node's threads: who waits for whom, and what they act with."""
 
+import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +11,8 @@ import torch
 from a3c.config import preset
 from a3c.metrics import Metrics
 from a3c.node import Node
+from a3c.shared import turns
+from a3c.train import train
 
 CPU = torch.device("cpu")
 
@@ -63,6 +68,8 @@ def test_with_several_threads_a_rollout_takes_newer_parameters_to_act_with(
     learner.update()
     assert acted == [0] * 5 + [5] * 5 + [10] * 2
     assert learner.acted_at == 10
+    assert learner.under_way is not None
+    assert learner.under_way.known["policy_lag"] == 12 - (5 * 5 + 10 * 2) / 12
 
 
 @pytest.mark.parametrize(
@@ -76,3 +83,56 @@ def test_with_several_threads_a_rollout_takes_newer_parameters_to_act_with(
 )
 def test_elsewhere_a_rollout_acts_with_one_policy(changes: dict[str, Any]) -> None:
     assert not node_with(**changes).learners[0].renews
+
+
+def test_a_checkpoint_of_another_kind_of_device_starts_new_games() -> None:
+    node = node_with(num_threads=1)
+    learner = node.learners[0]
+    learner.update()
+    saved = {name: torch.as_tensor(value) for name, value in learner.save().items()}
+    assert node.is_home({"thread0.generator": saved["generator"]})
+    saved["generator"] = torch.zeros(16, dtype=torch.uint8)  # as CUDA's is
+    assert not node.is_home({"thread0.generator": saved["generator"]})
+    games, drawn = [], []
+    for _ in range(2):
+        learner.load(dict(saved), updates=3)
+        games.append(learner.actor.agents.observations.clone())
+        drawn.append(torch.rand(2, generator=learner.generator).tolist())
+    assert torch.equal(*games)
+    assert not torch.equal(games[0], saved["observations"])
+    assert drawn[0] == drawn[1]
+    assert learner.episodes.lengths.tolist() == [0, 0]
+
+
+def test_a_run_says_that_it_goes_on_with_new_games(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = preset("control", num_threads=1, total_agent_steps=64, runs_dir=str(tmp_path))
+    run = train(config, quiet=True)
+    monkeypatch.setattr(Node, "is_home", lambda *_: False)
+    train(replace(config, total_agent_steps=128), resume=run.folder)
+    said = capsys.readouterr().out
+    assert "made on another kind of device: agents start new games" in said
+
+
+def test_how_many_learn_at_once() -> None:
+    config = preset("fast", num_threads=8)
+    assert places(turns(config, torch.device("cuda"))) == 1
+    assert places(turns(config, CPU)) == 2  # cores
+    assert places(turns(replace(config, mode="sync"), CPU)) == 8
+
+
+def places(turn: threading.BoundedSemaphore) -> int:
+    return sum(turn.acquire(blocking=False) for _ in range(20))
+
+
+def test_a_thread_that_fails_gives_its_turn_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = node_with(num_threads=2, correction="vtrace")
+    monkeypatch.setattr(node.learners[0], "differentiated", fail)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        node.learners[0].update()
+    assert places(node.store.turn) == 2
+
+
+def fail() -> None:
+    raise RuntimeError("on purpose")

@@ -73,6 +73,9 @@ def counted(patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 CONFIGS = {
     "atari": preset("fast", num_threads=1, num_envs=2, rollout_length=6),
     "frames travel": preset("fast", num_threads=1, num_envs=2, rollout_length=6, emulator="ale"),
+    "frames of truncated games": preset(
+        "fast", num_threads=1, num_envs=2, rollout_length=6, emulator="ale", max_episode_frames=12
+    ),
     "sync": preset("control", env="CartPole-v1", mode="sync", rollout_length=6),
     "groups": preset(
         "fast", num_threads=1, num_envs=4, rollout_length=6, minibatches=2, correction="vtrace"

@@ -93,6 +93,11 @@ def test_going_on_with_other_threads_names_what_to_write(
     with pytest.raises(InputError, match="was run with --num-threads 2, the study has 12; expected "
                        "num_threads = 2 in the SPEC, or another --out"):  # fmt: skip
         study.check_as_planned(other)
+    monkeypatch.setattr(machine, "physical_cores", lambda: 2)
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    (other,) = planned(text, tmp_path)
+    with pytest.raises(InputError, match="expected num_envs = 16 in the SPEC, or another --out"):
+        study.check_as_planned(other)
 
 
 def test_no_run_starts_where_one_has_not_the_memory(
