@@ -159,7 +159,7 @@ class ActorLearner:
     def renew(self, t: int) -> None:
         """Before step t of a rollout: others have gone on learning, so act with newer parameters.
 
-        Where learning corrects for what acted, or takes the newest anyway, that halves the lag.
+        Only where learning sees the rollout anew, with the newest parameters.
         """
         if self.renews and t and t % RENEWED_EVERY == 0:
             with self.actor.stopwatch("forward"):

@@ -36,6 +36,8 @@ def as_input_error(doing: str) -> Iterator[None]:
 AUTO: Any = "auto"
 MOST_AUTO_THREADS = 16
 AGENTS, GPU_AGENTS = 16, 64  # of each thread
+ROLLOUT, SHORT_ROLLOUT = 20, 10  # agent steps of each agent
+MANY_AGENTS = 512  # of all threads; more have SHORT_ROLLOUT
 UPDATE_AGENT_STEPS = 320  # of an update: what the defaults are tuned for
 LEARNING_RATE = 1e-3  # for such updates
 DECAY = 0.97  # of the average of squared gradients, for such updates
@@ -63,8 +65,9 @@ class Config:
     at most 16. A run keeps the number that it began with."""
     num_envs: int = AUTO
     """Agents (environments) of each thread. auto: 16, or 64 on a GPU."""
-    rollout_length: int = 20
-    """Agent steps of each agent between two updates; the paper's t_max."""
+    rollout_length: int = AUTO
+    """Agent steps of each agent between two updates; the paper's t_max. auto: 20, or 10 with more
+    than 512 agents of all threads, whose many updates would make the policy old."""
     minibatches: int = AUTO
     """Updates from a rollout: its agents are dealt at random into so many groups, and each group is
     one update with the newest parameters. auto: as many as leave each at least 320 agent steps."""
@@ -272,6 +275,11 @@ def auto_envs(config: Config) -> int:
     return GPU_AGENTS if on_gpu else AGENTS
 
 
+def auto_rollout_length(config: Config) -> int:
+    """ROLLOUT, or SHORT_ROLLOUT where that would make the policy lag longer than 16 updates."""
+    return ROLLOUT if config.num_threads * config.num_envs <= MANY_AGENTS else SHORT_ROLLOUT
+
+
 def auto_minibatches(config: Config) -> int:
     """The most equal groups that make updates of UPDATE_AGENT_STEPS or more; 1 if none do."""
     agents, agent_steps = config.num_envs, config.rollout_length * threads_of_update(config)
@@ -312,6 +320,7 @@ def threads_of_update(config: Config) -> int:
 RULES: dict[str, Callable[[Config], float | str]] = {
     "num_threads": auto_threads,
     "num_envs": auto_envs,
+    "rollout_length": auto_rollout_length,
     "minibatches": auto_minibatches,
     "correction": auto_correction,
     "lr": auto_learning_rate,

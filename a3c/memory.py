@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from a3c.acting import nothing
 from a3c.actor_learner import ActorLearner
-from a3c.config import Config, InputError, follows
+from a3c.config import MANY_AGENTS, ROLLOUT, Config, InputError, follows
 from a3c.devices import pick_precision
 from a3c.envs import agent_bytes, spec_of
 from a3c.envs.protocol import Array, Spec, Step
@@ -83,11 +83,21 @@ def check_memory(config: Config, devices: Sequence[torch.device]) -> None:
     if not found:
         return
     place = min(found, key=lambda place: place.agents(config))
+    fit = place.agents(config)
+    if follows(config, "rollout_length") and fit * config.num_threads <= MANY_AGENTS:
+        fit = fewer(config, devices, place)
     raise InputError(
         f"{config.num_threads:,} x {config.num_envs:,} agents of {config.env} need about "
         f"{gib(place.need(config))} of {place.words}, and {gib(place.there)} are available; "
-        f"{fitting(place.agents(config))}"
+        f"{fitting(fit)}"
     )
+
+
+def fewer(config: Config, devices: Sequence[torch.device], place: Place) -> int:
+    """How many agents of each thread fit if they are so few that their rollouts are longer."""
+    few = replace(config, rollout_length=ROLLOUT)
+    (same,) = (each for each in places(few, devices) if each.words == place.words)
+    return min(same.agents(few), MANY_AGENTS // config.num_threads)
 
 
 def places(config: Config, devices: Sequence[torch.device]) -> Iterator[Place]:

@@ -113,6 +113,17 @@ def test_an_update_has_320_agent_steps_however_many_agents_there_are(
     assert together.minibatches == minibatches
 
 
+@pytest.mark.parametrize(
+    ("threads", "agents", "rollout", "minibatches"),
+    [(1, 512, 20, 32), (1, 544, 10, 17), (16, 32, 20, 2), (16, 64, 10, 2), (1, 1024, 10, 32)],
+)
+def test_many_agents_have_shorter_rollouts(
+    threads: int, agents: int, rollout: int, minibatches: int
+) -> None:
+    config = Config(num_threads=threads, num_envs=agents)
+    assert values(config, "rollout_length minibatches") == [rollout, minibatches]
+
+
 def test_threads_that_average_make_larger_updates() -> None:
     config = Config(num_envs=16, num_threads=8, mode="sync")
     assert values(config, "minibatches rmsprop_decay") == [8, pytest.approx(0.97)]

@@ -79,7 +79,7 @@ def test_what_the_network_keeps_is_counted(length: int) -> None:
 
 
 def test_with_minibatches_one_group_is_kept_and_everybodys_pixels() -> None:
-    config = preset("fast", precision="float32", num_envs=1024, minibatches=64)
+    config = preset("fast", precision="float32", num_envs=1024, minibatches=64, rollout_length=20)
     pixels = 20 * 84 * 84 * 4
     assert pixels < learning_bytes(config, ATARI).agent < 1.6 * pixels
 
@@ -148,7 +148,8 @@ def test_more_agents_than_memory_holds(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("minibatches", [1, 4, "auto"])
 def test_what_is_said_to_fit_fits(minibatches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
-    changes = {"num_threads": 2, "minibatches": minibatches, "precision": "float32"}
+    changes = {"num_threads": 2, "minibatches": minibatches, "rollout_length": 20,
+               "precision": "float32"}  # fmt: skip
     with pytest.raises(InputError) as caught:
         check_memory(preset("fast", num_envs=4096, **changes), [CPU])
     fitting = int(str(caught.value).split("at most ")[1].split()[0].replace(",", ""))
@@ -157,6 +158,20 @@ def test_what_is_said_to_fit_fits(minibatches: Any, monkeypatch: pytest.MonkeyPa
     more = 16 if minibatches == "auto" else 4 * minibatches
     with pytest.raises(InputError):
         check_memory(preset("fast", num_envs=fitting + more, **changes), [CPU])
+
+
+def test_fewer_agents_have_longer_rollouts_and_fit_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 450 * 2**20)
+    changes = {"num_threads": 2, "precision": "float32"}
+    many = preset("fast", num_envs=4096, **changes)
+    with pytest.raises(InputError) as caught:
+        check_memory(many, [CPU])
+    fitting = int(str(caught.value).split("at most ")[1].split()[0].replace(",", ""))
+    few = preset("fast", num_envs=fitting, **changes)
+    assert (many.rollout_length, few.rollout_length) == (10, 20)
+    check_memory(few, [CPU])
+    with pytest.raises(InputError):
+        check_memory(preset("fast", num_envs=fitting + 16, **changes), [CPU])
 
 
 def test_where_not_even_one_agent_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +191,8 @@ def with_memory(monkeypatch: pytest.MonkeyPatch, host: int | None, gpu: int) -> 
 
 
 def on_gpu(**changes: object) -> Config:
-    return preset("fast", num_threads=2, **{"precision": "float32", **changes})
+    short = {"precision": "float32", "rollout_length": 20}
+    return preset("fast", num_threads=2, **{**short, **changes})
 
 
 def said_to_fit(config: Config) -> tuple[int, str]:
