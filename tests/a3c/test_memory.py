@@ -100,9 +100,8 @@ from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.run import checkpoint
 torch.set_num_threads(1)
-agents, network = int(sys.argv[1]), sys.argv[2]
-config = preset("fast", num_threads=1, num_envs=agents, rollout_length=5, network=network,
-                minibatches=1)
+agents = int(sys.argv[1])
+config = preset("fast", num_threads=1, num_envs=agents, rollout_length=5, minibatches=1)
 node = Node(config, [torch.device("cpu")], Metrics(4))
 (learner,) = node.learners
 learner.start()
@@ -114,18 +113,17 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 
-def most_bytes_of_a_process(agents: int, network: str) -> int:
-    words = [sys.executable, "-c", MEASURED, str(agents), network]
+def most_bytes_of_a_process(agents: int) -> int:
+    words = [sys.executable, "-c", MEASURED, str(agents)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return 1024 * int(done.stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
-@pytest.mark.parametrize("network", ["paper", "nature"])
-def test_the_estimate_is_what_a_process_takes(network: str) -> None:
+def test_the_estimate_is_what_a_process_takes() -> None:
     """Of so many agents that the system's allocator gives back what is freed."""
-    config = preset("fast", rollout_length=5, network=network, minibatches=1)
-    growth = most_bytes_of_a_process(800, network) - most_bytes_of_a_process(600, network)
+    config = preset("fast", rollout_length=5, minibatches=1)
+    growth = most_bytes_of_a_process(800) - most_bytes_of_a_process(600)
     assert host_bytes(config, ATARI, CPU).agent == pytest.approx(growth / 200, rel=0.3)
 
 
