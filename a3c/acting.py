@@ -58,7 +58,6 @@ class Actor:
         for t in range(length):
             renew(t)
             moments.append(self.step(t))
-        agents = self.agents
         with self.stopwatch("forward"):
             self.last = rollout_of(moments, before, agents.observations, agents.state, self.last)
         return self.last

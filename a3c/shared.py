@@ -145,9 +145,10 @@ class SharedParameters:
             return self.updates
 
     def clip(self, gradients: Tensor) -> Tensor:
-        """Of one thread [P]; returns their norm before, a scalar. In sync mode it is the average
-        that is clipped, when all are there."""
-        return gradients.norm() if self.config.mode == "sync" else self.optimiser.clip(gradients)
+        """Of one thread [P]; returns their norm before, a scalar. In sync mode that is nothing, and
+        0: it is the average that is clipped, when all are there."""
+        sync = self.config.mode == "sync"
+        return gradients.new_zeros(()) if sync else self.optimiser.clip(gradients)
 
     def record(self, graphs: Graphs, gradients: Tensor, norm: Tensor, thread: int) -> None:
         """Record a thread's step on CUDA; what it hands in has to lie there always."""

@@ -3,7 +3,6 @@
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,7 @@ CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 1)
 
 
-@pytest.fixture(autouse=True)
-def one_thread_per_operation() -> Iterator[None]:
-    """As in training: with more, small operations wait for threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_per_operation")
 
 
 ATARI = Spec((84, 84, 4), True, True, True, 4)

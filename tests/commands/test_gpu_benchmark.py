@@ -4,13 +4,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from benchmarks import gpu
 from benchmarks.gpu import TINY, Results, Row, difference, measure, played
@@ -19,13 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 WORDS = ["--device", "cpu", "--tiny"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread_per_operation() -> Iterator[None]:
-    """As in training; and as before for the tests that follow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_per_operation")
 
 
 def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
