@@ -35,6 +35,7 @@ def as_input_error(doing: str) -> Iterator[None]:
 # and from its other options, and so do config.json, checkpoints and resumed runs.
 AUTO: Any = "auto"
 MOST_AUTO_THREADS = 16
+ALL_MACHINES = 1024  # nodes: as many as a cluster has, now and later
 AGENTS, GPU_AGENTS = 16, 64  # of each thread
 ROLLOUT, SHORT_ROLLOUT = 20, 10  # agent steps of each agent
 MANY_AGENTS = 512  # of all threads; more have SHORT_ROLLOUT
@@ -60,9 +61,15 @@ class Config:
     mode: Literal["async", "sync"] = "async"
     """async: each thread applies its gradients at once (A3C). sync: threads wait for each other and
     their averaged gradients are applied once (A2C)."""
+    nodes: int = AUTO
+    """Nodes that train together: one on each machine of --cluster, or all on this one. auto: 1, or
+    with --cluster as many as it has machines, those that join later too."""
+    cluster: str = ""
+    """Address of a Ray cluster to train on, or auto for that which this machine belongs to."""
     num_threads: int = AUTO
-    """Actor-learner threads. auto: as many as there are physical cores that this process may use,
-    at most 16. A run keeps the number that it began with."""
+    """Actor-learner threads of each node, at most one a core of its machine. auto: as many as there
+    are physical cores that this process may use, dealt to its nodes; at most 16. A run keeps the
+    number that it began with."""
     num_envs: int = AUTO
     """Agents (environments) of each thread. auto: 16, or 64 on a GPU."""
     rollout_length: int = AUTO
@@ -206,6 +213,7 @@ Ranges = dict[str, tuple[float, float]]
 RANGES: Ranges = {
     "seed": (0, 2**31 - 1),
     "total_agent_steps": (1, 10**12),  # as far as names of checkpoints sort
+    "nodes": (1, ALL_MACHINES),
     "num_threads": (1, 256),
     "num_envs": (1, 65_536),
     "rollout_length": (1, 10_000),
@@ -238,6 +246,8 @@ RANGES: Ranges = {
 
 # Options that do not change what is learned, so a resumed run may be given others.
 FREE_ON_RESUME = {
+    "nodes",
+    "cluster",
     "device",
     "cuda_graphs",
     "checkpoint_every_seconds",
@@ -264,9 +274,17 @@ def is_auto(value: Any) -> bool:
     return isinstance(value, str) and value == AUTO
 
 
-def auto_threads(_: Config | None = None) -> int:
-    """What `auto` is for num_threads on this machine."""
-    return min(machine.physical_cores(), MOST_AUTO_THREADS)
+def auto_nodes(config: Config) -> int:
+    """This machine, or all of a cluster."""
+    return ALL_MACHINES if config.cluster else 1
+
+
+def auto_threads(config: Config | None = None) -> int:
+    """What `auto` is for num_threads on this machine; in a cluster each has its own cores."""
+    if config is not None and config.cluster:
+        return MOST_AUTO_THREADS
+    nodes = 1 if config is None else config.nodes
+    return max(1, min(machine.physical_cores() // nodes, MOST_AUTO_THREADS))
 
 
 def auto_envs(config: Config) -> int:
@@ -277,7 +295,7 @@ def auto_envs(config: Config) -> int:
 
 def auto_rollout_length(config: Config) -> int:
     """ROLLOUT, or SHORT_ROLLOUT where that would make the policy lag longer than 16 updates."""
-    return ROLLOUT if config.num_threads * config.num_envs <= MANY_AGENTS else SHORT_ROLLOUT
+    return ROLLOUT if all_threads(config) * config.num_envs <= MANY_AGENTS else SHORT_ROLLOUT
 
 
 def auto_minibatches(config: Config) -> int:
@@ -290,7 +308,7 @@ def auto_minibatches(config: Config) -> int:
 def auto_correction(config: Config) -> str:
     """vtrace where the policy that acts may be older than SMALL_LAG, about, as it learns."""
     updates = config.minibatches * config.epochs
-    others = 0 if config.mode == "sync" else config.num_threads - 1
+    others = 0 if config.mode == "sync" else all_threads(config) - 1
     lag = (updates - 1) / 2 + others * updates
     return "vtrace" if lag > SMALL_LAG else "none"
 
@@ -313,11 +331,17 @@ def update_size(config: Config) -> float:
 
 def threads_of_update(config: Config) -> int:
     """Whose gradients an update averages: one thread's, or in sync mode all threads'."""
-    return config.num_threads if config.mode == "sync" else 1
+    return all_threads(config) if config.mode == "sync" else 1
+
+
+def all_threads(config: Config) -> int:
+    """Those of all nodes; without a number of nodes those of one, as if there were no others."""
+    return config.num_threads * (1 if config.nodes == ALL_MACHINES else config.nodes)
 
 
 # Of each option that may be `auto`, in this order: some follow from others
 RULES: dict[str, Callable[[Config], float | str]] = {
+    "nodes": auto_nodes,
     "num_threads": auto_threads,
     "num_envs": auto_envs,
     "rollout_length": auto_rollout_length,
@@ -331,7 +355,8 @@ RULES: dict[str, Callable[[Config], float | str]] = {
 def follows(config: Config, name: str) -> bool:
     """Whether `auto` would give the option the value that it has, whatever the machine."""
     rule = RULES.get(name)
-    return rule not in (None, auto_threads, auto_envs) and rule(config) == getattr(config, name)
+    machines = (None, auto_threads, auto_envs)
+    return rule not in machines and rule(config) == getattr(config, name)
 
 
 # What each option may be given as
@@ -395,6 +420,8 @@ def _check_text(name: str, value: Any) -> None:
         raise InputError(f"{words} is {value!r}; expected text")
     if name == "run_name":
         _check_run_name(value)
+    elif value == DEFAULTS[name]:
+        return
     elif not value.strip() or not value.isprintable():
         raise InputError(f"{words} is {value!r}; expected a name without control characters")
 
@@ -441,6 +468,8 @@ def _check_together(config: Config) -> None:
             "--rmsprop-decay is 1; expected less, or a number for --rmsprop-initial: an average "
             "that starts at nothing would stay there"
         )
+    if config.cluster and config.nodes == ALL_MACHINES and config.mode == "sync":
+        raise InputError("--mode sync needs the number of --nodes: it averages over all of them")
     if config.sync_every > 1 and config.mode == "sync":
         raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
 

@@ -33,7 +33,7 @@ from a3c.games import (
 )
 from a3c.metrics import Metrics
 from a3c.network import Network, flatten
-from a3c.shared import SharedParameters, passed
+from a3c.shared import SharedParameters
 
 BEST_EPISODES = 30  # fresh games by which the best policy is scored
 EVALUATION, SCORING = 1, 2  # what seeds are for
@@ -89,9 +89,8 @@ class Evaluator:
 
         A copy of [P], less than a millisecond, for all of a thousand updates or more.
         """
-        store, every = self.store, self.config.evaluate_every
-        at_end = store.finished and before < self.config.total_agent_steps
-        if at_end or (isinstance(every, int) and passed(every, before, store.agent_steps)):
+        store = self.store
+        if store.to_be_evaluated(before):
             copy = ToHost(store.parameters.clone())
             self.waiting.put(Snapshot(store.agent_steps, store.updates, copy, self.metrics.save()))
 

@@ -51,14 +51,27 @@ class Gate:
             self._stop_wanted = self._stopped = True
             self._boundary.notify_all()
 
+    def ask(self, pause: bool, stop: bool) -> None:
+        """What is wanted from the next look on, where others than this gate decide that."""
+        self._pause_wanted, self._stop_wanted = pause, self._stop_wanted or stop
+
+    def wait_until_parked(self) -> None:
+        """Every thread stands between two updates, or has ended."""
+        with self._boundary:
+            self._boundary.wait_for(lambda: self._parked >= self._running)
+
+    def go_on(self) -> None:
+        """The end of a pause."""
+        with self._boundary:
+            self._pause_wanted = self._paused = False
+            self._boundary.notify_all()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Every thread stands between two updates (or has ended) in the meantime."""
-        with self._boundary:
-            self._pause_wanted = True
-            self._boundary.wait_for(lambda: self._parked >= self._running)
-            try:
-                yield
-            finally:
-                self._pause_wanted = self._paused = False
-                self._boundary.notify_all()
+        self._pause_wanted = True
+        try:
+            self.wait_until_parked()
+            yield
+        finally:
+            self.go_on()

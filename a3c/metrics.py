@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -26,6 +26,14 @@ class Game(NamedTuple):
 
     episodic_return: float
     length: int
+
+
+class Part(NamedTuple):
+    """What threads have added in a while."""
+
+    updates: int
+    sums: dict[str, float]
+    games: list[Game]
 
 
 class Episodes:
@@ -66,7 +74,10 @@ class Stopwatch:
 
 
 class Metrics:
-    """Sums since the last record, and the recent games. Safe to use from several threads."""
+    """Sums since the last record, and the recent games. Safe to use from several threads.
+
+    gauges: to be set where there is more to record: figures by name of the last so many seconds.
+    """
 
     def __init__(self, emulator_frames_per_step: float, seconds_before: float = 0.0):
         self.frames_per_step = emulator_frames_per_step
@@ -75,6 +86,7 @@ class Metrics:
         self.lock = threading.Lock()
         self.episodes = 0
         self.recent: deque[float] = deque(maxlen=RECENT_GAMES)
+        self.gauges: Callable[[float], dict[str, float]] = lambda seconds: {}
         self._clear()
         self._last = (self.seconds(), 0)
 
@@ -94,13 +106,24 @@ class Metrics:
 
     def add(self, games: list[Game], values: dict[str, float]) -> None:
         """One update of one thread: games that ended, and figures by name."""
+        self.merge(Part(1, values, games))
+
+    def merge(self, part: Part) -> None:
+        """What another one has taken."""
         with self.lock:
-            self._updates += 1
-            for name, value in values.items():
+            self._updates += part.updates
+            for name, value in part.sums.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
-            self._games += games
-            self.episodes += len(games)
-            self.recent.extend(game.episodic_return for game in games)
+            self._games += part.games
+            self.episodes += len(part.games)
+            self.recent.extend(game.episodic_return for game in part.games)
+
+    def take(self) -> Part:
+        """What was added since the last call."""
+        with self.lock:
+            part = Part(self._updates, self._sums, self._games)
+            self._clear()
+        return part
 
     def status(self) -> dict[str, float | None]:
         """Recent games, for the live display and the checkpoints."""
@@ -116,9 +139,7 @@ class Metrics:
         seconds_*: thread-seconds by stage since the last record; the other figures of `add`: means
         over its updates; returns and lengths: of its games.
         """
-        with self.lock:
-            sums, games, count = self._sums, self._games, self._updates
-            self._clear()
+        count, sums, games = self.take()
         now = self.seconds()
         elapsed, steps = max(now - self._last[0], 1e-9), agent_steps - self._last[1]
         self._last = (now, agent_steps)
@@ -130,6 +151,7 @@ class Metrics:
             "seconds": round(now, 3),
             "agent_steps_per_second": round(steps / elapsed, 1),
             **self.status(),
+            **self.gauges(elapsed),
         }
         for name, value in sums.items():
             record[name] = significant(value if name.startswith("seconds_") else value / count)
@@ -148,10 +170,16 @@ class Metrics:
 
     def load(self, saved: dict[str, Any], agent_steps: int) -> None:
         """Go on from what `save` returned."""
-        self.episodes = saved["episodes"]
-        self.recent.extend(saved["recent_returns"])
         self.seconds_before = saved["seconds"]
-        self._last = (self.seconds(), agent_steps)
+        self.rewind(saved, agent_steps)
+
+    def rewind(self, saved: dict[str, Any], agent_steps: int) -> None:
+        """Forget what came after `save` had returned this; but time has passed."""
+        with self.lock:
+            self._clear()
+            self.episodes = saved["episodes"]
+            self.recent = deque(saved["recent_returns"], maxlen=RECENT_GAMES)
+            self._last = (self.seconds(), agent_steps)
 
 
 def significant(value: float) -> float:

@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from a3c.memory import check_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
 from a3c.network import Network, check_network, flatten, sizes
+from a3c.run import provenance
 from a3c.shared import SharedParameters
 
 BACKGROUND_AGENTS = 32  # a thousand take ten seconds longer, and the mean is the same
@@ -29,10 +31,17 @@ BACKGROUND_AGENTS = 32  # a thousand take ten seconds longer, and the mean is th
 class Node:
     """`num_threads` actor-learners, dealt to the devices; the store is on the first.
 
-    Raises InputError for what it cannot run.
+    first_thread: the index of its first thread among those of all nodes. Raises InputError for what
+    it cannot run.
     """
 
-    def __init__(self, config: Config, devices: Sequence[torch.device], metrics: Metrics):
+    def __init__(
+        self,
+        config: Config,
+        devices: Sequence[torch.device],
+        metrics: Metrics,
+        first_thread: int = 0,
+    ):
         self.config, self.devices = config, devices[: config.num_threads]
         self.device = devices[0]
         self.dtype = pick_precision(config, self.device)
@@ -54,10 +63,12 @@ class Node:
             config,
             after_update=lambda: self.gate.look(self.store.finished),
             target_every_agent_steps=self.method.target_every_agent_steps,
+            first_thread=first_thread,
         )
         self.learners = [self.learner(index, envs[index], metrics) for index in range(len(envs))]
         self.failures: list[BaseException] = []  # of the threads, the first one first
         self.threads: list[threading.Thread] = []
+        self.noted = self.rolled_back = False  # its provenance; a cluster may have been
 
     def device_of(self, thread: int) -> torch.device:
         """That of a thread."""
@@ -72,7 +83,7 @@ class Node:
         device = self.device_of(index)
         target = self.network(device) if self.method.target_every_agent_steps else None
         return ActorLearner(
-            index,
+            self.store.first_thread + index,
             self.config,
             self.method,
             envs,
@@ -86,8 +97,12 @@ class Node:
     def begin(self) -> None:
         """New games for all agents."""
         self.measure_background()
+        self.start_games(updates=0)
+
+    def start_games(self, updates: int) -> None:
+        """New games for all agents; other ones than at any other number of updates."""
         for learner in self.learners:
-            learner.start()
+            learner.start(updates)
         self.record()
 
     def record(self) -> None:
@@ -114,6 +129,10 @@ class Node:
             agents = min(BACKGROUND_AGENTS, self.config.num_envs)
             with closing(make_envs(self.config, agents, self.device)) as envs:
                 self.learners[0].measure_background(background, envs)
+
+    def games(self) -> str:
+        """How many, in words."""
+        return f"{self.config.num_threads} x {self.config.num_envs}"
 
     def start(self) -> None:
         """Start the threads."""
@@ -165,9 +184,13 @@ class Node:
     def paused(self) -> Iterator[None]:
         """All threads stand between two updates, and these are accounted for."""
         with self.gate.paused():
-            for learner in self.learners:
-                learner.settle()
+            self.settle()
             yield
+
+    def settle(self) -> None:
+        """Account for the updates under way; for while the threads stand still."""
+        for learner in self.learners:
+            learner.settle()
 
     def save(self) -> dict[str, Tensor]:
         """Copies of all tensors of a checkpoint, on the host; for while the threads stand still."""
@@ -185,13 +208,26 @@ class Node:
         for learner in self.learners:
             prefix = f"thread{learner.index}."
             own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
-            learner.load(own, updates)
+            if own:
+                learner.load(own, updates)
+            else:  # more nodes than there were
+                learner.start(updates)
         self.record()
 
     def is_home(self, saved: dict[str, Tensor]) -> bool:
         """Whether a checkpoint is of this kind of device; else its agents start new games."""
         generator = saved.get("thread0.generator")
         return generator is None or self.learners[0].is_home(generator)
+
+    def provenance(self) -> dict[str, Any]:
+        """What computes here."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return {**provenance.provenance(), "device": str(self.device), "torso_dtype": dtype}
+
+    def newcomers(self) -> list[dict[str, Any]]:
+        """The provenance of nodes that began to train since the last call: this one."""
+        found, self.noted = ([] if self.noted else [self.provenance()]), True
+        return found
 
     def close(self) -> None:
         """Free what the environments hold."""

@@ -64,6 +64,8 @@ class SharedParameters:
     in_update: to be set where wanted; called in each update, with the agent steps before it, while
     the lock is held: the parameters are those of exactly this update.
     target_every_agent_steps: 0 for no target vector.
+    first_thread: the index of its first thread among those of all nodes.
+    average: in sync mode, called by the last thread to arrive; of a cluster's node the cluster's.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class SharedParameters:
         config: Config,
         after_update: Callable[[], None] = lambda: None,
         target_every_agent_steps: int = 0,
+        first_thread: int = 0,
     ):
         self.config, self.after_update = config, after_update
+        self.first_thread = first_thread
         self.in_update: Callable[[int], None] = lambda _: None
         self.parameters = parameters.clone()  # [P]
         self.device = parameters.device
@@ -91,10 +95,11 @@ class SharedParameters:
         if config.mode == "sync":
             self.handed_in = torch.zeros(config.num_threads, len(parameters)).to(parameters)
             self.average_norm = parameters.new_zeros(())
-            self.barrier = threading.Barrier(config.num_threads, self._apply_average)
+            self.average: Callable[[], None] = self._apply_average
+            self.barrier = threading.Barrier(config.num_threads, lambda: self.average())
 
     @contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """The lock; on CUDA also the order of the threads' streams on the shared vectors.
 
         A thread on another device has a stream on the vectors' device as well: PyTorch lets a copy
@@ -115,6 +120,14 @@ class SharedParameters:
     def finished(self) -> bool:
         """Whether the run has had its agent steps."""
         return self.agent_steps >= self.config.total_agent_steps
+
+    def to_be_evaluated(self, before: int) -> bool:
+        """Whether the run evaluates the parameters of now, with so many agent steps before them."""
+        every = self.config.evaluate_every
+        if not isinstance(every, int):
+            return False
+        at_end = self.finished and before < self.config.total_agent_steps
+        return at_end or passed(every, before, self.agent_steps)
 
     def save(self) -> dict[str, Tensor]:
         """All vectors [P] by name, not copied: for while the threads stand still."""
@@ -138,7 +151,7 @@ class SharedParameters:
 
         Where there is a target vector, copy that to `target` [P].
         """
-        with self._exclusive():
+        with self.exclusive():
             local.copy_(self.parameters, non_blocking=True)
             if self.target is not None and target is not None:
                 target.copy_(self.target, non_blocking=True)
@@ -170,7 +183,7 @@ class SharedParameters:
         if norm is None:
             norm = self.clip(gradients)
         start = time.perf_counter()
-        with self._exclusive():
+        with self.exclusive():
             waited = time.perf_counter() - start
             before = self.updates
             lr = self._update(gradients, norm, agent_steps, thread)
@@ -184,23 +197,29 @@ class SharedParameters:
 
     def _hand_in(self, gradients: Tensor, agent_steps: int, thread: int) -> Applied:
         start = time.perf_counter()
-        with self._exclusive():
-            self.handed_in[thread].copy_(gradients, non_blocking=True)
-            self._handed_in_steps = agent_steps * self.config.num_threads
+        with self.exclusive():
+            self.handed_in[thread - self.first_thread].copy_(gradients, non_blocking=True)
+            self.handed_in_steps = agent_steps * self.config.num_threads
         self.barrier.wait()
         self._wait_for_last_use()  # another thread's stream computed the norm
-        before, lr = self._sync_applied
+        before, lr = self.sync_applied
         return Applied(before, self.average_norm, lr, time.perf_counter() - start)
 
     def _apply_average(self) -> None:
         """Runs in the last thread to arrive while all others wait."""
-        with self._exclusive():
-            gradients = self.handed_in.mean(0)  # [P]
-            self.average_norm.copy_(self.optimiser.clip(gradients))
-            before = self.updates
-            lr = self._update(gradients, self.average_norm, self._handed_in_steps, ALL)
-            self._sync_applied = before, lr
+        with self.exclusive():
+            self.sync_applied = self.apply_average(self.handed_in, self.handed_in_steps)
         self.after_update()
+
+    def apply_average(self, gradients: Tensor, agent_steps: int) -> tuple[int, float]:
+        """Apply the mean of gradients [K, P] in the order of threads, the lock held.
+
+        Returns the number of updates before it, and its learning rate.
+        """
+        mean = gradients.mean(0)  # [P]
+        self.average_norm.copy_(self.optimiser.clip(mean))
+        before = self.updates
+        return before, self._update(mean, self.average_norm, agent_steps, ALL)
 
     def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int, thread: int) -> float:
         """Apply clipped gradients; returns the learning rate."""
@@ -211,13 +230,17 @@ class SharedParameters:
             assert all(a is b for a, b in zip(given, self.given[thread], strict=True))
         self.given[thread] = given
         self.step(thread)
+        self.advance(agent_steps, 1)
+        return lr
+
+    def advance(self, agent_steps: int, updates: int) -> None:
+        """Count what the parameters have learned from, the lock held; the target follows."""
         before = self.agent_steps
         self.agent_steps += agent_steps
-        self.updates += 1
+        self.updates += updates
         if self.target is not None and passed(self.target_every, before, self.agent_steps):
             self.target.copy_(self.parameters)
         self.in_update(before)
-        return lr
 
     def take_step(self, thread: int) -> None:
         """With what it has given. On CUDA a graph."""

@@ -1,13 +1,14 @@
-"""The run, top to bottom: config -> nodes of threads -> log and checkpoints -> end."""
+"""The run, top to bottom: config -> a node of threads, or a cluster of nodes -> log and checkpoints
+-> end."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +27,9 @@ from a3c.run.interrupts import interrupts
 from a3c.run.log import Log
 from a3c.run.start import Resumed
 from a3c.run.terminal import Terminal
+
+if TYPE_CHECKING:
+    from a3c.cluster.cluster import Cluster
 
 FIRST_CHECKPOINT_SECONDS = 5.0  # or sooner: what is killed in its first minute is not lost
 
@@ -54,21 +58,36 @@ def train(
     thread dies, a gradient is not finite or the disk is full, and KeyboardInterrupt where a Ctrl-C
     came before the first update, or twice.
     """
-    devices = pick_devices(config.device)
     torch.set_num_threads(1)  # a thread is a core: no second pool of threads beneath each
     metrics = Metrics(config.mean_frame_skip if atari_game(config.env) else 1)
     with Terminal(config, metrics, quiet) as terminal:
         found = start.to_resume(config, resume, start_from)
         if found is not None and found.agent_steps >= config.total_agent_steps:
             return already_finished(found, metrics, terminal)
-        run = Training(config, metrics, [Node(config, devices, metrics)], terminal)
-        with new_run(run, start_from) if found is None else resumed_run(run, found.folder):
-            try:
-                run.supervise()
-                return run.end()
-            except KeyboardInterrupt:  # the second: at once
-                run.abort()
-                raise KeyboardInterrupt(standing(run.folder)) from None
+        with place(config, metrics, terminal) as node:
+            run = Training(config, metrics, node, terminal)
+            with new_run(run, start_from) if found is None else resumed_run(run, found.folder):
+                try:
+                    run.supervise()
+                    return run.end()
+                except KeyboardInterrupt:  # the second: at once
+                    run.abort()
+                    raise KeyboardInterrupt(standing(run.folder)) from None
+
+
+@contextmanager
+def place(config: Config, metrics: Metrics, terminal: Terminal) -> Iterator[Node | Cluster]:
+    """Where it trains: a node, or a cluster of them, which looks the same from here."""
+    if config.nodes == 1 and not config.cluster:
+        yield Node(config, pick_devices(config.device), metrics)
+        return
+    from a3c.cluster.machines import joined
+
+    with joined(config):
+        from a3c.cluster.cluster import Cluster  # imports Ray, which knows by now where to listen
+
+        with closing(Cluster(config, metrics, terminal.say)) as cluster:
+            yield cluster
 
 
 @contextmanager
@@ -102,7 +121,7 @@ def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Ru
     return run
 
 
-def evaluator_of(config: Config, node: Node, metrics: Metrics) -> Evaluator | None:
+def evaluator_of(config: Config, node: Node | Cluster, metrics: Metrics) -> Evaluator | None:
     """Of a run that evaluates as it goes. Raises InputError where its games cannot be made."""
     if config.evaluate_every == "never":
         return None
@@ -110,16 +129,18 @@ def evaluator_of(config: Config, node: Node, metrics: Metrics) -> Evaluator | No
 
 
 class Training:
-    """A run under way: supervises its nodes, logs, saves."""
+    """A run under way: supervises its node, logs, saves."""
 
-    def __init__(self, config: Config, metrics: Metrics, nodes: list[Node], terminal: Terminal):
-        self.config, self.metrics, self.nodes, self.terminal = config, metrics, nodes, terminal
-        self.store = nodes[0].store  # whose counters are the run's
-        self.evaluator = evaluator_of(config, nodes[0], metrics)
+    def __init__(self, config: Config, metrics: Metrics, node: Node | Cluster, terminal: Terminal):
+        self.config, self.metrics, self.node, self.terminal = config, metrics, node, terminal
+        self.store = node.store  # whose counters are the run's
+        self.evaluator = evaluator_of(config, node, metrics)
         self.evaluation: Evaluation | None = None
         self.new = self.established = False  # established: config.json and runs/latest are its own
         self.best_mean: float | None = None
+        self.saved_metrics = metrics.save()  # of the last checkpoint
         self.failures: list[BaseException] = []
+        self.origin: str | None = None  # of its first parameters
         self.folder: Path
         self.log: Log
 
@@ -128,20 +149,17 @@ class Training:
         self.new = True
         config, parameters = self.config, None
         if start_from is not None:
-            model = start.model_to_start_from(start_from, config, self.nodes[0].spec)
+            model = start.model_to_start_from(start_from, config, self.node.spec)
             start.check_parameters(self.store.parameters, model)
             self.terminal.say(start.origin(start_from, model))
             parameters = model.tensors["parameters"]
-        self.terminal.say(
-            f"starting {config.num_threads} x {config.num_envs} games of {config.env}"
-        )
-        for node in self.nodes:
-            try:
-                node.begin()
-            except EnvironmentFault as fault:
-                raise InputError(f"{config.env} cannot be trained on: {fault}") from None
-            if parameters is not None:  # the background that was measured is among them
-                node.store.restart(parameters)
+        self.terminal.say(f"starting {self.node.games()} games of {config.env}")
+        try:
+            self.node.begin()
+        except EnvironmentFault as fault:
+            raise InputError(f"{config.env} cannot be trained on: {fault}") from None
+        if parameters is not None:  # the background that was measured is among them
+            self.store.restart(parameters)
 
     def load(self, found: Resumed) -> None:
         """Go on from a checkpoint: parameters, statistics, counters, random states, agents."""
@@ -151,48 +169,51 @@ class Training:
         checkpoint.set_aside(found.folder)
         progress = found.checkpoint.progress
         self.best_mean = progress["best_mean_return_100"]
-        for node in self.nodes:
-            if not node.is_home(found.checkpoint.tensors):
-                self.terminal.say("it was made on another kind of device: agents start new games")
-            node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
+        if not self.node.is_home(found.checkpoint.tensors):
+            self.terminal.say("it was made on another kind of device: agents start new games")
+        self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
         self.metrics.load(progress["metrics"], self.store.agent_steps)
+        self.saved_metrics = progress["metrics"]
 
     def open(self, folder: Path, remarks: list[str], start_from: str | Path | None = None) -> None:
         """Log into the run's folder; note there, and say, what begins."""
         self.folder = folder
         self.log = Log(folder, self.store.agent_steps)
         if self.evaluator is not None:
-            spec = self.nodes[0].spec
+            spec = self.node.spec
             self.evaluation = Evaluation(self.evaluator, spec, folder, self.log, self.terminal)
-        device, dtype = str(self.nodes[0].device), str(self.nodes[0].dtype)
-        origin = None if start_from is None else str(start_from)
-        provenance.note(
-            folder, device=device, torso_dtype=dtype.removeprefix("torch."), start_from=origin
-        )
+        self.origin = None if start_from is None else str(start_from)
+        self._note_nodes()
         for line in [f"run folder {folder}", *remarks, *self.log.remarks]:
             self.terminal.say(line)
+
+    def _note_nodes(self) -> None:
+        """Those that began to train since the last call, in the run's provenance."""
+        for facts in self.node.newcomers():
+            provenance.note(self.folder, {**facts, "start_from": self.origin})
 
     def supervise(self) -> None:
         """Start the threads; log and save until the last of them has ended."""
         self.metrics.begin()
         if self.evaluator is not None:
             self.evaluator.start(self.abort)
-        for node in self.nodes:
-            node.start()
+        self.node.start()
         try:
             self._watch()
         except Exception as error:  # for instance a full disk: the threads must end as well
             self.failures.append(error)
             self.abort()
-        for node in self.nodes:
-            node.join()
+        self.node.join()
 
     def _watch(self) -> None:
         next_log = time.monotonic() + self.config.log_every_seconds
         first = min(FIRST_CHECKPOINT_SECONDS, self.config.checkpoint_every_seconds)
         next_save = time.monotonic() + first
-        while any(node.alive(0.2) for node in self.nodes):
+        while self.node.alive(0.2):
             self.terminal.refresh(self.store.agent_steps)
+            self._note_nodes()
+            if self.node.rolled_back:
+                self._roll_back()
             if self.evaluation is not None:
                 self.evaluation.note()
             now = time.monotonic()
@@ -203,17 +224,21 @@ class Training:
                 next_save = now + self.config.checkpoint_every_seconds
                 self.save()
 
+    def _roll_back(self) -> None:
+        """A cluster's server has died, and goes on from the last checkpoint; so do the curves."""
+        self.node.rolled_back = False
+        self.metrics.rewind(self.saved_metrics, self.store.agent_steps)
+        self.log.rewind(self.store.agent_steps)
+
     def stop(self) -> None:
         """End after the updates under way. Safe in a signal handler."""
-        for node in self.nodes:
-            node.stop()
+        self.node.stop()
         if self.evaluator is not None:
             self.evaluator.stop()
 
     def abort(self) -> None:
         """End the threads as soon as may be."""
-        for node in self.nodes:
-            node.abort()
+        self.node.abort()
         if self.evaluator is not None:
             self.evaluator.abort()
 
@@ -245,8 +270,7 @@ class Training:
 
     def _close(self) -> None:
         """Free what environments hold."""
-        for node in self.nodes:
-            node.close()
+        self.node.close()
         if self.evaluator is not None:
             self.evaluator.close()
 
@@ -265,7 +289,7 @@ class Training:
 
     def _failures(self) -> list[BaseException]:
         """The threads', the evaluator's, ours: in each the first one first."""
-        found = [failure for node in self.nodes for failure in node.failures]
+        found = list(self.node.failures)
         if self.evaluator is not None and self.evaluator.failure is not None:
             found.append(self.evaluator.failure)
         return found + self.failures
@@ -285,9 +309,7 @@ class Training:
         The threads stand still while it is copied, not while it is written. Raises OSError, and
         FloatingPointError rather than overwrite a good checkpoint with a ruined network.
         """
-        with ExitStack() as pauses:
-            for node in self.nodes:
-                pauses.enter_context(node.paused())
+        with self.node.paused():
             saved, record = self._snapshot()
         if not saved.tensors["parameters"].isfinite().all():
             raise FloatingPointError("the parameters are not finite")
@@ -300,7 +322,7 @@ class Training:
                 self.terminal.say(line)
 
     def _snapshot(self) -> tuple[Checkpoint, dict[str, Any]]:
-        tensors = {name: tensor for node in self.nodes for name, tensor in node.save().items()}
+        tensors = self.node.save()
         record = self.metrics.drain(self.store.agent_steps, self.store.updates)
         mean = record["mean_return_100"]
         whole = len(self.metrics.recent) == RECENT_GAMES  # a few lucky games are no record
@@ -313,4 +335,5 @@ class Training:
             "best_mean_return_100": self.best_mean,
             "metrics": self.metrics.save(),
         }
-        return Checkpoint(self.config, self.nodes[0].spec, progress, tensors), record
+        self.saved_metrics = progress["metrics"]
+        return Checkpoint(self.config, self.node.spec, progress, tensors), record

@@ -80,7 +80,12 @@ class Log:
 
         A file with damaged lines is kept aside. Raises InputError if nothing can be written.
         """
-        self.last_agent_steps = agent_steps
+        self.folder = folder
+        self.open(agent_steps)
+
+    def open(self, agent_steps: int) -> None:
+        """See above."""
+        folder, self.last_agent_steps = self.folder, agent_steps
         self.metrics = Lines(folder / METRICS, agent_steps, record_of)
         self.evaluated = Lines(folder / EVALUATIONS, agent_steps, evaluation_of)
         self.remarks = self.metrics.remarks + self.evaluated.remarks
@@ -96,6 +101,11 @@ class Log:
             for record in self.evaluations:
                 self._evaluation_curves(record)
         self.metrics.records = []  # of a long run many
+
+    def rewind(self, agent_steps: int) -> None:
+        """Forget what lies after `agent_steps`. Raises InputError as the beginning does."""
+        self.close()
+        self.open(agent_steps)
 
     def write(self, record: Record) -> None:
         """Append one record to both; raises OSError if the disk is full.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -13,17 +14,19 @@ from typing import Any
 from a3c.config import as_input_error
 from a3c.run import strict_json
 
+SAME = ("a3c-gpu", "gymnasium", "ale-py")
 VERSIONS = ("a3c-gpu", "torch", "numpy", "numba", "gymnasium", "ale-py")
 
 
-def note(folder: Path, **facts: Any) -> None:
-    """Add a line to the run's provenance.jsonl: a run that was resumed has one for each part.
+def note(folder: Path, facts: dict[str, Any]) -> None:
+    """Add a line to the run's provenance.jsonl: a run that was resumed has one for each part, and
+    one for each of its nodes.
 
     Facts that are None are left out. Raises InputError if nothing can be written.
     """
     path = folder / "provenance.jsonl"
     known = {name: value for name, value in facts.items() if value is not None}
-    line = strict_json.dumps({**provenance(), **known}) + "\n"
+    line = strict_json.dumps(known) + "\n"
     with as_input_error(f"cannot write {path}"), path.open("ab") as file:
         # a line that a crash cut short must not spoil this one
         cut = file.tell() > 0 and not path.read_bytes().endswith(b"\n")
@@ -52,6 +55,20 @@ def provenance() -> dict[str, Any]:
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     }
+
+
+def what_must_be_the_same() -> dict[str, str | None]:
+    """Of all machines of a run: the code, this program's version and the environments'."""
+    return {"code": code(), **{name: version_of(name) for name in SAME}}
+
+
+def code() -> str:
+    """The first digits of a SHA-256 over the source of a3c and of atari2600."""
+    sha = hashlib.sha256()
+    root = Path(__file__).parents[2]
+    for path in sorted([*root.glob("a3c/**/*.py"), *root.glob("atari2600/**/*.py")]):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:12]
 
 
 def version_of(package: str) -> str | None:

@@ -109,18 +109,24 @@ class Terminal:
         rate = latest.get("agent_steps_per_second", 0.0)
         frames = rate * self.metrics.frames_per_step
         status = self.metrics.status()
+        nodes = [
+            f"{value:,.0f}"
+            for name, value in latest.items()
+            if name.startswith("node") and name.endswith("_agent_steps_per_second")
+        ]
         left = (self.config.total_agent_steps - done) / rate if rate else None
         atari = (
             [("emulator frames/s", f"{frames:,.0f}")] if self.metrics.frames_per_step > 1 else []
         )
         figures = [
             (name.replace("_", " "), number(latest[name], digits))
-            for name, digits in (("policy_lag", 2), ("entropy", 3))
+            for name, digits in (("policy_lag", 2), ("cluster_lag", 2), ("entropy", 3))
             if name in latest
         ]
         return [
             ("agent steps", f"{done:,} of {self.config.total_agent_steps:,}"),
             ("agent steps/s", f"{rate:,.0f}"),
+            *([("of its nodes", " + ".join(nodes))] if nodes else []),
             *atari,
             (f"mean return of the last {RECENT_GAMES} games", number(status["mean_return_100"])),
             ("best of these", number(status["best_return_100"])),

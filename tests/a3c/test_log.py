@@ -152,10 +152,10 @@ def test_resuming_with_a_damaged_log_says_so_and_keeps_it(
 
 
 def test_provenance_survives_a_line_cut_short(tmp_path: Path) -> None:
-    provenance.note(tmp_path, device="cpu")
+    provenance.note(tmp_path, {**provenance.provenance(), "device": "cpu"})
     path = tmp_path / "provenance.jsonl"
     path.write_bytes(path.read_bytes() + b'{"started": "20')
-    provenance.note(tmp_path, device="cuda", start_from=None)
+    provenance.note(tmp_path, {"device": "cuda", "start_from": None})
     path.write_bytes(path.read_bytes() + b"\xff\n5\n")
     parts = provenance.read(tmp_path)
     assert [part["device"] for part in parts] == ["cpu", "cuda"]

@@ -1,0 +1,1 @@
+"""More than one machine, on Ray: nodes that train, and a server whose store they share."""

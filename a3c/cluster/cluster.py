@@ -1,0 +1,432 @@
+"""Cluster: nodes on several machines, or several on this one, and their server; by Ray.
+
+To the run it looks as one Node does. It lives in the process of the command, which trains nothing:
+it starts the actors, asks the server how far they are, and sees to those that died.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import ray
+import torch
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from torch import Tensor
+
+from a3c.cluster.exchange import Newest
+from a3c.cluster.machines import Machine, alive, check_number
+from a3c.cluster.member import Member, RefusedError, tensors_of
+from a3c.cluster.server import Contribution, Seen, Server, Status
+from a3c.config import ALL_MACHINES, Config, InputError
+from a3c.devices import pick_precision
+from a3c.envs import make_envs, spec_of
+from a3c.memory import check_memory
+from a3c.methods import make_method
+from a3c.metrics import Metrics
+from a3c.network import Network, flatten, sizes
+from a3c.run.provenance import what_must_be_the_same
+from a3c.shared import SharedParameters
+
+CPU = torch.device("cpu")
+WAIT_SECONDS = 0.2
+LOOK_SECONDS = 2.0  # between two looks for machines that have joined
+LOST_SECONDS = 300.0  # after which a node that has died is not waited for any more
+CALLS = 8  # of a node at once: it trains, and is asked to pause meanwhile
+
+Future = Any  # Ray's types do not follow methods of actors
+
+
+class Began(NamedTuple):
+    """What the server begins with, or goes on from when it has died."""
+
+    vectors: dict[str, Any]  # [P] by name, NumPy
+    agent_steps: int
+    updates: int
+
+
+class Cluster:
+    """Nodes and their server. `say` takes lines for the user. Raises InputError, as Node does."""
+
+    def __init__(self, config: Config, metrics: Metrics, say: Callable[[str], None]):
+        self.config, self.metrics, self.say = config, metrics, say
+        self.device, self.dtype = CPU, pick_precision(config, CPU)  # of what this process plays
+        self.method, self.spec = make_method(config), spec_of(config)
+        network = self.network(CPU)
+        self.store = SharedParameters(  # what the server's was when it was last asked
+            flatten(network)[0],
+            sizes(network),
+            config,
+            target_every_agent_steps=self.method.target_every_agent_steps,
+        )
+        self.began = Began(arrays(self.store.save()), 0, 0)
+        self.server = self.start_server(sizes(network))
+        self.members: dict[int, ActorHandle[Any]] = {}
+        self.used: set[str] = set()  # machines that have or had a node, by Ray's id
+        self.training: dict[Future, int] = {}  # what a node's training will return
+        self.present: set[int] = set()  # nodes that begin with the others
+        self.taking_part: set[int] = set()  # nodes that train, or have trained to the end
+        self.died_at: dict[int, float] = {}  # of nodes that have not contributed since
+        self.failures: list[BaseException] = []
+        self.faults: list[BaseException] = []  # of nodes without which the others go on
+        self.seen = Status(0, False, 0, 0, [], [], {})
+        self.counted: dict[int, Contribution] = {}  # at the last record
+        self.facts: list[dict[str, Any]] = []  # of nodes that began, to be noted
+        self.stopping = self.aborting = self.rolled_back = False
+        self.next_look = time.monotonic() + LOOK_SECONDS
+        self.metrics.gauges = self.figures
+        self.make_members()
+
+    def network(self, device: torch.device) -> Network:
+        """As Node's."""
+        return Network(self.config, self.spec, self.method, self.dtype).to(device)
+
+    def start_server(self, elements: list[int]) -> ActorHandle[Any]:
+        """In a process of its own on this machine: where it dies, it is not the run that ends."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor: Any = ray.remote(Server)
+        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+        target_every = self.method.target_every_agent_steps
+        return actor.options(**options).remote(self.config, elements, target_every)
+
+    def make_members(self) -> None:
+        """A node on each machine, or all on this one. Raises InputError."""
+        machines = list(alive(self.config))
+        check_number(self.config, machines)
+        places = machines[: self.config.nodes]
+        if not self.config.cluster:
+            threads = len(places) * self.config.num_threads
+            check_memory(replace(self.config, num_threads=threads), [CPU])
+            make_envs(self.config, 1, CPU).close()  # so that one process compiles, not all
+        self.present = {self.add(place) for place in places}
+        made: dict[int, Future] = {
+            index: self.members[index].make.remote(what_must_be_the_same())
+            for index in self.present
+        }
+        for index, future in made.items():
+            try:
+                self.facts += self.answered({index: future}).values()
+            except RefusedError as error:
+                self.lose(index, error)
+        if not self.members:
+            raise InputError(f"no node can train: {self.faults[0]}")
+
+    def answered(self, asked: dict[int, Future]) -> dict[int, Any]:
+        """The answers of nodes that have not begun to train; one that dies joins the others later.
+
+        Raises InputError if none is left.
+        """
+        told = {}
+        for index, future in asked.items():
+            try:
+                told[index] = answer(future)
+            except RayActorError:
+                self.present.discard(index)
+        if not self.present:
+            raise InputError("no node is left: their processes died before they began to train")
+        return told
+
+    def add(self, place: Machine) -> int:
+        """Start a node's actor there; Ray starts it again where it dies, there or elsewhere."""
+        index = len(self.used) if self.config.cluster else len(self.members)
+        self.used.add(place.node_id)
+        actor: Any = ray.remote(Member)
+        options = {
+            "num_cpus": place.cpus,
+            "num_gpus": place.gpus,
+            "max_restarts": -1,
+            "max_concurrency": CALLS,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(place.node_id, soft=True),
+        }
+        self.members[index] = actor.options(**options).remote(index, self.config)
+        return index
+
+    def begin(self) -> None:
+        """New games for all agents; the first node measures the background."""
+        told: dict[int, Any] = {}
+        while not told:
+            first = min(self.present)
+            told = self.answered({first: self.members[first].begin.remote()})
+        self.store.restart(torch.tensor(told[first]))
+        others = self.present - {first}
+        self.answered({index: self.members[index].start_games.remote(0) for index in others})
+
+    def load(self, saved: dict[str, Tensor], agent_steps: int, updates: int) -> None:
+        """Go on from what `save` returned, also of another number of nodes."""
+        self.store.load(saved, agent_steps, updates)
+        asked = {
+            index: self.members[index].load.remote(self.part_of(saved, index), agent_steps, updates)
+            for index in self.present
+        }
+        self.answered(asked)
+
+    def part_of(self, saved: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+        """Of a checkpoint, a node's."""
+        first = index * self.config.num_threads
+        own = {f"thread{first + i}" for i in range(self.config.num_threads)}
+        return {k: v for k, v in saved.items() if "." not in k or k.partition(".")[0] in own}
+
+    def is_home(self, saved: dict[str, Tensor]) -> bool:
+        """As Node's."""
+        first = min(self.present)
+        told = self.answered({first: self.members[first].is_home.remote(self.part_of(saved, 0))})
+        return all(told.values())
+
+    def games(self) -> str:
+        """How many, in words."""
+        return f"{len(self.members)} x {self.config.num_threads} x {self.config.num_envs}"
+
+    def newcomers(self) -> list[dict[str, Any]]:
+        """As Node's."""
+        found, self.facts = self.facts, []
+        return found
+
+    def start(self) -> None:
+        """Let the nodes train."""
+        self.began = Began(arrays(self.store.save()), self.store.agent_steps, self.store.updates)
+        answer(self.server.load.remote(*self.began, self.present))
+        for index in self.present:
+            self.training[self.members[index].train.remote(self.server)] = index
+        self.taking_part = set(self.present)
+        for index in set(self.members) - self.present:
+            self.bring_back(index)
+
+    def alive(self, seconds: float) -> bool:
+        """Whether a node still trains; waits up to so long, and sees to what happens meanwhile."""
+        self.tell_wishes()
+        if self.training:
+            ray.wait(list(self.training), timeout=seconds)
+        self.look_after()
+        if self.config.cluster and time.monotonic() >= self.next_look:
+            self.next_look = time.monotonic() + LOOK_SECONDS
+            self.add_machines()
+        if not self.training and not self.store.finished and not self.stopping and self.faults:
+            self.failures = self.faults[:1]
+        return bool(self.training)
+
+    def look_after(self) -> None:
+        """Ask the server how far they are; bring back what died."""
+        done, _ = ray.wait(list(self.training), num_returns=len(self.training) or 1, timeout=0)
+        for future in done:
+            self.ended(future, self.training.pop(future))
+        try:
+            status = answer(self.server.status.remote())
+        except RayActorError:
+            return  # Ray starts it again
+        if status.ready:
+            self.take(status)
+        elif self.training:
+            self.bring_back_server()
+
+    def ended(self, future: Future, index: int) -> None:
+        """A node has come to its end, or died."""
+        self.server.leave.remote(index)
+        try:
+            faults = answer(future)
+        except RayActorError:
+            self.bring_back(index)
+            return
+        except Exception as error:
+            faults = [error]
+        if faults:
+            self.lose(index, faults[0])
+
+    def lose(self, index: int, fault: BaseException) -> None:
+        """A node that cannot go on; the others can."""
+        self.faults.append(fault)
+        for nodes in (self.present, self.taking_part):
+            nodes.discard(index)
+        ray.kill(self.members.pop(index))
+        self.say(f"node {index} has ended: {fault}")
+
+    def bring_back(self, index: int) -> None:
+        """A node's process has died: it joins as new once Ray has started it again."""
+        self.taking_part.discard(index)
+        if index not in self.died_at:
+            self.say(
+                f"node {index} died: what it had learned and not yet sent is lost; "
+                "it is started again"
+            )
+        died_at = self.died_at.setdefault(index, time.monotonic())
+        if time.monotonic() > died_at + LOST_SECONDS:
+            self.lose(index, RuntimeError("it died, and could not be started again"))
+        elif not self.stopping:  # fails at once while the process is not there yet
+            self.rejoin(index)
+
+    def rejoin(self, index: int) -> None:
+        """Let a node train that has not begun with the others."""
+        self.training[self.members[index].rejoin.remote(self.server, what_must_be_the_same())] = (
+            index
+        )
+
+    def bring_back_server(self) -> None:
+        """It has been started again by Ray, and goes on from the last checkpoint."""
+        members = {*self.taking_part} if self.config.mode == "sync" else set()
+        try:
+            answer(self.server.load.remote(*self.began, members))
+        except RayActorError:
+            return  # it died again
+        self.say(
+            f"the server died: all go on from agent step {self.began.agent_steps:,}, its last "
+            "checkpoint"
+        )
+        self.store.agent_steps, self.store.updates = self.began.agent_steps, self.began.updates
+        self.rolled_back, self.counted = True, {}
+
+    def take(self, status: Status) -> None:
+        """What the server says."""
+        for part in status.metrics:
+            self.metrics.merge(part)
+        for seen in status.seen:
+            self.show(seen)
+        self.store.agent_steps, self.store.updates = status.agent_steps, status.updates
+        for index in set(self.training.values()) - self.taking_part:
+            if status.nodes.get(index) != self.seen.nodes.get(index):
+                self.welcome(index)
+        self.seen = status
+
+    def welcome(self, index: int) -> None:
+        """A node that joined later, or again, has contributed."""
+        self.taking_part.add(index)
+        self.died_at.pop(index, None)
+        with suppress(RayActorError):
+            self.facts.append(answer(self.members[index].provenance.remote()))
+        self.say(f"node {index} has joined")
+
+    def show(self, seen: Seen) -> None:
+        """Parameters to be evaluated, to whoever looks at this store."""
+        store = self.store
+        store.parameters.copy_(torch.tensor(seen.parameters))
+        store.agent_steps, store.updates = seen.agent_steps, seen.updates
+        store.in_update(seen.agent_steps_before)
+
+    def add_machines(self) -> None:
+        """Nodes for machines that have joined the cluster since."""
+        for place in alive(self.config):
+            bound = ALL_MACHINES if self.config.nodes == ALL_MACHINES else self.config.nodes
+            if place.node_id not in self.used and len(self.members) < bound:
+                self.rejoin(self.add(place))
+
+    def stop(self) -> None:
+        """Ask the nodes to end after the updates under way. Safe in a signal handler."""
+        self.stopping = True
+
+    def abort(self) -> None:
+        """End the nodes as soon as may be."""
+        self.stopping = self.aborting = True
+
+    def tell_wishes(self) -> None:
+        """What is asked for; again and again, since words to a process that dies are lost."""
+        if self.aborting:
+            self.server.abort.remote()
+            for index in self.training.values():
+                self.members[index].abort.remote()
+        elif self.stopping:
+            self.ask_server(pause=False)
+            if self.config.mode == "async":
+                for index in self.training.values():
+                    self.members[index].stop.remote()
+
+    def ask_server(self, pause: bool) -> None:
+        """Sync mode: all nodes stand still after the same update."""
+        self.server.ask.remote(pause, self.stopping)
+
+    def join(self) -> None:
+        """Wait for the nodes to end."""
+        while self.alive(WAIT_SECONDS):
+            pass
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """All nodes stand between two updates, and these are accounted for."""
+        self.ask_server(pause=True)
+        try:
+            for part in self.ask_all("pause").values():
+                self.metrics.merge(part)
+            self.look_after()
+            yield
+        finally:
+            self.ask_server(pause=False)
+            self.ask_all("go_on")
+
+    def ask_all(self, method: str) -> dict[int, Any]:
+        """The answers of all nodes that take part, without those that die meanwhile."""
+        asked = {getattr(self.members[i], method).remote(): i for i in self.taking_part}
+        told = {}
+        while asked:
+            done, _ = ray.wait(list(asked), timeout=WAIT_SECONDS)
+            for future in done:
+                index = asked.pop(future)
+                with suppress(RayActorError):
+                    told[index] = answer(future)
+            if not done:  # they may wait for a server, or for one another
+                self.look_after()
+                if method == "pause":
+                    self.ask_server(pause=True)
+        return told
+
+    def save(self) -> dict[str, Tensor]:
+        """All tensors of a checkpoint: the server's, and what each node can save of its agents."""
+        newest: Newest = self.patiently_saved()
+        self.began = Began(newest.vectors, newest.agent_steps, newest.updates)
+        tensors = tensors_of(newest)
+        self.store.load(tensors, newest.agent_steps, newest.updates)
+        for part in self.ask_all("save").values():
+            tensors |= part
+        return tensors
+
+    def patiently_saved(self) -> Newest:
+        """The server's vectors, also of one that is being started again."""
+        while True:
+            with suppress(RayActorError):
+                newest = answer(self.server.save.remote())
+                if isinstance(newest, Newest):
+                    return newest
+            time.sleep(WAIT_SECONDS)
+            self.look_after()
+
+    def figures(self, seconds: float) -> dict[str, float]:
+        """Of the exchanges since the last record, and of each node."""
+        new = {
+            index: since(now, self.counted.get(index, Contribution()))
+            for index, now in self.seen.nodes.items()
+        }
+        self.counted = self.seen.nodes
+        in_all = Contribution(*(sum(each) for each in zip(*new.values(), strict=True)))
+        rates = {
+            f"node{index}_agent_steps_per_second": round(each.agent_steps / seconds, 1)
+            for index, each in sorted(new.items())
+        }
+        return {
+            "nodes": len(self.taking_part),
+            "cluster_lag": round(in_all.lag / max(in_all.exchanges, 1), 3),
+            "exchange_bytes_per_agent_step": round(in_all.bytes / max(in_all.agent_steps, 1), 1),
+            **rates,
+        }
+
+    def close(self) -> None:
+        """Free what the environments hold; Ray ends the processes."""
+        self.ask_all("close")
+
+
+def since(now: Contribution, before: Contribution) -> Contribution:
+    """The difference."""
+    return Contribution(*(a - b for a, b in zip(now, before, strict=True)))
+
+
+def arrays(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """As NumPy's, of memory of their own."""
+    return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+
+
+def answer(future: Future) -> Any:
+    """What an actor's method returns; raises what it raised, as it was."""
+    try:
+        return ray.get(future)
+    except RayTaskError as error:
+        raise error.cause from None

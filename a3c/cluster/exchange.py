@@ -1,0 +1,145 @@
+"""What a node and the server tell each other. Knows nothing of Ray.
+
+A node learns on its own store, as a single machine does, and now and then sends what has come of
+it; the server adds that to its own vectors, and the node takes those back. With s the server's
+vector when the node took it, n the node's now, k the node's updates since then, alpha
+`rmsprop_decay`:
+
+    parameters:  the node sends  d = n - s            the server does  S <- S + d
+    square_avg:  the node sends  c = g - alpha^k s_g   the server does  G <- alpha^k G + c
+
+So each update counts once on the server, and the average of squared gradients is what it would be
+had the updates been applied there one after another. What the node has learned while the exchange
+was under way is kept, in the same way, on top of what it takes back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from a3c.devices import ToHost
+from a3c.metrics import Part
+from a3c.shared import SharedParameters
+
+Vector = NDArray[np.float32]  # [P]
+
+
+class Change(NamedTuple):
+    """What a node has learned since it last sent."""
+
+    parameters: Vector  # [P], difference
+    square_avg: Vector  # [P], what these updates add to the average
+    agent_steps: int
+    updates: int
+
+    def finite(self) -> bool:
+        """Whether all of it is."""
+        return bool(np.isfinite(self.parameters).all() and np.isfinite(self.square_avg).all())
+
+    def bytes(self) -> int:
+        """Of the vectors."""
+        return self.parameters.nbytes + self.square_avg.nbytes
+
+
+class Sent(NamedTuple):
+    """A node's word to the server."""
+
+    node: int
+    life: int  # of the server which the node knows, see Newest
+    version: int
+    change: Change
+    metrics: Part
+
+
+class Newest(NamedTuple):
+    """The server's word to a node."""
+
+    life: int  # another one after each start of the server
+    version: int  # exchanges that it has applied
+    agent_steps: int
+    updates: int
+    vectors: dict[str, Vector]  # parameters and square_avg; to one that joins also the target
+    pause: bool  # in sync mode: stand still, or end, after this update
+    stop: bool
+    applied: tuple[int, float, float]  # in sync mode: updates before, learning rate, gradient norm
+
+
+class Exchange:
+    """A node's side. `store` is the node's; `known` what it has of the server."""
+
+    def __init__(self, store: SharedParameters):
+        self.store, self.decay = store, store.config.rmsprop_decay
+        self.known = {name: vector.clone() for name, vector in vectors_of(store).items()}
+        self.agent_steps, self.updates = store.agent_steps, store.updates
+        self.life = self.version = 0
+
+    def new_updates(self) -> int:
+        """That have not been sent."""
+        return self.store.updates - self.updates
+
+    def take(self) -> Change:
+        """What is new; from here on that counts as sent."""
+        store, known = self.store, self.known
+        with store.exclusive():
+            updates, agent_steps = self.new_updates(), store.agent_steps - self.agent_steps
+            now = vectors_of(store)
+            parameters = ToHost(now["parameters"] - known["parameters"])
+            kept = self.decay**updates
+            square_avg = ToHost(now["square_avg"] - kept * known["square_avg"])
+            for name, vector in now.items():
+                known[name].copy_(vector)
+            self.agent_steps, self.updates = store.agent_steps, store.updates
+        return Change(parameters.read(), square_avg.read(), agent_steps, updates)
+
+    def merge(self, newest: Newest) -> None:
+        """Take the server's vectors; what is new here stays on top of them."""
+        store, known = self.store, self.known
+        theirs = self.to_device(newest)
+        with store.exclusive():
+            kept = self.decay ** self.new_updates()
+            now = vectors_of(store)
+            now["parameters"].add_(theirs["parameters"] - known["parameters"])
+            now["square_avg"].add_(theirs["square_avg"] - known["square_avg"], alpha=kept)
+            store.advance(newest.agent_steps - self.agent_steps, newest.updates - self.updates)
+            self.note(newest, theirs)
+
+    def restart(self, newest: Newest) -> None:
+        """Take the server's vectors and counters; what was new here is lost."""
+        theirs = self.to_device(newest)
+        with self.store.exclusive():
+            self.store.load(theirs, newest.agent_steps, newest.updates)
+            self.note(newest, theirs)
+
+    def note(self, newest: Newest, theirs: dict[str, Tensor]) -> None:
+        """What is known of the server now."""
+        for name, vector in self.known.items():
+            vector.copy_(theirs[name])
+        self.agent_steps, self.updates = newest.agent_steps, newest.updates
+        self.life, self.version = newest.life, newest.version
+
+    def to_device(self, newest: Newest) -> dict[str, Tensor]:
+        """Its vectors; Ray's memory cannot be written to, and a tensor's must be."""
+        return {
+            name: torch.tensor(vector, device=self.store.device)
+            for name, vector in newest.vectors.items()
+        }
+
+
+def vectors_of(store: SharedParameters) -> dict[str, Tensor]:
+    """Those that are exchanged, [P] each."""
+    return {"parameters": store.parameters, "square_avg": store.optimiser.square_avg}
+
+
+def apply(store: SharedParameters, change: Change) -> None:
+    """The server's side: a node's updates, after those that are there."""
+    with store.exclusive():
+        vectors = vectors_of(store)
+        vectors["parameters"].add_(torch.tensor(change.parameters))
+        kept = store.config.rmsprop_decay**change.updates
+        vectors["square_avg"].mul_(kept).add_(torch.tensor(change.square_avg))
+        store.advance(change.agent_steps, change.updates)

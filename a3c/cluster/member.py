@@ -1,0 +1,225 @@
+"""A node of a cluster: a Ray actor around the Node that a single machine has.
+
+Its threads never wait for a network in async mode: a thread of its own, the exchanger, sends what
+they have learned and takes back what all have, one exchange at a time. In sync mode the last thread
+to arrive at the node's barrier hands in the gradients of all of them, and waits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import ray
+import torch
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
+from torch import Tensor
+
+from a3c import machine
+from a3c.cluster.exchange import Exchange, Newest, Sent, Vector
+from a3c.cluster.server import HandedIn, NotReady, Refused
+from a3c.config import Config
+from a3c.devices import pick_devices
+from a3c.metrics import Metrics, Part
+from a3c.node import Node
+from a3c.run.provenance import what_must_be_the_same
+
+RETRY_SECONDS = 0.2  # while the server is started again
+IDLE_SECONDS = 0.05  # the exchanger looks whether the node has ended
+Answer = TypeVar("Answer")
+
+
+class RefusedError(RuntimeError):
+    """The server does not go on with this node."""
+
+
+class Member:
+    """Node number `index` of the run."""
+
+    def __init__(self, index: int, config: Config):
+        torch.set_num_threads(1)
+        self.index = index
+        threads = min(config.num_threads, machine.physical_cores())
+        self.first_thread = index * config.num_threads  # also where other nodes have fewer
+        self.config = replace(config, num_threads=threads) if config.cluster else config
+        self.metrics = Metrics(1)
+        self.running = False
+        self.one_exchange = threading.Lock()
+        self.news = threading.Event()  # that there is something to send
+
+    def make(self, expected: dict[str, str | None]) -> dict[str, Any]:
+        """Make environments and threads; what there is to know of them.
+
+        expected: the versions of those who train already. Raises RefusedError if this node's are
+        others, and InputError as Node does.
+        """
+        check_same(what_must_be_the_same(), expected)
+        devices = pick_devices(self.config.device)
+        self.node = Node(self.config, devices, self.metrics, self.first_thread)
+        if self.config.mode == "sync":
+            self.node.store.average = self.average
+        return self.provenance()
+
+    def provenance(self) -> dict[str, Any]:
+        """What computes here."""
+        return {**self.node.provenance(), "node": self.index}
+
+    def begin(self) -> Vector:
+        """New games for all agents; the parameters [P] with the background that was measured."""
+        self.node.begin()
+        return self.node.store.parameters.cpu().numpy()
+
+    def start_games(self, updates: int) -> None:
+        """New games for all agents."""
+        self.node.start_games(updates)
+
+    def load(self, tensors: dict[str, Tensor], agent_steps: int, updates: int) -> None:
+        """This node's part of a checkpoint."""
+        self.node.load(tensors, agent_steps, updates)
+
+    def is_home(self, tensors: dict[str, Tensor]) -> bool:
+        """As Node's."""
+        return self.node.is_home(tensors)
+
+    def train(self, server: ActorHandle[Any]) -> list[BaseException]:
+        """To the end of the run; what went wrong."""
+        self.server = server
+        self.exchange = Exchange(self.node.store)
+        self.exchange.restart(self.patiently(self.server.join.remote, self.index))
+        self.node.gate.look(self.node.store.finished)
+        self.running = True
+        self.node.start()
+        try:
+            if self.config.mode == "async":
+                self.exchange_until_the_end()
+        except RefusedError as error:
+            self.node.failures.append(error)
+            self.node.abort()
+        self.node.join()
+        return self.node.failures
+
+    def rejoin(
+        self, server: ActorHandle[Any], expected: dict[str, str | None]
+    ) -> list[BaseException]:
+        """Of a node that died, or comes later: as new, with the newest parameters."""
+        self.make(expected)
+        newest = self.patiently(server.save.remote)  # nobody is to wait for it yet
+        self.node.start_games(newest.updates)
+        return self.train(server)
+
+    def exchange_until_the_end(self) -> None:
+        """Whenever each thread has made an update, on average. Raises RefusedError."""
+        store = self.node.store
+        look = store.after_update
+
+        def after_update() -> None:
+            look()
+            self.look()
+
+        store.after_update = after_update
+        while self.node.alive(0):
+            if self.news.wait(IDLE_SECONDS):
+                self.exchange_once()
+        self.exchange_once()
+
+    def look(self) -> None:
+        """After each update."""
+        if self.exchange.new_updates() >= self.config.num_threads:
+            self.news.set()
+
+    def exchange_once(self) -> None:
+        """Send what is new, take what is newest. Raises RefusedError."""
+        with self.one_exchange:
+            self.news.clear()
+            change, metrics = self.exchange.take(), self.metrics.take()
+            life, version = self.exchange.life, self.exchange.version
+            sent = Sent(self.index, life, version, change, metrics)
+            newest = self.patiently(self.server.exchange.remote, sent)
+            if newest.life == life:
+                self.exchange.merge(newest)
+            else:  # it was started again, from a checkpoint
+                self.exchange.restart(newest)
+
+    def average(self) -> None:
+        """Sync mode: the cluster's average in place of the node's. All threads of it wait.
+
+        Where the server was started again this round is lost: it goes on from its checkpoint.
+        """
+        store, gradients = self.node.store, self.node.store.handed_in.cpu().numpy()
+        life, agent_steps = self.exchange.life, store.handed_in_steps
+        given = HandedIn(self.index, life, gradients, agent_steps, self.metrics.take())
+        newest = self.patiently(self.server.hand_in.remote, given)
+        with store.exclusive():
+            store.parameters.copy_(torch.tensor(newest.vectors["parameters"]))
+            before, lr, norm = newest.applied
+            store.average_norm.fill_(norm)
+            store.sync_applied = before, lr
+            self.exchange.life = newest.life
+            store.advance(newest.agent_steps - store.agent_steps, newest.updates - store.updates)
+        self.node.gate.ask(newest.pause, newest.stop)
+        store.after_update()
+
+    def patiently(self, call: Callable[..., Any], *words: Any) -> Newest:
+        """The server's answer, also of one that is being started again. Raises RefusedError."""
+        while True:
+            answer: Newest | Refused | NotReady
+            try:
+                answer = ray.get(call(*words))
+            except RayActorError:  # its process died
+                answer = NotReady()
+            if isinstance(answer, Newest):
+                return answer
+            if isinstance(answer, Refused):
+                raise RefusedError(answer.reason)
+            time.sleep(RETRY_SECONDS)
+
+    def pause(self) -> Part:
+        """Wait until the threads stand still, and the server knows what they have learned.
+
+        In sync mode the server has told them to. Gives what it has not been told.
+        """
+        if not self.running:
+            return self.metrics.take()
+        if self.config.mode == "async":
+            self.node.gate.ask(pause=True, stop=False)
+        self.node.gate.wait_until_parked()
+        self.node.settle()
+        if self.config.mode == "async":
+            self.exchange_once()
+        return self.metrics.take()
+
+    def save(self) -> dict[str, Tensor]:
+        """The threads' part of a checkpoint."""
+        return {k: v for k, v in self.node.save().items() if k.startswith("thread")}
+
+    def go_on(self) -> None:
+        """The end of a pause."""
+        self.node.gate.go_on()
+
+    def stop(self) -> None:
+        """As Node's."""
+        self.node.stop()
+
+    def abort(self) -> None:
+        """As Node's."""
+        self.node.abort()
+
+    def close(self) -> None:
+        """As Node's."""
+        self.node.close()
+
+
+def tensors_of(newest: Newest) -> dict[str, Tensor]:
+    """The server's vectors [P] by name."""
+    return {name: torch.tensor(vector) for name, vector in newest.vectors.items()}
+
+
+def check_same(own: dict[str, str | None], expected: dict[str, str | None]) -> None:
+    """Raise RefusedError for a node whose program or environments are others."""
+    for name, value in expected.items():
+        if own.get(name) != value:
+            raise RefusedError(f"its {name} is {own.get(name)}; expected {value}, as here")

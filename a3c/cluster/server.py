@@ -1,0 +1,241 @@
+"""The server of a cluster: a Ray actor that holds the store which its nodes share.
+
+Its methods are coroutines of one thread: between two `await` nobody else is at work, so nothing
+here is locked. Only sync mode awaits anything, the other nodes' gradients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from a3c.cluster.exchange import Newest, Sent, Vector, apply, vectors_of
+from a3c.config import Config
+from a3c.metrics import Part
+from a3c.shared import SharedParameters
+
+Gradients = NDArray[np.float32]  # [T, P] of a node's threads, in their order
+
+
+class Refused(NamedTuple):
+    """Why a node may not go on."""
+
+    reason: str
+
+
+class NotReady(NamedTuple):
+    """The server has been started again, and has not got its parameters yet."""
+
+
+class HandedIn(NamedTuple):
+    """A node's word in sync mode."""
+
+    node: int
+    life: int  # of the server whose parameters they are of
+    gradients: Gradients
+    agent_steps: int
+    metrics: Part
+
+
+class Seen(NamedTuple):
+    """The parameters [P] as they are to be evaluated, and the counters before and with them."""
+
+    agent_steps_before: int
+    agent_steps: int
+    updates: int
+    parameters: Vector
+
+
+class Contribution(NamedTuple):
+    """What a node has sent since the server began."""
+
+    agent_steps: int = 0
+    exchanges: int = 0
+    bytes: int = 0  # both ways
+    lag: int = 0  # sum over its exchanges
+
+
+class Status(NamedTuple):
+    """What the command that trains asks for, again and again."""
+
+    life: int
+    ready: bool
+    agent_steps: int
+    updates: int
+    metrics: list[Part]  # since the last time
+    seen: list[Seen]  # since the last time
+    nodes: dict[int, Contribution]
+
+
+class Server:
+    """`sizes` as SharedParameters has them; `load` brings the vectors.
+
+    What Ray needs to start it again is small, so Ray keeps it.
+    """
+
+    def __init__(self, config: Config, sizes: list[int], target_every_agent_steps: int):
+        torch.set_num_threads(1)
+        self.config = config
+        self.life = time.time_ns()
+        self.store = SharedParameters(
+            torch.zeros(sum(sizes)),
+            sizes,
+            config,
+            target_every_agent_steps=target_every_agent_steps,
+        )
+        self.store.in_update = self.look
+        self.ready = self.pausing = self.stopping = False
+        self.version = 0
+        self.applied = 0, 0.0, 0.0
+        self.metrics: list[Part] = []
+        self.seen: list[Seen] = []
+        self.nodes: dict[int, Contribution] = {}
+        self.members: set[int] = set()
+        self.round: dict[int, HandedIn] = {}
+        self.round_over = asyncio.Event()
+        self.outcome: Newest  # of the last round
+
+    def look(self, before: int) -> None:
+        """Keep a copy of the parameters where they are to be evaluated, as Evaluator.look does."""
+        store = self.store
+        if store.to_be_evaluated(before):
+            parameters = store.parameters.numpy().copy()
+            self.seen.append(Seen(before, store.agent_steps, store.updates, parameters))
+
+    async def load(
+        self, vectors: dict[str, Vector], agent_steps: int, updates: int, members: set[int]
+    ) -> None:
+        """Begin, or go on from a checkpoint, with these nodes."""
+        tensors = {name: torch.tensor(vector) for name, vector in vectors.items()}
+        self.store.load(tensors, agent_steps, updates)
+        self.members, self.ready = members, True
+
+    async def exchange(self, sent: Sent) -> Newest | Refused | NotReady:
+        """Add what a node has learned; what is newest then.
+
+        Of a node that knows another life of the server it is lost: that had parameters that are
+        gone. It finds out by `life`, and takes all of the answer.
+        """
+        if not self.ready:
+            return NotReady()
+        if not sent.change.finite():
+            return Refused("what it has learned is not finite")
+        if sent.life != self.life:
+            return self.newest(joins=True)
+        self.count(sent.node, sent.change.agent_steps, 2 * sent.change.bytes(), self.lag_of(sent))
+        self.metrics.append(sent.metrics)
+        apply(self.store, sent.change)
+        self.version += 1
+        return self.newest()
+
+    def lag_of(self, sent: Sent) -> int:
+        """Exchanges of others between what a node began with and now."""
+        return self.version - sent.version
+
+    def count(self, node: int, agent_steps: int, size: int, lag: int) -> None:
+        """Of one exchange."""
+        before = self.nodes.get(node, Contribution())
+        new = agent_steps, 1, size, lag
+        self.nodes[node] = Contribution(*(a + b for a, b in zip(before, new, strict=True)))
+
+    async def join(self, node: int) -> Newest | NotReady:
+        """All that a node needs to begin; in sync mode the next round waits for it too."""
+        if not self.ready:
+            return NotReady()
+        self.members.add(node)
+        return self.newest(joins=True)
+
+    async def leave(self, node: int) -> None:
+        """Nobody waits for this node any more."""
+        self.members.discard(node)
+        self.round.pop(node, None)
+        self.finish_round()
+
+    async def hand_in(self, given: HandedIn) -> Newest | Refused | NotReady:
+        """Sync mode: the gradients of a node's threads; waits for those of all others."""
+        if not self.ready:
+            return NotReady()
+        if given.node not in self.members:
+            return Refused("the others had gone on without it")
+        if given.life != self.life:  # it takes these; it stands still or ends with the others
+            return self.newest()._replace(pause=False, stop=False)
+        self.round[given.node] = given
+        over = self.round_over
+        self.finish_round()
+        await over.wait()
+        return self.outcome
+
+    def finish_round(self) -> None:
+        """Apply the average once all are there."""
+        if not self.round or not self.members <= self.round.keys():
+            return
+        given = [self.round[node] for node in sorted(self.round)]
+        gradients = torch.from_numpy(np.concatenate([each.gradients for each in given]))
+        with self.store.exclusive():
+            before, lr = self.store.apply_average(gradients, sum(g.agent_steps for g in given))
+        self.applied = before, lr, float(self.store.average_norm)
+        self.version += 1
+        for each in given:
+            size = each.gradients.nbytes + self.store.parameters.nbytes
+            self.count(each.node, each.agent_steps, size, 0)
+            self.metrics.append(each.metrics)
+        self.end_round()
+
+    def end_round(self) -> None:
+        """Let all go on who wait for it. The same answer to each: all pause, or none does."""
+        self.round, self.outcome = {}, self.newest()
+        self.round_over.set()
+        self.round_over = asyncio.Event()
+
+    def newest(self, joins: bool = False) -> Newest:
+        """Copies, since the answer leaves when others have gone on."""
+        store = self.store
+        vectors: dict[str, Tensor] = vectors_of(store)
+        if joins:
+            vectors = store.save()
+        elif self.config.mode == "sync":
+            vectors = {"parameters": store.parameters}
+        return Newest(
+            self.life,
+            self.version,
+            store.agent_steps,
+            store.updates,
+            {name: vector.numpy().copy() for name, vector in vectors.items()},
+            self.pausing,
+            self.stopping,
+            self.applied,
+        )
+
+    async def save(self) -> Newest | NotReady:
+        """All vectors, for a checkpoint, or for a node that is about to join."""
+        return self.newest(joins=True) if self.ready else NotReady()
+
+    async def ask(self, pause: bool, stop: bool) -> None:
+        """Sync mode: all nodes stand still, or end, after the same update."""
+        self.pausing, self.stopping = pause, stop
+
+    async def abort(self) -> None:
+        """Let go all that wait for others."""
+        self.stopping = True
+        self.end_round()
+
+    async def status(self) -> Status:
+        """What is new for the command that trains."""
+        metrics, self.metrics = self.metrics, []
+        seen, self.seen = self.seen, []
+        store = self.store
+        return Status(
+            self.life,
+            self.ready,
+            store.agent_steps,
+            store.updates,
+            metrics,
+            seen,
+            dict(self.nodes),
+        )
