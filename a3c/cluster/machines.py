@@ -80,7 +80,7 @@ def join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
+        reason = str(error).split("\n")[0].split(". ")[0]
         raise InputError(
             f"--cluster is {address!r}: {reason}; expected auto, or the address of a Ray cluster "
             "that this machine belongs to, as `ray start --address=...` makes it"

@@ -1,0 +1,293 @@
+"""Nodes as real processes of a real Ray: what they learn, and what happens when they die."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("ray")
+
+from ray.cluster_utils import Cluster as RayMachines
+
+from a3c.cluster.machines import joined
+from a3c.cluster.member import RefusedError, check_same
+from a3c.config import Config, InputError, preset
+from a3c.run import checkpoint, provenance
+from a3c.run.log import read
+from a3c.run.provenance import what_must_be_the_same
+from a3c.train import train
+
+pytestmark = pytest.mark.xdist_group("ray")
+SOON = 60.0  # seconds; all of it is waited for only where something is wrong
+
+
+def config_in(folder: Path, **changes: Any) -> Config:
+    """CartPole, for ever unless it is told to end."""
+    given = {"total_agent_steps": 10**9, "num_threads": 1, "nodes": 2, "runs_dir": str(folder)}
+    written = {"log_every_seconds": 0.2, "checkpoint_every_seconds": 0.3}
+    return preset("control", **{"env": "CartPole-v1", **given, **written, **changes})
+
+
+def until(true: Callable[[], Any]) -> Any:
+    """What it gives as soon as that is true."""
+    end = time.monotonic() + SOON
+    while not (found := true()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+    return found
+
+
+def parents() -> dict[int, int]:
+    """Of all processes."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found[int(path.parent.name)] = int(words[1])
+    return found
+
+
+def below(pid: int) -> set[int]:
+    """The processes that descend from one."""
+    of, found = parents(), {pid}
+    while more := {child for child, parent in of.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def named(pids: set[int], name: str) -> list[int]:
+    """Those of these processes, in their order, whose name begins so."""
+    found = []
+    for pid in sorted(pids):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if words.startswith(name.encode()):
+            found.append(pid)
+    return found
+
+
+def meanwhile(do: Callable[[], None]) -> threading.Thread:
+    """In a thread beside the run; then the run is interrupted as by Ctrl-C."""
+
+    def all_of_it() -> None:
+        try:
+            do()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=all_of_it)
+    thread.start()
+    return thread
+
+
+def steps_of(folder: Path) -> int:
+    """Of the newest checkpoint of the only run there; 0 without one."""
+    found = sorted(folder.glob("CartPole*/checkpoints/[0-9]*.safetensors"))
+    return int(found[-1].stem) if found else 0
+
+
+def listening(pids: set[int]) -> set[str]:
+    """The addresses, as the kernel writes them, at which these processes listen."""
+    sockets = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                sockets.add(os.readlink(link))
+            except OSError:
+                continue
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                found.add(words[1].rpartition(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def test_in_sync_mode_two_nodes_are_two_threads_bit_for_bit(tmp_path: Path) -> None:
+    config = config_in(tmp_path / "nodes", mode="sync", total_agent_steps=2_000)
+    addresses: list[set[str]] = []
+
+    def look() -> None:
+        until(lambda: steps_of(tmp_path / "nodes"))
+        addresses.append(listening(below(os.getpid())))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    run = train(config, quiet=True)
+    looking.join()
+    threads = replace(config, nodes=1, num_threads=2, runs_dir=str(tmp_path / "threads"))
+    other = train(threads, quiet=True)
+    one, two = (checkpoint.newest(each.folder).checkpoint for each in (run, other))
+    assert one.tensors.keys() == two.tensors.keys()
+    assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
+    assert one.progress["updates"] == two.progress["updates"]
+    assert (run.agent_steps, run.episodes) == (other.agent_steps, other.episodes)
+    assert [part["node"] for part in provenance.read(run.folder)] == [0, 1]
+    assert read(run.folder / "metrics.jsonl")[-1]["nodes"] == 2
+    assert addresses[0] <= LOOPBACK
+    assert addresses[0]
+
+
+def test_what_dies_comes_back_and_the_run_goes_on_with_other_nodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def hears(words: str) -> bool:
+        said.append(capsys.readouterr().out)
+        return words in "".join(said)
+
+    def kill(name: str, words: str) -> None:
+        os.kill(named(below(os.getpid()), name)[0], signal.SIGKILL)
+        until(lambda: hears(words))
+        there = steps_of(tmp_path)
+        until(lambda: steps_of(tmp_path) > there + 1_000)
+
+    def kill_in_turn() -> None:
+        until(lambda: steps_of(tmp_path))
+        kill("ray::Member", "node 0 has joined")
+        kill("ray::Server", "go on from")
+
+    killing = meanwhile(kill_in_turn)
+    run = train(config_in(tmp_path))
+    killing.join()
+    assert not run.finished
+    words = "".join([*said, capsys.readouterr().out])
+    assert "node 0 died: what it had learned and not yet sent is lost" in words
+    assert "node 0 has joined" in words
+    assert "the server died: all go on from agent step" in words
+    records = read(run.folder / "metrics.jsonl")
+    steps = [record["agent_steps"] for record in records]
+    assert steps == sorted(steps)
+    assert records[-1]["agent_steps"] == run.agent_steps
+    assert len([part for part in provenance.read(run.folder) if part["node"] == 0]) == 2
+    saved = checkpoint.newest(run.folder).checkpoint
+    assert saved.progress["agent_steps"] == run.agent_steps
+    assert {name.partition(".")[0] for name in saved.tensors} >= {"thread0", "thread1"}
+
+    longer = replace(saved.config, nodes=3, total_agent_steps=run.agent_steps + 3_000)
+    more = train(longer, resume=run.folder, quiet=True)
+    assert more.finished
+    tensors = checkpoint.newest(run.folder).checkpoint.tensors
+    assert "thread2.generator" in tensors
+    fewer = replace(longer, nodes=1, total_agent_steps=more.agent_steps + 500)
+    assert train(fewer, resume=run.folder, quiet=True).finished
+
+
+def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
+    words = ["CartPole-v1", "--nodes", "2", "--total-agent-steps", "1000000000"]
+    often = ["--checkpoint-every-seconds", "0.3", "--runs-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "a3c.cli", "train", *words, *often]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until(lambda: steps_of(tmp_path))
+        actors = {*named(below(process.pid), "ray::Member")}
+        actors |= {*named(below(process.pid), "ray::Server")}
+        assert len(actors) == 3
+        process.kill()
+    until(lambda: not actors & parents().keys())
+    (folder,) = tmp_path.glob("CartPole*")
+    saved = checkpoint.newest(folder).checkpoint  # go on, on this machine alone
+    config = replace(saved.config, nodes=1, total_agent_steps=saved.progress["agent_steps"] + 1_000)
+    assert train(config, resume=folder, quiet=True).finished
+
+
+@pytest.fixture
+def machines() -> Iterator[RayMachines]:
+    """A Ray cluster of machines, which are all this one; no program is in it yet."""
+    cluster = RayMachines(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_cluster_of_machines_that_join_and_go(tmp_path: Path, machines: RayMachines) -> None:
+    two = config_in(tmp_path, cluster=machines.address, nodes=2)
+    with pytest.raises(InputError, match="--nodes is 2; expected at most 1"):
+        train(two, quiet=True)
+    words = ["CartPole-v1", "--cluster", machines.address, "--total-agent-steps", "1000000000"]
+    often = ["--checkpoint-every-seconds", "0.3", "--runs-dir", str(tmp_path)]
+    command = [sys.executable, "-u", "-m", "a3c.cli", "train", *words, *often]
+    said = tmp_path / "said"
+    with said.open("w") as out, subprocess.Popen(command, stdout=out) as process:
+        until(lambda: steps_of(tmp_path))
+        second = machines.add_node(num_cpus=1)
+        until(lambda: "node 1 has joined" in said.read_text())
+        machines.remove_node(second, allow_graceful=False)
+        until(lambda: "node 1 died" in said.read_text())
+        there = steps_of(tmp_path)
+        until(lambda: steps_of(tmp_path) > there + 1_000)  # the first one goes on
+        machines.add_node(num_cpus=1)  # another takes its place
+        until(lambda: said.read_text().count("has joined") == 2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SOON) == 0
+    assert "go on: a3c train --resume" in said.read_text()
+
+
+@pytest.mark.parametrize("address", ["here", "localhost:0", "localhost:x", "127.0.0.1:1"])
+def test_an_address_where_no_ray_is(address: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"--cluster is '{address}'.*expected"):
+        train(config_in(tmp_path, cluster=address), quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_where_something_else_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("a3c.cluster.machines.ANSWER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"{address}'.* no Ray answers there"):
+            train(config_in(tmp_path, cluster=address), quiet=True)
+
+
+def test_auto_where_there_is_no_cluster(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--cluster is 'auto': Could not.*expected auto"):
+        train(config_in(tmp_path, cluster="auto"), quiet=True)
+
+
+def test_sync_mode_on_a_cluster_needs_a_number_of_nodes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--mode sync needs the number of --nodes"):
+        preset("control", mode="sync", cluster="auto")
+
+
+def test_a_node_of_another_version_is_refused() -> None:
+    own = what_must_be_the_same()
+    check_same(own, own)
+    for name in own:
+        with pytest.raises(RefusedError, match=f"its {name} is 0"):
+            check_same({**own, name: "0"}, own)
+
+
+def test_without_ray_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(InputError, match=r"--nodes 2 needs ray; .*\.\[cluster\]"),
+        joined(config_in(Path("runs"))),
+    ):
+        pass
+
+
+def test_training_on_one_machine_does_not_import_ray(tmp_path: Path) -> None:
+    program = (
+        "import sys; from a3c.cli import main; "
+        "code = main(sys.argv[1:]); assert 'ray' not in sys.modules; sys.exit(code)"
+    )
+    words = ["train", "CartPole-v1", "--total-agent-steps", "64", "--runs-dir", str(tmp_path)]
+    subprocess.run([sys.executable, "-c", program, *words], check=True, capture_output=True)

@@ -1,0 +1,246 @@
+"""What a node and the server tell each other, without Ray."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("ray")
+
+from a3c.cluster.exchange import Change, Exchange, Newest, Sent, apply
+from a3c.cluster.server import HandedIn, NotReady, Refused, Server
+from a3c.config import Config, preset
+from a3c.metrics import Game, Part
+from a3c.shared import SharedParameters
+
+P = 5
+NOTHING = Part(0, {}, [])
+
+
+def config_with(**changes: Any) -> Config:
+    return preset("fast", env="CartPole-v1", num_threads=1, lr_schedule="constant", **changes)
+
+
+def store_with(target_every: int = 0, **changes: Any) -> SharedParameters:
+    parameters = torch.linspace(-1, 1, P)
+    return SharedParameters(
+        parameters, [P], config_with(**changes), target_every_agent_steps=target_every
+    )
+
+
+def learn(store: SharedParameters, seed: int) -> None:
+    """One update of 10 agent steps."""
+    gradients = torch.randn(P, generator=torch.Generator().manual_seed(seed))
+    store.apply(gradients, 10, 0)
+
+
+def newest_of(server: SharedParameters, life: int = 0) -> Newest:
+    vectors = {name: vector.numpy().copy() for name, vector in server.save().items()}
+    counters = server.agent_steps, server.updates
+    return Newest(life, 0, *counters, vectors, False, False, (0, 0.0, 0.0))
+
+
+def same(one: SharedParameters, other: SharedParameters) -> None:
+    torch.testing.assert_close(one.parameters, other.parameters, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(
+        one.optimiser.square_avg, other.optimiser.square_avg, rtol=1e-5, atol=1e-9
+    )
+    assert (one.agent_steps, one.updates) == (other.agent_steps, other.updates)
+
+
+def test_of_one_node_the_server_knows_what_the_node_does() -> None:
+    server, node = store_with(), store_with()
+    exchange = Exchange(node)
+    for seed in range(7):
+        learn(node, seed)
+        if seed % 3 == 2:
+            apply(server, exchange.take())
+            exchange.merge(newest_of(server))
+            same(server, node)
+    assert exchange.new_updates() == 1
+    apply(server, exchange.take())
+    same(server, node)
+
+
+def test_the_average_of_two_nodes_is_that_of_their_updates_one_after_another() -> None:
+    server, both = store_with(), store_with()
+    nodes = [store_with(), store_with()]
+    exchanges = [Exchange(node) for node in nodes]
+    before = server.parameters.clone()
+    for index, node in enumerate(nodes):
+        for seed in (1, 2):
+            learn(node, seed + 10 * index)
+            learn(both, seed + 10 * index)
+    changes = [node.parameters - before for node in nodes]
+    for exchange in exchanges:
+        apply(server, exchange.take())
+    assert torch.equal(server.parameters, before + changes[0] + changes[1])
+    torch.testing.assert_close(server.optimiser.square_avg, both.optimiser.square_avg)
+    assert (server.agent_steps, server.updates) == (40, 4)
+
+
+def test_what_is_learned_while_the_exchange_is_under_way_is_kept() -> None:
+    server, node, alone = store_with(), store_with(), store_with()
+    exchange = Exchange(node)
+    for seed in (0, 1):
+        learn(node, seed)
+        learn(alone, seed)
+    apply(server, exchange.take())
+    answer = newest_of(server)
+    for seed in (2, 3, 4):  # the answer is on its way
+        learn(node, seed)
+        learn(alone, seed)
+    exchange.merge(answer)
+    same(node, alone)
+    assert exchange.new_updates() == 3
+    apply(server, exchange.take())
+    same(server, alone)
+
+
+def test_a_node_takes_over_what_others_have_learned() -> None:
+    server, node = store_with(target_every=25), store_with(target_every=25)
+    exchange = Exchange(node)
+    for seed in range(3):
+        learn(server, seed)  # others
+    learn(node, 9)
+    own = node.parameters - exchange.known["parameters"]
+    apply(server, exchange.take())
+    exchange.merge(newest_of(server))
+    same(node, server)
+    assert own.abs().max() > 0
+    assert node.target is not None
+    assert torch.equal(node.target, node.parameters)  # 25 agent steps were passed meanwhile
+
+
+def test_after_a_restart_of_the_server_a_node_has_what_that_has() -> None:
+    server, node = store_with(), store_with()
+    exchange = Exchange(node)
+    learn(node, 1)
+    exchange.restart(newest_of(server, life=7))
+    same(node, server)
+    assert exchange.new_updates() == 0
+    assert exchange.life == 7
+
+
+def zeros() -> Change:
+    return Change(np.zeros(P, np.float32), np.zeros(P, np.float32), 10, 1)
+
+
+def served(test: Callable[[Server], Coroutine[Any, Any, None]], **changes: Any) -> None:
+    """Run a test with a server that has got its parameters."""
+
+    async def run() -> None:
+        server = Server(config_with(**changes), [P], 0)
+        assert isinstance(await server.save(), NotReady)
+        vectors = {name: np.zeros(P, np.float32) for name in ("parameters", "square_avg")}
+        await server.load(vectors, 100, 10, {0, 1})
+        await test(server)
+
+    asyncio.run(run())
+
+
+def test_the_server_counts_each_exchange() -> None:
+    async def test(server: Server) -> None:
+        games = Part(1, {"entropy": 1.0}, [Game(3.0, 7)])
+        counted = []
+        for version in (0, 0, 2):
+            answer = await server.exchange(Sent(0, server.life, version, zeros(), games))
+            assert isinstance(answer, Newest)
+            counted.append((answer.version, answer.agent_steps, answer.updates))
+        assert counted == [(1, 110, 11), (2, 120, 12), (3, 130, 13)]
+        status = await server.status()
+        assert status.metrics == [games] * 3
+        assert status.nodes[0] == (30, 3, 3 * 4 * P * 4, 1)  # the second began with an older one
+        assert (await server.status()).metrics == []
+
+    served(test)
+
+
+def test_a_node_that_sends_what_is_not_finite_is_refused() -> None:
+    async def test(server: Server) -> None:
+        broken = zeros()
+        broken.parameters[3] = np.nan
+        answer = await server.exchange(Sent(0, server.life, 0, broken, NOTHING))
+        assert answer == Refused("what it has learned is not finite")
+        assert (await server.status()).agent_steps == 100
+
+    served(test)
+
+
+def test_what_was_learned_from_parameters_that_are_gone_does_not_count() -> None:
+    async def test(server: Server) -> None:
+        answer = await server.exchange(Sent(0, server.life - 1, 5, zeros(), NOTHING))
+        assert isinstance(answer, Newest)
+        assert (answer.life, answer.agent_steps) == (server.life, 100)
+        assert {"parameters", "square_avg"} <= answer.vectors.keys()
+
+    served(test)
+
+
+def handed(server: Server, node: int, value: float) -> HandedIn:
+    return HandedIn(node, server.life, np.full((2, P), value, np.float32), 20, NOTHING)
+
+
+def test_in_sync_mode_the_average_is_applied_when_all_are_there() -> None:
+    async def test(server: Server) -> None:
+        first = asyncio.create_task(server.hand_in(handed(server, 1, 3.0)))
+        await asyncio.sleep(0)
+        assert not first.done()
+        second = await server.hand_in(handed(server, 0, 1.0))
+        assert isinstance(second, Newest)
+        assert await first == second
+        assert (second.agent_steps, second.updates) == (140, 11)
+        assert second.applied[0] == 10
+        assert second.applied[2] == pytest.approx(2.0 * P**0.5)  # the norm of the average
+
+    served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_all_pause_after_the_same_update() -> None:
+    async def test(server: Server) -> None:
+        first = asyncio.create_task(server.hand_in(handed(server, 0, 1.0)))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(server.hand_in(handed(server, 1, 1.0)))
+        await server.ask(pause=True, stop=False)  # before either is told
+        answers = [await first, await second]
+        assert answers[0] == answers[1]
+
+    served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_nobody_waits_for_a_node_that_has_left() -> None:
+    async def test(server: Server) -> None:
+        waiting = asyncio.create_task(server.hand_in(handed(server, 0, 1.0)))
+        await asyncio.sleep(0)
+        await server.leave(1)
+        answer = await waiting
+        assert isinstance(answer, Newest)
+        assert answer.agent_steps == 120
+        refused = await server.hand_in(handed(server, 1, 1.0))
+        assert refused == Refused("the others had gone on without it")
+        await server.join(1)
+        waiting = asyncio.create_task(server.hand_in(handed(server, 0, 1.0)))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await server.abort()
+        ended = await waiting
+        assert isinstance(ended, Newest)
+        assert ended.stop
+
+    served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_gradients_of_parameters_that_are_gone_do_not_count() -> None:
+    async def test(server: Server) -> None:
+        await server.ask(pause=True, stop=True)
+        old = handed(server, 0, 1.0)._replace(life=1)
+        answer = await server.hand_in(old)
+        assert isinstance(answer, Newest)
+        assert answer.agent_steps == 100
+        assert not answer.pause  # alone it would stand still for ever
+        assert not answer.stop
+
+    served(test, mode="sync", nodes=2)
