@@ -6,6 +6,7 @@ it starts the actors, asks the server how far they are, and sees to those that d
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from a3c.cluster.exchange import Newest
 from a3c.cluster.machines import Machine, alive, check_number
 from a3c.cluster.member import Member, RefusedError, tensors_of
 from a3c.cluster.server import Contribution, Seen, Server, Status
-from a3c.config import ALL_MACHINES, Config, InputError
+from a3c.config import Config, InputError
 from a3c.devices import pick_precision
 from a3c.envs import make_envs, spec_of
 from a3c.memory import check_memory
@@ -66,6 +67,8 @@ class Cluster:
         )
         self.began = Began(arrays(self.store.save()), 0, 0)
         self.server = self.start_server(sizes(network))
+        self.versions = what_must_be_the_same()
+        self.numbers = itertools.count()  # of nodes; none is used twice
         self.members: dict[int, ActorHandle[Any]] = {}
         self.used: set[str] = set()  # machines that have or had a node, by Ray's id
         self.training: dict[Future, int] = {}  # what a node's training will return
@@ -105,8 +108,7 @@ class Cluster:
             make_envs(self.config, 1, CPU).close()  # so that one process compiles, not all
         self.present = {self.add(place) for place in places}
         made: dict[int, Future] = {
-            index: self.members[index].make.remote(what_must_be_the_same())
-            for index in self.present
+            index: self.members[index].make.remote(self.versions) for index in self.present
         }
         for index, future in made.items():
             try:
@@ -133,7 +135,7 @@ class Cluster:
 
     def add(self, place: Machine) -> int:
         """Start a node's actor there; Ray starts it again where it dies, there or elsewhere."""
-        index = len(self.used) if self.config.cluster else len(self.members)
+        index = next(self.numbers)
         self.used.add(place.node_id)
         actor: Any = ray.remote(Member)
         options = {
@@ -205,7 +207,11 @@ class Cluster:
         if self.config.cluster and time.monotonic() >= self.next_look:
             self.next_look = time.monotonic() + LOOK_SECONDS
             self.add_machines()
-        if not self.training and not self.store.finished and not self.stopping and self.faults:
+        if self.taking_part & {*self.training.values()}:
+            return True
+        if self.store.finished or self.stopping:
+            return False  # nobody waits for nodes that were still to join
+        if not self.training:
             self.failures = self.faults[:1]
         return bool(self.training)
 
@@ -260,9 +266,7 @@ class Cluster:
 
     def rejoin(self, index: int) -> None:
         """Let a node train that has not begun with the others."""
-        self.training[self.members[index].rejoin.remote(self.server, what_must_be_the_same())] = (
-            index
-        )
+        self.training[self.members[index].rejoin.remote(self.server, self.versions)] = index
 
     def bring_back_server(self) -> None:
         """It has been started again by Ray, and goes on from the last checkpoint."""
@@ -306,10 +310,10 @@ class Cluster:
         store.in_update(seen.agent_steps_before)
 
     def add_machines(self) -> None:
-        """Nodes for machines that have joined the cluster since."""
+        """Nodes for machines that have joined since, unless one is wanted for a node that died."""
         for place in alive(self.config):
-            bound = ALL_MACHINES if self.config.nodes == ALL_MACHINES else self.config.nodes
-            if place.node_id not in self.used and len(self.members) < bound:
+            wanted = len(self.members) < self.config.nodes and not self.died_at
+            if place.node_id not in self.used and wanted:
                 self.rejoin(self.add(place))
 
     def stop(self) -> None:
@@ -429,4 +433,5 @@ def answer(future: Future) -> Any:
     try:
         return ray.get(future)
     except RayTaskError as error:
+        error.cause.add_note(str(error))  # with its traceback
         raise error.cause from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -100,6 +101,8 @@ class Member:
             self.node.failures.append(error)
             self.node.abort()
         self.node.join()
+        for failure in self.node.failures:  # a traceback does not travel
+            failure.add_note("".join(traceback.format_exception(failure)))
         return self.node.failures
 
     def rejoin(
