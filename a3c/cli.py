@@ -18,6 +18,7 @@ from a3c.command.train_options import train_options
 from a3c.config import InputError, nearest
 from a3c.results import bench_tables, ships
 from a3c.results.bench import BenchOptions, bench
+from a3c.results.export import ExportOptions, export
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import ReportOptions, report
@@ -31,6 +32,7 @@ usage: a3c train [ENV] [--preset NAME] [options]     train from scratch: a3c tra
        a3c train --resume RUN [options]              go on with a run, or make it longer
        a3c train [ENV] --from GAME_MODEL_OR_RUN      a new run that begins with a trained network
        a3c play GAME_MODEL_OR_RUN [options]          evaluate and film a trained model
+       a3c export GAME_MODEL_OR_RUN [--out FILE]     write a trained network as an ONNX file
        a3c models                                    list the models that ship
        a3c bench [GAME] [--json]                     what this machine does, and settings for it
        a3c plot RUN [RUN ...] [--out FILE.png]       draw the curves of runs
@@ -39,7 +41,7 @@ usage: a3c train [ENV] [--preset NAME] [options]     train from scratch: a3c tra
        a3c COMMAND --help                            all options of a command
        a3c --version                                 which a3c-gpu this is"""
 
-COMMANDS = ["train", "play", "plot", "report", "study", "models", "bench"]
+COMMANDS = ["train", "play", "export", "plot", "report", "study", "models", "bench"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,6 +91,8 @@ def run(words: list[str]) -> bool:
         return train(options.config, options.resume, start_from=options.start_from).finished
     elif command == "play":
         play(parse(PlayOptions, rest))
+    elif command == "export":
+        print(export(parse(ExportOptions, rest)))
     elif command == "plot":
         print(plot(parse(PlotOptions, rest)))
     elif command == "report":

@@ -81,8 +81,14 @@ def spec_with(num_actions: int) -> Spec:
 
 def atari_spec(game: str, config: Config) -> Spec:
     """The Spec of a game's AtariEnvs, without making them."""
+    return spec_with(len(action_meanings(game, config)))
+
+
+def action_meanings(game: str, config: Config) -> list[str]:
+    """What a game's actions do, in ale-py's words: NOOP, FIRE, UP, ..."""
     row = games.find(game)
-    return spec_with(len(row.legal_actions if config.full_action_set else row.minimal_actions))
+    actions = row.legal_actions if config.full_action_set else row.minimal_actions
+    return [games.ACTIONS[action] for action in actions]
 
 
 def atari_bytes(game: str, config: Config) -> AgentBytes:

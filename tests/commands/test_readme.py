@@ -25,7 +25,7 @@ FILES = [
 PAGES = {name: (ROOT / name).read_text() for name in FILES}
 README, MAP = PAGES["README.md"], PAGES["docs/architecture.md"]
 # Commands of a console block that are not ours to run; of `python` the file must be there
-FOREIGN = ("make ", "pip install ", "source .venv/", "python -m venv ", "python -m pytest ")
+FOREIGN = ("make ", "pip ", "source .venv/", "python -m venv ", "python -m pytest ")
 INSTALL = "PIP_EXTRA_INDEX_URL="
 PLACEHOLDER = re.compile(r"(?<![\w/])[A-Z]+(?![\w/])|\.\.\.")
 TRAIN = {"--total-agent-steps": "40", "--num-envs": "2", "--num-threads": "1"}
@@ -71,6 +71,7 @@ def test_the_readme_has_commands_of_each_kind() -> None:
         "play",
         "plot",
         "report",
+        "export",
         "models",
         "bench",
     }
@@ -126,6 +127,8 @@ def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(line)[1:]
+    if words[0] == "export":
+        pytest.importorskip("onnxscript")
     if "--help" in words:
         with pytest.raises(SystemExit) as end:
             cli.main(words)
@@ -174,6 +177,9 @@ def test_python(name: str, i: int) -> None:
         pytest.importorskip(module)
     if "make_atari_env" in code:
         pytest.importorskip("cv2")  # which its wrappers need
+    if "breakout.onnx" in code:
+        pytest.importorskip("onnxscript")
+        assert cli.main(["export", "breakout", "--out", "breakout.onnx"]) == 0
     code = re.sub(r"total_agent_steps=[\d_]+", "total_agent_steps=160", code)
     names: dict[str, object] = {}
     exec(code, names)
