@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -270,3 +271,134 @@ def test_specs_fit_into_a_checkpoint(trained: Trained) -> None:
     assert json.loads(json.dumps(dataclasses.asdict(saved))) == json.loads(text)["spec"]
     assert saved.actions is not None
     assert saved.actions.bounds()[0].tolist() == [0, -np.inf]
+
+
+# ---- predict, as stable-baselines3 spells it ----
+
+
+def test_predict_has_the_arguments_of_stable_baselines3() -> None:
+    parameters = inspect.signature(a3c.Policy.predict).parameters
+    assert {name: each.default for name, each in list(parameters.items())[1:]} == {
+        "observation": inspect.Parameter.empty,
+        "state": None,
+        "episode_start": None,
+        "deterministic": False,
+    }
+
+
+@pytest.mark.parametrize("name", ["Start", "Tight", "Scalars", "Seats", "ChannelsFirst"])
+def test_predict_is_act(name: str, trained: Trained) -> None:
+    """Greedy or drawn, of one observation or of several; without an LSTM there is no state."""
+    run = trained(f"{name}-v0")
+    acting, predicting = a3c.load(run, seed=3), a3c.load(run, seed=3)
+    space = gymnasium.make(f"{name}-v0").observation_space
+    space.seed(5)
+    one, several = space.sample(), np.stack([space.sample() for _ in range(3)])
+    for deterministic in (True, False):
+        for observation in (one, several):
+            expected = acting.act(observation, greedy=deterministic)
+            starts = np.ones(3, bool)  # which a policy without an LSTM has no need of
+            found, state = predicting.predict(observation, None, starts, deterministic)
+            assert state is None
+            assert type(found) is type(expected)
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.fixture(scope="module")
+def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train("Tight-v0", tmp_path_factory.mktemp("recurrent"), recurrent=True)
+
+
+def test_predict_gives_its_memory_away(recurrent: Path) -> None:
+    """It keeps none, and leaves that of `act` alone; an episode that begins has none."""
+    policy, other = a3c.load(recurrent), a3c.load(recurrent)
+    observations = np.random.default_rng(1).uniform(-1, 1, (4, 2, 3)).astype(np.float32)
+    before = policy.act(observations[3], greedy=True)
+    state, starts = None, np.ones(2, bool)
+    for step in range(3):
+        actions, state = policy.predict(observations[step], state, starts, deterministic=True)
+        np.testing.assert_array_equal(actions, other.act(observations[step], greedy=True))
+        assert state is not None
+        assert [(part.shape, part.dtype) for part in state] == [((2, 256), np.float32)] * 2
+        starts = np.zeros(2, bool)
+    kept = [part.copy() for part in state or ()]
+    half, _ = policy.predict(observations[3], state, [True, False], True)
+    going_on, _ = policy.predict(observations[3], kept, None, True)  # a list does as well
+    assert all(map(np.array_equal, kept, state or ()))  # what was given is not written to
+    np.testing.assert_array_equal(half[0], before[0])
+    np.testing.assert_array_equal(half[1], going_on[1])
+    assert not np.array_equal(half[0], going_on[0])
+    other.reset()
+    other.act(observations[3], greedy=True)
+    np.testing.assert_array_equal(
+        policy.act(observations[0], greedy=True), other.act(observations[0], greedy=True)
+    )
+
+
+def test_predict_takes_one_agent_with_its_memory(recurrent: Path) -> None:
+    policy = a3c.load(recurrent)
+    action, state = policy.predict(np.zeros(3), None, np.ones(1, bool), True)
+    assert action.shape == (2, 3)
+    for start in (True, np.array([True])):
+        again, _ = policy.predict(np.zeros(3), state, start, True)
+        np.testing.assert_array_equal(again, action)
+    assert not np.array_equal(policy.predict(np.zeros(3), state, None, True)[0], action)
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "complaint"),
+    [
+        (np.zeros((2, 3, 256)), None, r"state has \[3, 256\], \[3, 256\]; expected two arrays"),
+        (np.zeros((2, 256)), None, r"state has \[256\], \[256\]; expected two arrays \[2, 256\]"),
+        ((np.zeros((2, 256)),), None, r"state has \[2, 256\]; expected two arrays"),
+        ("hidden", None, "state has no arrays of numbers; expected two arrays"),
+        (7, None, "state has no arrays of numbers; expected two arrays"),
+        (np.zeros((2, 2, 256)), np.ones(3), r"episode_start has \[3\]; expected one array \[2\]"),
+        (np.zeros((2, 2, 256)), True, r"episode_start has \[\]; expected one array \[2\]"),
+        (np.zeros((2, 2, 256)), [[1], [1, 2]], "episode_start has no arrays of numbers"),
+    ],
+)
+def test_a_state_that_cannot_be_meant(
+    state: Any, start: Any, complaint: str, recurrent: Path
+) -> None:
+    with pytest.raises(a3c.InputError, match=complaint):
+        a3c.load(recurrent).predict(np.zeros((2, 3)), state, start)
+
+
+def test_predict_refuses_what_act_refuses(trained: Trained) -> None:
+    policy = a3c.load(trained("Start-v0"))
+    with pytest.raises(a3c.InputError, match=r"are \[2, 4\]; expected \[N, 3\]"):
+        policy.predict(np.zeros((2, 4)))
+    with pytest.raises(a3c.InputError, match="cannot act on a NaN observation"):
+        policy.predict(np.full(3, np.nan))
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_stable_baselines3_evaluates_a_policy(
+    memory: bool, trained: Trained, recurrent: Path
+) -> None:
+    """The real one: an environment of ours pays 1 for each of 20 steps."""
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    run = recurrent if memory else trained("Tight-v0")
+    envs = make_vec_env("Tight-v0", n_envs=2)
+    assert evaluate_policy(a3c.load(run), envs, n_eval_episodes=3) == (20.0, 0.0)
+
+
+def test_stable_baselines3_evaluates_a_model_that_ships() -> None:
+    """On its own wrappers, [N, 84, 84, 4], with the whole game as the episode."""
+    pytest.importorskip("stable_baselines3")
+    pytest.importorskip("cv2")
+    import atari2600  # noqa: F401, registers its games
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    options = {"frameskip": 1, "repeat_action_probability": 0.0, "max_num_frames_per_episode": 2000}
+    envs = make_atari_env("atari2600/Breakout-v5", n_envs=2, seed=1, env_kwargs=options)
+    returns, _ = evaluate_policy(
+        a3c.load("breakout"), VecFrameStack(envs, 4), n_eval_episodes=2, deterministic=False
+    )
+    assert returns > 10  # in so few frames; random play has 1 in a whole game
