@@ -6,6 +6,7 @@ nothing to save, or twice. Bad input is one line; a programming fault keeps its 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -68,9 +69,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"a3c: the run stopped: {error}; {standing(error.folder)}", file=sys.stderr)
         return 1
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # no name but one that was given is so long
+            print(f"a3c: {error.strerror}: {shortened(str(error.filename))}", file=sys.stderr)
+            return 2
         if not reader_has_left(error):
             raise
         return 1
+
+
+def shortened(name: str) -> str:
+    """A name that is too long, so that a line can hold it."""
+    return f"{name[:40]!r}... of {len(name):,} characters"
 
 
 def reader_has_left(error: OSError) -> bool:

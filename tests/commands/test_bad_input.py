@@ -129,6 +129,17 @@ def test_one_line_and_nothing_created(
     assert not list(nowhere.iterdir())
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["train --resume", "train --from", "train --config", "play", "export", "plot", "report"],
+)
+def test_a_name_longer_than_files_have(
+    words: str, nowhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "File name too long" in complaint([*words.split(), "x" * 300], capsys)
+    assert not list(nowhere.iterdir())
+
+
 def test_cuda_asked_for_and_absent(
     nowhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import importlib.util
 import itertools
 import json
@@ -104,22 +105,30 @@ CASES: dict[str, Case] = {
 }
 
 
-def exported(saved: Checkpoint, folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """The file of a model that lies nowhere."""
-    patch.setattr(models, "find", lambda _: saved)
-    return export(ExportOptions("it", str(folder / "model.onnx")))
+Exported = Callable[[str], Path]
+
+
+def file_of(saved: Checkpoint, folder: Path) -> Path:
+    """What `a3c export` writes of a model that lies nowhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "find", lambda _: saved)
+        return export(ExportOptions("it", str(folder / "model.onnx")))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The file of each case, made once."""
+    return functools.cache(lambda kind: file_of(CASES[kind][0](), tmp_path_factory.mktemp("out")))
 
 
 @needs_onnx
 @pytest.mark.usefixtures("one_thread_per_operation")
 @pytest.mark.parametrize("kind", CASES)
-def test_it_computes_what_the_policy_does(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_computes_what_the_policy_does(kind: str, exported: Exported) -> None:
     """Outputs, the LSTM's state from step to step, and actions as the metadata says."""
     make, observe, names = CASES[kind]
     saved = make()
-    session = opened(exported(saved, tmp_path, monkeypatch))
+    session = opened(exported(kind))
     assert [output.name for output in session.get_outputs()] == names
     assert session.get_inputs()[0].shape[0] == "N"
     facts = session.get_modelmeta().custom_metadata_map
@@ -184,18 +193,14 @@ def test_observations_go_in_as_the_environment_gives_them(name: str) -> None:
 
 @needs_onnx
 def test_the_same_model_is_the_same_file_whoever_exports_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Exported, tmp_path: Path
 ) -> None:
-    saved = random_model("Start-v0")
-    files = []
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        path = exported(saved, tmp_path / name, monkeypatch)
-        assert [other.name for other in path.parent.iterdir()] == ["model.onnx"]
-        files.append(path.read_bytes())
-    assert files[0] == files[1]
+    one, other = exported("a vector"), file_of(CASES["a vector"][0](), tmp_path)
+    for path in (one, other):
+        assert [each.name for each in path.parent.iterdir()] == ["model.onnx"]
+    assert one.read_bytes() == other.read_bytes()
     for place in (str(Path(a3c.__file__).parent), torch.__version__, "site-packages"):
-        assert place.encode() not in files[0]
+        assert place.encode() not in one.read_bytes()
 
 
 def test_the_contract_of_atari() -> None:
@@ -283,6 +288,8 @@ def refused(words: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str
         ("breakout --out no/model.onnx", "cannot write no/model.onnx: there is no folder no"),
         ("breakout --out file/model.onnx", "cannot write file/model.onnx: there is no folder"),
         ("breakout --out folder.onnx", "cannot write folder.onnx: it is a folder"),
+        (f"breakout --out {'x' * 300}.onnx", "File name too long: 'xxxxxxxxxx"),
+        (f"breakout --out {'x' * 245}.onnx", "File name too long: '.xxxxxxxxx"),  # a temporary name
         ("breakout --output x.onnx", "unknown option '--output'; did you mean '--out'?"),
     ],
 )
