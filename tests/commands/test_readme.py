@@ -9,12 +9,14 @@ import re
 import shlex
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 from a3c import cli
+from a3c.command.train_options import train_options
 from a3c.results import study_plan
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +27,10 @@ FILES = [
 PAGES = {name: (ROOT / name).read_text() for name in FILES}
 README, MAP = PAGES["README.md"], PAGES["docs/architecture.md"]
 # Commands of a console block that are not ours to run; of `python` the file must be there
-FOREIGN = ("make ", "pip ", "source .venv/", "python -m venv ", "python -m pytest ")
+FOREIGN = (
+    *("make ", "pip ", "source .venv/", "python -m venv ", "python -m pytest "),
+    *("ray ", "kubectl "),
+)
 INSTALL = "PIP_EXTRA_INDEX_URL="
 PLACEHOLDER = re.compile(r"(?<![\w/])[A-Z]+(?![\w/])|\.\.\.")
 TRAIN = {"--total-agent-steps": "40", "--num-envs": "2", "--num-threads": "1"}
@@ -33,6 +38,7 @@ PLAY = {"--episodes": "1", "--max-agent-steps": "100"}
 EVALUATED = {"--evaluate-episodes": "1", "--max-episode-frames": "200"}
 GROUPS = {"--minibatches": "2"}
 MEASURED = {"--seconds": "0.1"}
+NODES = {"--nodes": "2"}
 LONGER = {"--total-agent-steps": "2400"}
 
 
@@ -137,6 +143,11 @@ def test_command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     if words[0] == "study" and (ROOT / words[1]).is_file():  # hours of runs: it can be read
         assert study_plan.plan(study_plan.read_spec(ROOT / words[1]), Path("studies"))
         return
+    if "--cluster" in words:  # that there is a cluster, tests/cluster sees to
+        assert train_options(tiny(words)[1:]).config.cluster
+        pytest.skip("needs a Ray cluster; its options can be read")
+    if "--nodes" in words and find_spec("ray") is None:
+        pytest.skip("needs Ray")
     code = cli.main(tiny(words))
     if "cuda" in line and not torch.cuda.is_available():
         assert code == 2
@@ -154,6 +165,7 @@ def tiny(words: list[str]) -> list[str]:
     if words[0] == "train" and "--resume" not in words:
         budget = TRAIN | (EVALUATED if "--evaluate-every" in words else {})
         budget |= GROUPS if "--minibatches" in words else {}
+        budget |= NODES if "--nodes" in words else {}
         return without(words, budget) + [word for option in budget.items() for word in option]
     if words[0] == "train" and "--total-agent-steps" in words:
         return without(words, LONGER) + [word for option in LONGER.items() for word in option]
