@@ -77,7 +77,7 @@ class Cluster:
         self.died_at: dict[int, float] = {}  # of nodes that have not contributed since
         self.failures: list[BaseException] = []
         self.faults: list[BaseException] = []  # of nodes without which the others go on
-        self.seen = Status(0, False, 0, 0, [], [], {})
+        self.seen = Status(0, False, 0, 0, [], [], {}, [])
         self.counted: dict[int, Contribution] = {}  # at the last record
         self.facts: list[dict[str, Any]] = []  # of nodes that began, to be noted
         self.stopping = self.aborting = self.rolled_back = False
@@ -289,9 +289,8 @@ class Cluster:
         for seen in status.seen:
             self.show(seen)
         self.store.agent_steps, self.store.updates = status.agent_steps, status.updates
-        for index in set(self.training.values()) - self.taking_part:
-            if status.nodes.get(index) != self.seen.nodes.get(index):
-                self.welcome(index)
+        for index in {*status.arrived} & {*self.training.values()} - self.taking_part:
+            self.welcome(index)
         self.seen = status
 
     def welcome(self, index: int) -> None:

@@ -71,6 +71,7 @@ class Status(NamedTuple):
     metrics: list[Part]  # since the last time
     seen: list[Seen]  # since the last time
     nodes: dict[int, Contribution]
+    arrived: list[int]  # nodes that joined and have contributed since, since the last time
 
 
 class Server:
@@ -97,6 +98,8 @@ class Server:
         self.seen: list[Seen] = []
         self.nodes: dict[int, Contribution] = {}
         self.members: set[int] = set()
+        self.joining: set[int] = set()  # nodes that have not contributed since they joined
+        self.arrived: list[int] = []
         self.round: dict[int, HandedIn] = {}
         self.round_over = asyncio.Event()
         self.outcome: Newest  # of the last round
@@ -127,6 +130,7 @@ class Server:
         if not sent.change.finite():
             return Refused("what it has learned is not finite")
         if sent.life != self.life:
+            self.joining.add(sent.node)
             return self.newest(joins=True)
         self.count(sent.node, sent.change.agent_steps, 2 * sent.change.bytes(), self.lag_of(sent))
         self.metrics.append(sent.metrics)
@@ -143,17 +147,23 @@ class Server:
         before = self.nodes.get(node, Contribution())
         new = agent_steps, 1, size, lag
         self.nodes[node] = Contribution(*(a + b for a, b in zip(before, new, strict=True)))
+        if node in self.joining:
+            self.joining.discard(node)
+            self.arrived.append(node)
 
     async def join(self, node: int) -> Newest | NotReady:
         """All that a node needs to begin; in sync mode the next round waits for it too."""
         if not self.ready:
             return NotReady()
         self.members.add(node)
+        self.joining.add(node)
         return self.newest(joins=True)
 
     async def leave(self, node: int) -> None:
-        """Nobody waits for this node any more."""
-        self.members.discard(node)
+        """Nobody waits for this node any more; what it has sent before is no sign of a new one."""
+        for nodes in (self.members, self.joining):
+            nodes.discard(node)
+        self.arrived = [each for each in self.arrived if each != node]
         self.round.pop(node, None)
         self.finish_round()
 
@@ -164,6 +174,7 @@ class Server:
         if given.node not in self.members:
             return Refused("the others had gone on without it")
         if given.life != self.life:  # it takes these; it stands still or ends with the others
+            self.joining.add(given.node)
             return self.newest()._replace(pause=False, stop=False)
         self.round[given.node] = given
         over = self.round_over
@@ -229,6 +240,7 @@ class Server:
         """What is new for the command that trains."""
         metrics, self.metrics = self.metrics, []
         seen, self.seen = self.seen, []
+        arrived, self.arrived = self.arrived, []
         store = self.store
         return Status(
             self.life,
@@ -238,4 +250,5 @@ class Server:
             metrics,
             seen,
             dict(self.nodes),
+            arrived,
         )
