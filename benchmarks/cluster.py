@@ -111,7 +111,7 @@ TINY = Sizes(
     agent_steps={"CartPole-v1": 1_200},
     seeds={"CartPole-v1": 1},
     nodes=(),  # as the rate's
-    threads=(1, 2),
+    threads=(1,),
     times=3,
     simulated=(4, 16),
     exchanges=10,
@@ -222,7 +222,7 @@ def rates(sizes: Sizes) -> Row:
             "ok": ratio >= RATIO}  # fmt: skip
 
 
-CORES = ("command", "nodes", "server", "Ray")
+CORES = ("nodes", "server", "Ray", "command")
 
 
 def watched(words: list[str], sizes: Sizes) -> Row:
@@ -446,79 +446,97 @@ class Costs(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Of all nodes, after the first fifth of the time."""
+    """Of all nodes, without the first fifth of their exchanges."""
 
     efficiency: float  # exchanges made / wanted
     under_way: float  # share of a node's time with an exchange under way
     lag_exchanges: float  # mean: of others, between what a node took and what it sent
     lag_updates: float
     server_busy: float
-    link_busy: float  # the busier direction
+    link_busy: float  # in one direction
 
 
-def simulate(
-    kind: Kind, costs: Costs, nodes: int, exchanges: int, irregular: float = 0.0
-) -> Outcome:
-    """Nodes that begin one after another within a period, until each has wanted so many exchanges.
+@dataclass
+class Node:
+    """A simulated one."""
 
-    irregular: periods are drawn between 1 - irregular and 1 + irregular times the kind's.
+    took: float  # when it last took what was new
+    wanted: float  # seconds after that until it wants to do so again
+    carried: float = 0.0  # updates of the exchange under way
+    seen: tuple[int, float] = 0, 0.0  # exchanges and updates of the server, when it was answered
 
-    An exchange: half of the node's time and of the delay, the server's network in, the server, its
-    network out, the other halves. Network and server serve in the order of arrival. A node that is
-    done sends again once its threads have made the updates since it last took, at once if they
-    have; what it sends are all updates since then.
-    """
-    end, period, drawn = exchanges * kind.period, kind.period, random.Random(1)
-    warm, free = end / 5, dict.fromkeys(STATIONS, 0.0)
-    serve = {"in": costs.link, "server": costs.server, "out": costs.link}
-    half = (costs.node + costs.delay) / 2
-    took = [-period + period * i / nodes for i in range(nodes)]  # when; before the first one
-    seen = [(0, 0.0)] * nodes  # exchanges and updates of the server, when a node had its answer
-    carried = [0.0] * nodes  # updates of the exchange under way
-    events = [(took[i] + period, "take", i) for i in range(nodes)]
-    heapq.heapify(events)
-    version, updates, made, under_way, busy = 0, 0.0, 0, 0.0, dict.fromkeys(STATIONS, 0.0)
-    lags: list[tuple[int, float]] = []
-    while events and events[0][0] < end:
-        now, what, i = heapq.heappop(events)
-        if what == "take":
-            carried[i], took[i] = (now - took[i]) * kind.updates_per_second, now
-            heapq.heappush(events, (now + half, "in", i))
-        elif what == "done":
-            made += now >= warm
-            under_way += max(0.0, now - max(warm, took[i]))
-            wanted = took[i] + period * drawn.uniform(1 - irregular, 1 + irregular)
-            heapq.heappush(events, (max(now, wanted), "take", i))
-        else:
-            if what == "out":  # the server has added it
-                if now >= warm:
-                    lags.append((version - seen[i][0], updates - seen[i][1]))
-                version, updates = version + 1, updates + carried[i]
-                seen[i] = version, updates
-            begun, free[what] = max(now, free[what]), max(now, free[what]) + serve[what]
-            busy[what] += max(0.0, min(free[what], end) - max(begun, warm))
-            following = NEXT[what]
-            ready = free[what] + (half if following == "done" else 0.0)
-            heapq.heappush(events, (ready, following, i))
-    time_seen = end - warm
-    under_way += sum(time_seen if t < warm else end - t for t in on_their_way(events, took))
-    return Outcome(
-        efficiency=made / (nodes * time_seen / period),
-        under_way=under_way / (nodes * time_seen),
-        lag_exchanges=statistics.fmean(lag for lag, _ in lags) if lags else float("nan"),
-        lag_updates=statistics.fmean(lag for _, lag in lags) if lags else float("nan"),
-        server_busy=busy["server"] / time_seen,
-        link_busy=max(busy["in"], busy["out"]) / time_seen,
-    )
+
+class Sums:
+    """Of the time since `since`."""
+
+    def __init__(self, since: float):
+        self.since = since
+        self.wanted = self.taken = self.under_way = 0.0  # seconds, over exchanges
+        self.served = dict.fromkeys(STATIONS, 0.0)
+        self.lags: list[tuple[int, float]] = []
+
+    def outcome(self, end: float, nodes: int, on_their_way: list[float]) -> Outcome:
+        """on_their_way: when those exchanges began that are under way at the end."""
+        seconds = end - self.since
+        under_way = self.under_way + sum(end - max(each, self.since) for each in on_their_way)
+        exchanges, updates = zip(*self.lags, strict=True)
+        return Outcome(
+            self.wanted / self.taken,
+            under_way / (nodes * seconds),
+            statistics.fmean(exchanges),
+            statistics.fmean(updates),
+            self.served["server"] / seconds,
+            self.served["out"] / seconds,
+        )
 
 
 STATIONS = ("in", "server", "out")
 NEXT = {"in": "server", "server": "out", "out": "done"}
 
 
-def on_their_way(events: list[tuple[float, str, int]], took: list[float]) -> Iterator[float]:
-    """When those exchanges began that are under way in the end."""
-    return (took[i] for _, what, i in events if what != "take")
+def simulate(
+    kind: Kind, costs: Costs, nodes: int, exchanges: int, irregular: float = 0.0
+) -> Outcome:
+    """Nodes that begin one after another within a period; so many exchanges of each on average.
+
+    An exchange: half of the node's time and of the delay, the server's network in, the server, its
+    network out, the other halves. Network and server serve in the order of arrival. A node that is
+    done sends again once its threads have made the updates since it last took, at once if they
+    have; what it sends are all updates since then.
+    irregular: periods are drawn between 1 - irregular and 1 + irregular times the kind's.
+    """
+    period, drawn, half = kind.period, random.Random(1), (costs.node + costs.delay) / 2
+    serve = {"in": costs.link, "server": costs.server, "out": costs.link}
+    free = dict.fromkeys(STATIONS, 0.0)  # from when on
+    each = [Node(period * (i / nodes - 1), period) for i in range(nodes)]
+    events = [(node.took + period, "take", i) for i, node in enumerate(each)]
+    heapq.heapify(events)
+    sums, version, updates, now = Sums(0.0), 0, 0.0, 0.0
+    while version < nodes * exchanges:
+        now, what, i = heapq.heappop(events)
+        node = each[i]
+        if what == "take":
+            sums.wanted, sums.taken = sums.wanted + node.wanted, sums.taken + now - node.took
+            node.carried, node.took = (now - node.took) * kind.updates_per_second, now
+            heapq.heappush(events, (now + half, "in", i))
+            continue
+        if what == "done":
+            sums.under_way += now - max(node.took, sums.since)
+            node.wanted = period * drawn.uniform(1 - irregular, 1 + irregular)
+            heapq.heappush(events, (max(now, node.took + node.wanted), "take", i))
+            continue
+        if what == "out":  # the server has added it
+            sums.lags.append((version - node.seen[0], updates - node.seen[1]))
+            version, updates = version + 1, updates + node.carried
+            node.seen = version, updates
+            if version == nodes * exchanges // 5:
+                sums = Sums(now)
+        free[what] = max(now, free[what]) + serve[what]
+        sums.served[what] += serve[what]
+        following = NEXT[what]
+        heapq.heappush(events, (free[what] + half * (following == "done"), following, i))
+    on_their_way = [each[i].took for _, what, i in events if what != "take"]
+    return sums.outcome(now, nodes, on_their_way)
 
 
 class Setting(NamedTuple):
@@ -562,7 +580,7 @@ def simulated(setting: Setting, sizes: Sizes, results: Results) -> Row:
         "server full": kind.period / each.server,  # nodes
         "network full": kind.period / each.link,
         # what the exchanges that are made take of the node's cores, where each has one
-        "node's own": {
+        "own": {
             nodes: row["efficiency"] * each.node / kind.period / kind.threads
             for nodes, row in found.items()
         },
@@ -865,19 +883,26 @@ def section(
 
 
 def goals_table(results: Results) -> Table:
+    rate, killed = (first(results, part) for part in ("rate", "kills"))
     yield from ["", "## Goals", "", "| | goal | reached |", "| --- | --- | --- |"]
-    rate, killed = (
-        next(iter(results.parts.get(part, {}).values()), {}) for part in ("rate", "kills")
-    )
     reached = f"{rate['ratio']:.2f}" if "ratio" in rate else "not measured"
-    yield f"| rate of two nodes to one thread | {RATIO} | {reached} |"
+    yield f"| rate of two nodes to that of one thread | {RATIO} | {reached} |"
     for kind, words in KINDS.items():
         row = results.parts.get("simulation", {}).get(Setting(kind, 10, 1, 4).words, {})
-        share = row["nodes"]["16"]["efficiency"] if "nodes" in row else None
-        reached = "not simulated" if share is None else f"{share:.0%}"
-        yield f"| exchanges made of those wanted, 16 nodes of {words} | {EFFICIENCY:.0%} | {reached} |"
+        made = kept = "not simulated"
+        if "nodes" in row:
+            made = f"{row['nodes']['16']['efficiency']:.0%}"
+            kept = f"{1 - row['own']['16']:.1%}"
+        yield f"| 16 nodes of {words}: agent steps that exchanges leave them | | {kept} |"
+        yield f"| the same: exchanges made of those wanted | {EFFICIENCY:.0%} | {made} |"
     reached = verdict(killed) if "wrong" in killed else "not measured"
-    yield f"| nodes killed twenty times, the server twice: counters exact, learned, nothing left | | {reached} |"  # noqa: E501
+    goal = "counters exact, learned, no process left"
+    yield f"| nodes killed twenty times, the server twice | {goal} | {reached} |"
+
+
+def first(results: Results, part: str) -> Row:
+    """The part's one row, if there."""
+    return next(iter(results.parts.get(part, {}).values()), {})
 
 
 def verdict(row: Row) -> str:
@@ -886,24 +911,22 @@ def verdict(row: Row) -> str:
 
 def rate_table(rows: dict[str, Row]) -> Table:
     for name, row in rows.items():
-        yield f"{name}, agent steps per second; cores: CPU time of these processes by the clock's."
+        yield f"{name}, agent steps per second; then CPU time of the processes by the clock's."
         yield ""
-        yield "| | of each run | median | nodes' cores | server's | Ray's own | the command's |"
+        yield "| | of each run | median | nodes | server | Ray's own | the command |"
         yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
         for way, found in row["rates"].items():
-            cores = [
-                f"{row['cores'][way][kind]:.2f}" for kind in ("nodes", "server", "Ray", "command")
-            ]
+            cores = " | ".join(f"{row['cores'][way][kind]:.2f}" for kind in CORES)
             each = ", ".join(f"{x:,.0f}" for x in found)
-            yield f"| {way} | {each} | {statistics.median(found):,.0f} | {' | '.join(cores)} |"
+            yield f"| {way} | {each} | {statistics.median(found):,.0f} | {cores} |"
         ratios = ", ".join(f"{x:.2f}" for x in row["ratios"])
         yield f"\nRatios {ratios}; median {row['ratio']:.2f}. Cluster lag {row['cluster lag']:.2f}."
 
 
 def learning_table(rows: dict[str, Row]) -> Table:
     """Means over seeds, and each in brackets."""
-    yield "Mean return of the last 100 games at a third, two thirds and all of the agent steps; then"
-    yield "of sampled games of the last policy. With several seeds their mean, and each in brackets."
+    yield "Mean return of the last 100 games at a third, two thirds and all of the agent steps;"
+    yield "then of sampled games of the last policy. Of several seeds the mean, each in brackets."
     yield ""
     yield "| | 1/3 | 2/3 | all | evaluated | policy lag | cluster lag | agent steps/s |"
     yield "| --- | --- | --- | --- | --- | ---: | ---: | ---: |"
@@ -915,7 +938,8 @@ def learning_table(rows: dict[str, Row]) -> Table:
         columns.append([row["evaluated"] for row in seeds])
         lags = [average([row[lag] for row in seeds], 2) for lag in ("policy lag", "cluster lag")]
         rate = average([row["rate"] for row in seeds], 0)
-        yield f"| {name} | {' | '.join(spread(each) for each in columns)} | {' | '.join(lags)} | {rate} |"
+        returns = " | ".join(spread(each) for each in columns)
+        yield f"| {name} | {returns} | {' | '.join(lags)} | {rate} |"
 
 
 def average(values: list[float | None], digits: int) -> str:
@@ -929,12 +953,12 @@ def spread(values: list[float | None]) -> str:
 
 
 def costs_table(rows: dict[str, Row]) -> Table:
-    yield "Milliseconds, medians; CPU: means of both processes' time in an exchange by Ray. `take` and"
-    yield "`merge` are the node's; `finite` and `apply` the server's, of what it does without Ray; put"
-    yield "and get: into Ray's object store and back in one process."
+    yield "Milliseconds, medians; CPU: means of both processes' time in an exchange by Ray. `take`"
+    yield "and `merge` are the node's, `finite` and `apply` the server's, all of it without Ray;"
+    yield "put and get: into Ray's object store and back in one process."
     yield ""
-    names = ["take", "merge", "finite", "apply", "server alone", "serialise", "round trip", "server cpu",
-             "node cpu"]  # fmt: skip
+    names = ["take", "merge", "finite", "apply", "server alone", "serialise"]
+    names += ["round trip", "server cpu", "node cpu"]
     heads = ["put and get" if name == "serialise" else name for name in names]
     yield f"| network | parameters | MB each way | {' | '.join(heads)} |"
     yield "| --- |" + " ---: |" * (2 + len(names))
@@ -954,17 +978,20 @@ def simulation_table(rows: dict[str, Row]) -> Table:
         cells = " | ".join(cell(row["nodes"][count]) for count in counts)
         full = f"{row['server full']:,.0f} | {row['network full']:,.0f}"
         yield f"| {name} | {row['wanted']:.1f} | {full} | {cells} |"
-    own = max(share for row in rows.values() for share in row["node's own"].values())
+    own = max(share for row in rows.values() for share in row["own"].values())
     yield f"\nOf a node's cores its exchanges take {own:.1%} at most."
 
 
 SIMULATION = """
-No node ever waits for an exchange: no agent step is lost, and where server or network are full exchanges
-are larger, and the lag longer. A node wants an exchange when each of its threads has made an update, on
-average. Each cell: efficiency, which is the exchanges that are made of those that are wanted; the share of
-time in which a node has an exchange under way; the cluster lag in exchanges, and in updates. Full at: so many
-nodes would want all that the server's thread, or its network, can do.
-Threads of a CPU are as fast as the one of `rate`, updates of 320 agent steps; costs are those of `costs`.
+No node ever waits for an exchange: no agent step is lost, and where server or network are full
+exchanges are larger, and the lag longer. A node wants an exchange when each of its threads has had
+an update, on average; these periods are drawn from 0.7 to 1.3 times the mean. Each cell: efficiency,
+which is the exchanges that are made of those that are wanted; the share of time in which a node has
+an exchange under way; the cluster lag in exchanges, and in updates. Full at: so many nodes would
+want all that the server's thread, or its network each way, can do. Threads of a CPU are as fast as
+the one of `rate`, with updates of 320 agent steps; costs are those of `costs`. bfloat16 is
+arithmetic: half of the bytes on the network, everything else as it was. Shards: each has a part of
+the vectors, and a machine of its own.
 """
 
 
@@ -983,11 +1010,11 @@ def kills_table(rows: dict[str, Row]) -> Table:
         yield from [
             "",
             f"- Mean return of the last 100 games: {row['mean return']:.1f}.",
-            "- Agent steps that the nodes have sent since the server began, and those with which it "
-            f"began, against the run's counter: {'; '.join(row['wrong']) or 'equal each time'}.",
+            "- Agent steps that the nodes have sent since the server began, and those with which "
+            f"it began, against the counter: {'; '.join(row['wrong']) or 'equal each time'}.",
             f"- Rolled back to a checkpoint: {rolled} agent steps.",
-            f"- Lost with a node: what it had not sent. An exchange carried {row['per exchange']:,.0f} "
-            "agent steps on average; one can be under way, and one be due.",
+            "- Lost with a node: what it had not sent. An exchange carried "
+            f"{row['per exchange']:,.0f} agent steps; one can be under way, and one be due.",
             f"- Processes that were left: {', '.join(row['left']) or 'none'}.",
         ]
 
