@@ -486,7 +486,7 @@ class Sums:
             statistics.fmean(exchanges),
             statistics.fmean(updates),
             self.served["server"] / seconds,
-            self.served["out"] / seconds,
+            self.served["in"] / seconds,
         )
 
 
@@ -985,13 +985,13 @@ def simulation_table(rows: dict[str, Row]) -> Table:
 SIMULATION = """
 No node ever waits for an exchange: no agent step is lost, and where server or network are full
 exchanges are larger, and the lag longer. A node wants an exchange when each of its threads has had
-an update, on average; these periods are drawn from 0.7 to 1.3 times the mean. Each cell: efficiency,
-which is the exchanges that are made of those that are wanted; the share of time in which a node has
-an exchange under way; the cluster lag in exchanges, and in updates. Full at: so many nodes would
-want all that the server's thread, or its network each way, can do. Threads of a CPU are as fast as
-the one of `rate`, with updates of 320 agent steps; costs are those of `costs`. bfloat16 is
-arithmetic: half of the bytes on the network, everything else as it was. Shards: each has a part of
-the vectors, and a machine of its own.
+an update, on average; these periods are drawn from 0.7 to 1.3 times the mean. In each cell:
+efficiency, which is the exchanges that are made of those that are wanted; the share of time in
+which a node has an exchange under way; the cluster lag in exchanges, and in updates. Full at: so
+many nodes would want all that the server's thread, or its network each way, can do. Threads of a
+CPU are as fast as the one of `rate`, with updates of 320 agent steps; costs are those of `costs`.
+bfloat16 is arithmetic: half of the bytes on the network, everything else as it was. Shards: each
+has a part of the vectors, and a machine of its own.
 """
 
 
