@@ -247,6 +247,7 @@ class Cluster:
         self.faults.append(fault)
         for nodes in (self.present, self.taking_part):
             nodes.discard(index)
+        self.died_at.pop(index, None)  # nobody waits for it, and machines may take its place
         ray.kill(self.members.pop(index))
         self.say(f"node {index} has ended: {fault}")
 

@@ -1,12 +1,14 @@
-"""The server without Ray: who has come, and who only had sent something before it died."""
+"""Who is there: as the server knows it, without Ray, and as the command does."""
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("ray")
 
+from a3c.cluster.cluster import Cluster
 from a3c.cluster.exchange import Change, Newest, Sent
 from a3c.cluster.server import Server
 from a3c.config import preset
@@ -65,3 +67,18 @@ def test_after_the_servers_death_a_node_that_goes_on_arrives_again() -> None:
     assert arrived(server) == []
     exchange(server, 3)
     assert arrived(server) == [3]
+
+
+def test_a_node_that_is_given_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else no machine that joins would ever get a node in its place."""
+    gone: list[object] = []
+    said: list[str] = []
+    monkeypatch.setattr("a3c.cluster.cluster.ray.kill", gone.append)
+    cluster = object.__new__(Cluster)
+    cluster.say, cluster.faults, cluster.died_at = said.append, [], {0: 1.0}
+    cluster.present, cluster.taking_part = {0, 1}, {1}
+    actor: Any = "its actor"
+    cluster.members = {0: actor}
+    cluster.lose(0, RuntimeError("it died"))
+    assert (cluster.died_at, cluster.present, gone) == ({}, {1}, ["its actor"])
+    assert said == ["node 0 has ended: it died"]
