@@ -38,8 +38,9 @@ class Change(NamedTuple):
     updates: int
 
     def finite(self) -> bool:
-        """Whether all of it is."""
-        return bool(np.isfinite(self.parameters).all() and np.isfinite(self.square_avg).all())
+        """Whether all of it is: NaN and infinity show in an extreme, and no copy is made."""
+        extremes = [f(x) for x in (self.parameters, self.square_avg) for f in (np.min, np.max)]
+        return bool(np.isfinite(extremes).all())
 
     def bytes(self) -> int:
         """Of the vectors."""
@@ -136,10 +137,13 @@ def vectors_of(store: SharedParameters) -> dict[str, Tensor]:
 
 
 def apply(store: SharedParameters, change: Change) -> None:
-    """The server's side: a node's updates, after those that are there."""
+    """The server's side, on a CPU: a node's updates, after those that are there.
+
+    In NumPy, which reads Ray's memory where it is; a tensor would be a copy.
+    """
     with store.exclusive():
-        vectors = vectors_of(store)
-        vectors["parameters"].add_(torch.tensor(change.parameters))
-        kept = store.config.rmsprop_decay**change.updates
-        vectors["square_avg"].mul_(kept).add_(torch.tensor(change.square_avg))
+        vectors = {name: vector.numpy() for name, vector in vectors_of(store).items()}
+        vectors["parameters"] += change.parameters
+        vectors["square_avg"] *= store.config.rmsprop_decay**change.updates
+        vectors["square_avg"] += change.square_avg
         store.advance(change.agent_steps, change.updates)
