@@ -1,17 +1,28 @@
 # make train            train on Breakout;  ARGS="pong --total-agent-steps 2000000" goes to a3c train
-# make test             lint, types and the whole test suite
+# make test             lint, types and all tests;  ARGS="tests/a3c/test_loss.py" goes to pytest
 PYTHON ?= python3
-.PHONY: train test
+# All tests: by a process for each core, as far as the memory of a small machine goes. An idle one
+# takes over half of what another has left. A few tests do not need that, and processes to start.
+TESTS = $(or $(ARGS),--numprocesses auto --maxprocesses 4 --dist worksteal)
+MAKEFLAGS += --jobs=2
+.PHONY: train test checked
 .DELETE_ON_ERROR:
 
 train: .venv/ready
 	.venv/bin/a3c train $(ARGS)
 
-test: .venv/ready-to-test
+test: checked $(if $(ARGS),,.venv/emulator)
+	.venv/bin/python -m pytest $(TESTS)
+
+checked: .venv/ready-to-test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest $(ARGS)
+
+# Here once, and beside mypy: each of the processes that run the tests would compile it for itself
+.venv/emulator: .venv/ready-to-test $(wildcard atari2600/*.py atari2600/*/*.py)
+	.venv/bin/python -c 'from atari2600 import AtariEnv; AtariEnv("pong")'
+	touch $@
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -65,7 +65,8 @@ def run_of(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_two_signals_in_a_moment_save_and_say_how_to_go_on(tmp_path: Path, number: int) -> None:
-    process = start_process("train", "CartPole-v1", "--runs-dir", str(tmp_path))
+    words = ("train", "CartPole-v1", "--runs-dir", str(tmp_path))
+    process = start_process(*words, "--checkpoint-every-seconds", "0.5")
     folder = wait_for_checkpoint(tmp_path, process)
     process.send_signal(number)
     time.sleep(0.05)

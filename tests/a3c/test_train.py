@@ -481,7 +481,8 @@ def test_what_is_killed_in_its_first_minute_can_be_resumed(tmp_path: Path) -> No
 
 def test_two_processes_in_one_folder(tmp_path: Path) -> None:
     """The second is told by whom the folder is used; the first loses nothing."""
-    first = start_process("train", "CartPole-v1", "--runs-dir", str(tmp_path))
+    words = ("train", "CartPole-v1", "--runs-dir", str(tmp_path))
+    first = start_process(*words, "--checkpoint-every-seconds", "0.5")
     folder = wait_for_checkpoint(tmp_path, first)
     second = start_process("train", "--resume", str(tmp_path / "latest"))
     out, errors = second.communicate(timeout=60)

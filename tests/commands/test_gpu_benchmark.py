@@ -1,8 +1,6 @@
 """benchmarks/gpu.py on a CPU: every step but the device's, with next to nothing to measure."""
 
 import json
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,6 @@ import pytest
 from benchmarks import gpu
 from benchmarks.gpu import TINY, Results, Row, difference, measure, played
 
-ROOT = Path(__file__).parent.parent.parent
 WORDS = ["--device", "cpu", "--tiny"]
 
 
@@ -22,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("one_thread_per_operation")
 
 def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "gpu.md"
-    words = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *WORDS, "--out", str(out)]
-    subprocess.run([*words, "--here"], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    assert gpu.main([*WORDS, "--out", str(out), "--here"]) == 0
+    capsys.readouterr()
     kept = out.with_suffix(".json").read_text()
     parts = json.loads(kept)["parts"]
     assert list(parts) == ["parity", "resume", "learner", "rates", "pong"]

@@ -57,7 +57,7 @@ def test_its_id_and_its_name_are_one_model() -> None:
 
 def test_breakout_plays_as_its_card_says(tmp_path: Path) -> None:
     """Four games: far above what an untrained or a damaged model could reach."""
-    options = play.PlayOptions("breakout", episodes=4, out=str(tmp_path), seed=1000)
+    options = play.PlayOptions("breakout", episodes=4, out=str(tmp_path), seed=1000, film=False)
     scores = play.play(options)
     shipped = models.scores(models.shipped()["breakout"])["sample"]
     standard_error = shipped["std"] / 4**0.5
