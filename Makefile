@@ -4,6 +4,8 @@ PYTHON ?= python3
 # All tests: by a process for each core, as far as the memory of a small machine goes. An idle one
 # takes over half of what another has left. A few tests do not need that, and processes to start.
 TESTS = $(or $(ARGS),--numprocesses auto --maxprocesses 4 --dist worksteal)
+INSTALL = $(PYTHON) -m venv .venv && \
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MAKEFLAGS += --jobs=2
 .PHONY: train test checked
 .DELETE_ON_ERROR:
@@ -25,10 +27,9 @@ checked: .venv/ready-to-test
 	touch $@
 
 .venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) -e .
 	touch $@
 
-.venv/ready-to-test: .venv/ready
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	touch $@
+.venv/ready-to-test: pyproject.toml constraints.txt
+	$(INSTALL) -e '.[test]'
+	touch .venv/ready $@

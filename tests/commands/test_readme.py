@@ -236,11 +236,25 @@ def test_the_map_of_the_code_has_each_module_once() -> None:
     assert sorted(there - set(named)) == [], "missing in the map"
 
 
+def make(target: str, words: str) -> str:
+    """What it would run."""
+    command = ["make", "--no-print-directory", "-n", target, f"ARGS={words}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def test_make_passes_its_words_on() -> None:
-    words = ["make", "-n", "train", "ARGS=pong --total-agent-steps 2000000"]
-    assert words[-1] in README.replace('"', "")
-    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert ".venv/bin/a3c train pong --total-agent-steps 2000000" in shown
+    words = "pong --total-agent-steps 2000000"
+    assert f'make train ARGS="{words}"' in README
+    assert f".venv/bin/a3c train {words}\n" in make("train", words)
+
+
+def test_make_runs_all_tests_in_several_processes_and_a_few_in_one() -> None:
+    words = "tests/a3c/test_loss.py"
+    assert f'make test ARGS="{words}"' in PAGES["docs/running.md"]
+    few, every = make("test", words), make("test", "")
+    assert few.endswith(f".venv/bin/python -m pytest {words}\n")
+    assert "atari2600" not in few  # which takes a minute to compile
+    assert "--numprocesses auto" in every.splitlines()[-1]
 
 
 def test_ci_runs_what_the_readme_says() -> None:
