@@ -1,9 +1,9 @@
 # make train            train on Breakout;  ARGS="pong --total-agent-steps 2000000" goes to a3c train
 # make test             lint, types and all tests;  ARGS="tests/a3c/test_loss.py" goes to pytest
 PYTHON ?= python3
-# All tests: by a process for each core, as far as the memory of a small machine goes. An idle one
-# takes over half of what another has left. A few tests do not need that, and processes to start.
-TESTS = $(or $(ARGS),--numprocesses auto --maxprocesses 4 --dist worksteal)
+# All tests: by a process for each core, as far as the memory of a small machine goes; a file's by
+# one, in their order, so that what they share is made once. A few tests need no more processes.
+TESTS = $(or $(ARGS),--numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 INSTALL = $(PYTHON) -m venv .venv && \
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MAKEFLAGS += --jobs=2
