@@ -1,5 +1,7 @@
 """What holds for every test."""
 
+import fcntl
+import os
 import signal
 from collections.abc import Iterator
 
@@ -20,6 +22,21 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` is 2 threads of 16 agents in every test, whatever the machine has."""
     monkeypatch.setattr(machine, "physical_cores", lambda: 2)
     monkeypatch.setattr(machine, "has_gpu", lambda: False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_file_of_a_group_at_a_time(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Files with the same `xdist_group` wait for each other, whichever processes have them."""
+    mark = request.node.get_closest_marker("xdist_group")
+    if mark is None or "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    with open(tmp_path_factory.getbasetemp().parent / f"{mark.args[0]}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        fcntl.flock(lock, fcntl.LOCK_UN)  # also if a process that was forked has it open
 
 
 @pytest.fixture
