@@ -13,7 +13,7 @@ from a3c.graphs import Replayed
 from a3c.heads import Outputs
 from a3c.metrics import Stopwatch
 from a3c.network import Network, State
-from a3c.rollout import Moment, Rollout, copied_state, rollout_of
+from a3c.rollout import Moment, Rollout, Truncation, copied_state, rollout_of
 
 Choose = Callable[[Outputs], Tensor]  # the heads' outputs -> actions [N] or [N, A]
 
@@ -24,6 +24,9 @@ class Agents:
 
     observations: Tensor  # [N, H, W, C] uint8 or [N, D] float32
     state: State | None  # the LSTM's
+    # Where acting looks ahead: what they do next, and whether that has been chosen yet
+    next_actions: Tensor | None = None  # int64 [N]
+    decided: bool = False
 
 
 class Actor:
@@ -31,11 +34,20 @@ class Actor:
 
     What a rollout's learning needs of the observations is kept by the network, as far as it was
     computed to act. Where learning uses newer parameters that would be in vain: with `seen`
-    [T, N, ...] the observations themselves are kept there.
+    [T, N, ...] the observations themselves are kept there. Where it looks ahead, the action after a
+    rollout is chosen at its end, and the next one begins with it, whatever has been learned since.
     """
 
-    def __init__(self, envs: Envs, network: Network, choose: Choose, seen: Tensor | None = None):
+    def __init__(
+        self,
+        envs: Envs,
+        network: Network,
+        choose: Choose,
+        seen: Tensor | None = None,
+        looks_ahead: bool = False,
+    ):
         self.envs, self.network, self.choose, self.seen = envs, network, choose, seen
+        self.looks_ahead = looks_ahead
         self.act = Replayed(self.compute)
         self.stopwatch = Stopwatch()
         self.agents: Agents
@@ -45,7 +57,15 @@ class Actor:
         """New episodes for all agents."""
         observations = self.envs.reset(seed)
         state = self.network.initial_state(self.envs.num_envs, observations.device)
-        self.agents = Agents(observations, state)
+        self.go_on(Agents(observations, state))
+
+    def go_on(self, agents: Agents) -> None:
+        """With these agents, which may have decided what to do next."""
+        self.agents = agents
+        if self.looks_ahead and agents.next_actions is None:
+            agents.next_actions = torch.zeros(
+                self.envs.num_envs, dtype=torch.int64, device=agents.observations.device
+            )
 
     def rollout(self, length: int, renew: Callable[[int], None] = lambda _: None) -> Rollout:
         """`length` agent steps of each agent. For after `network.prepare` and `remember`.
@@ -54,13 +74,32 @@ class Actor:
         """
         agents = self.agents
         before = copied_state(agents.state, None if self.last is None else self.last.state)
+        if self.looks_ahead and not agents.decided:
+            self.look_ahead()
         moments = []
         for t in range(length):
             renew(t)
             moments.append(self.step(t))
         with self.stopwatch("forward"):
             self.last = rollout_of(moments, before, agents.observations, agents.state, self.last)
+            if self.looks_ahead:
+                self.last = self.last._replace(
+                    next_actions=self.look_ahead(),
+                    truncations=[self.followed(each) for each in self.last.truncations],
+                )
         return self.last
+
+    def look_ahead(self) -> Tensor:
+        """Choose what the agents do next, int64 [N]; it lies where they find it."""
+        agents = self.agents
+        assert agents.next_actions is not None
+        agents.decided = True
+        return agents.next_actions.copy_(self.act(None)[1])
+
+    def followed(self, truncation: Truncation) -> Truncation:
+        """With the actions that would have been next, had the episodes gone on."""
+        outputs, _ = self.network(truncation.observations, truncation.state)
+        return truncation._replace(actions=self.choose(outputs))
 
     def rehearse(self, length: int) -> None:
         """Compute a rollout in which nothing happens, for its memory and for the libraries' choices
@@ -71,6 +110,9 @@ class Actor:
         moments = [Moment(outputs, actions, still, state) for outputs, actions, state in parts]
         before = copied_state(agents.state, None)
         self.last = rollout_of(moments, before, agents.observations, agents.state)
+        if self.looks_ahead:
+            self.compute(None)
+            self.last = self.last._replace(next_actions=agents.next_actions)
 
     def step(self, t: int | None = None) -> Moment:
         """One agent step; an agent whose episode ended starts the next one.
@@ -87,11 +129,13 @@ class Actor:
 
     def compute(self, t: int | None) -> tuple[Tensor, Tensor, State | None]:
         """The device's part of an agent step: outputs and actions [N, ...], the LSTM's state."""
-        agents = self.agents
+        agents, first = self.agents, t == 0
         if t is not None and self.seen is not None:
             self.seen[t] = agents.observations
             t = None  # nothing for the network to keep
         outputs, state = self.network(agents.observations, agents.state, t)
+        if first and agents.next_actions is not None:
+            return outputs[0], agents.next_actions.clone(), state
         return outputs[0], self.choose(outputs), state
 
     def keep(self, stays: Tensor) -> None:

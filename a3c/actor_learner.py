@@ -19,7 +19,7 @@ from a3c.envs.protocol import Envs
 from a3c.gate import Gate
 from a3c.graphs import Graphs, Replayed, wants_graphs
 from a3c.heads import Outputs
-from a3c.methods import Method
+from a3c.method import Method
 from a3c.metrics import Episodes, Floats, Metrics
 from a3c.network import Network, flatten
 from a3c.rollout import Rollout
@@ -58,7 +58,9 @@ class ActorLearner:
         self.seen = self.room_for_observations() if self.learns_with_newest else None
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
         self.graphs = Graphs(self.generator, wants_graphs(config, device))
-        self.actor = Actor(envs, self.network, self.choose, self.seen)
+        self.behaviour = method.behaviour(index, envs.num_envs, device)
+        self.explored: dict[str, float] = {}  # what the log shows of how it acts
+        self.actor = Actor(envs, self.network, self.choose, self.seen, method.looks_ahead)
         self.differentiated = Replayed(self.differentiate)
         agents = envs.num_envs // config.minibatches
         self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
@@ -77,7 +79,7 @@ class ActorLearner:
 
     def choose(self, outputs: Outputs) -> Tensor:
         """Actions [N] or [N, A]."""
-        return self.method.act(self.network, outputs, self.generator)
+        return self.behaviour.act(self.network, outputs, self.generator)
 
     def acts_with_older(self) -> bool:
         """Whether the copy that acts must be kept while newer parameters learn."""
@@ -118,11 +120,15 @@ class ActorLearner:
             with self.on_streams():
                 random = self.generator.get_state()
                 self.network.prepare()
+                if self.target is not None:
+                    self.target.prepare()
                 self.actor.rehearse(self.config.rollout_length)
                 self.differentiate()
                 torch.cuda.empty_cache()  # graphs have memory of their own; this is free again
                 for t in range(self.config.rollout_length):
                     self.actor.act.record(self.graphs, t)
+                if self.method.looks_ahead:
+                    self.actor.act.record(self.graphs, None)
                 self.envs.record(self.graphs)
                 self.differentiated.record(self.graphs)
                 self.store.record(self.graphs, self.gradients, self.norm, self.index)
@@ -150,11 +156,12 @@ class ActorLearner:
         with stopwatch("forward"):
             self.sync()
             self.network.prepare()
+            self.explored = self.behaviour.prepare(self.store.agent_steps)
         rollout = self.actor.rollout(self.config.rollout_length, self.renew)
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
         learned = [self.learn(rollout, agents, new) for agents, new in self.groups()]
-        self.under_way = Figures.of(rollout, learned, stopwatch.take())
+        self.under_way = Figures.of(rollout, learned, stopwatch.take(), self.explored)
 
     def renew(self, t: int) -> None:
         """Before step t of a rollout: others have gone on learning, so act with newer parameters.
@@ -168,15 +175,21 @@ class ActorLearner:
         self.acted.append(self.acted_at)
 
     def sync(self) -> None:
-        """Copy the shared parameters, or act with older ones if the run wants such a lag."""
+        """Copy the shared parameters, or act with older ones if the run wants such a lag.
+
+        The target network is the shared one in any case.
+        """
         if self.rollouts % self.config.sync_every == 0:
             self.acted_at = self.store.copy_to(self.parameters, self.target_parameters)
             if self.acting is not None:
                 self.acting.copy_(self.parameters)
-            if self.target is not None:
-                self.target.prepare()
-        elif self.acting is not None:
-            self.parameters.copy_(self.acting)
+        else:
+            if self.acting is not None:
+                self.parameters.copy_(self.acting)
+            if self.target_parameters is not None:
+                self.store.copy_target_to(self.target_parameters)
+        if self.target is not None:
+            self.target.prepare()
 
     def groups(self) -> Iterator[tuple[Tensor | None, bool]]:
         """Of each update of a rollout: its agents, int64 [G], dealt at random, or None for all as
@@ -247,6 +260,7 @@ class ActorLearner:
     def save(self) -> dict[str, NDArray[Any] | Tensor]:
         """This thread's part of a checkpoint: random state and, where possible, its agents."""
         saved: dict[str, NDArray[Any] | Tensor] = {"generator": self.generator.get_state()}
+        saved |= self.behaviour.save()
         if self.config.sync_every > 1:
             saved["parameters"] = self.parameters if self.acting is None else self.acting
             saved["sync"] = np.array([self.rollouts, self.acted_at])
@@ -259,6 +273,8 @@ class ActorLearner:
         saved["returns"], saved["lengths"] = self.episodes.returns, self.episodes.lengths
         if agents.state is not None:
             saved["hidden"], saved["cell"] = agents.state
+        if agents.next_actions is not None and agents.decided:
+            saved["next_actions"] = agents.next_actions
         return saved
 
     def is_home(self, generator: Tensor) -> bool:
@@ -279,6 +295,7 @@ class ActorLearner:
         if "sync" in saved:
             (self.parameters if self.acting is None else self.acting).copy_(saved["parameters"])
             self.rollouts, self.acted_at = saved["sync"].tolist()
+        self.behaviour.load(saved)
         if "observations" not in saved or not at_home:
             return self.start(updates)
         self.envs.reset(seed_of(self.config, self.index, updates))
@@ -288,7 +305,10 @@ class ActorLearner:
         saved = {name: tensor.to(self.device) for name, tensor in saved.items()}
         self.envs.load_state(games, saved["observations"])
         state = (saved["hidden"], saved["cell"]) if "hidden" in saved else None
-        self.actor.agents = Agents(saved["observations"], state)
+        next_actions = saved.get("next_actions")
+        self.actor.go_on(
+            Agents(saved["observations"], state, next_actions, next_actions is not None)
+        )
 
 
 class Learned(NamedTuple):
@@ -320,8 +340,13 @@ class Figures(NamedTuple):
     shape: tuple[int, ...]  # T, N
 
     @staticmethod
-    def of(rollout: Rollout, learned: list[Learned], seconds: dict[str, float]) -> Figures:
-        """Send them off: of several updates the means."""
+    def of(
+        rollout: Rollout,
+        learned: list[Learned],
+        seconds: dict[str, float],
+        explored: dict[str, float],
+    ) -> Figures:
+        """Send them off: of several updates the means. explored: what the log shows beside them."""
         names = list(learned[0].shown)
         shown = [torch.stack([each.shown[name] for each in learned]).mean() for name in names]
         sent = ToHost(
@@ -334,6 +359,7 @@ class Figures(NamedTuple):
             name: sum(each.known[name] for each in learned) / len(learned)
             for name in learned[0].known
         }
+        known |= explored
         known |= {f"seconds_{stage}": value for stage, value in seconds.items()}
         return Figures(sent, names, known, rollout.ended.shape)
 

@@ -23,13 +23,13 @@ from a3c.config import Config
 from a3c.devices import ToHost
 from a3c.envs.protocol import EnvironmentFault
 from a3c.games import (
-    GREEDY_EPSILON,
     Episode,
     Games,
     GoesOn,
     Protocol,
     make_games,
     play_episodes,
+    usual_epsilon,
 )
 from a3c.metrics import Metrics
 from a3c.network import Network, flatten
@@ -202,7 +202,7 @@ class Evaluator:
         self.parameters.copy_(parameters)
         self.network.prepare()
         self.generator.manual_seed(seed)
-        epsilon = GREEDY_EPSILON if greedy and games.spec.discrete else 0.0
+        epsilon = usual_epsilon(self.config, games.spec, greedy)
         protocol = Protocol(len(games.envs), seed, greedy, epsilon)
         episodes = play_episodes(games, self.network, self.generator, protocol, goes_on)
         return episodes if len(episodes) == protocol.episodes else None

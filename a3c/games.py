@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from a3c.acting import Actor, Choose
-from a3c.config import Config
+from a3c.config import VALUE_METHODS, Config
 from a3c.devices import ToHost
 from a3c.envs import numpy_envs
 from a3c.envs.on_device import OnDevice
@@ -23,6 +23,7 @@ from a3c.network import Network
 GoesOn = Callable[[int, int], bool]  # asked with games under way, agent steps of each of them
 
 GREEDY_EPSILON = 0.01  # of Discrete actions: a greedy policy could repeat itself for ever
+SAMPLED_EPSILON = 0.05  # of value methods, as Mnih et al. (2015) evaluate theirs
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,16 @@ def chooser(network: Network, generator: Generator, protocol: Protocol, games: G
     return choose
 
 
+def usual_epsilon(config: Config, spec: Spec, greedy: bool) -> float:
+    """Of a Protocol, where none is asked for. A method of values has no policy to sample from: it
+    is its best action, and now and then a random one."""
+    if greedy:
+        return GREEDY_EPSILON if spec.discrete else 0.0
+    return SAMPLED_EPSILON if config.method in VALUE_METHODS else 0.0
+
+
 def chosen(network: Network, parameters: Tensor, generator: Generator, greedy: bool) -> Tensor:
-    """Actions [N] or [N, A] from the distributions' parameters [N, A or 2A]."""
+    """Actions [N] or [N, A] from the distributions' parameters, or action values, [N, A or 2A]."""
     head = network.heads.policy
     return head.mode(parameters) if greedy else head.sample(parameters, generator)
 

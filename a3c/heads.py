@@ -47,6 +47,38 @@ class ActorCriticHeads(nn.Module):
         return self.policy(features[0]), self.value(features[-1]).squeeze(-1)
 
 
+class ActionValueHeads(nn.Module):
+    """Values [..., A] of the discrete actions."""
+
+    def __init__(self, width: int, spec: Spec):
+        super().__init__()
+        self.policy = ActionValues(width, spec.num_actions)
+
+    def forward(self, features: list[Tensor]) -> Outputs:
+        return (self.policy(features[0]),)
+
+
+class ActionValues(nn.Module):
+    """The policy that follows from action values [N, A]: the best action, int64 [N].
+
+    Who is to explore replaces some of them by random ones.
+    """
+
+    def __init__(self, width: int, actions: int):
+        super().__init__()
+        self.linear = nn.Linear(width, actions)
+        initialise(self, 0.01)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features)
+
+    def sample(self, values: Tensor, generator: Generator | None) -> Tensor:
+        return self.mode(values)
+
+    def mode(self, values: Tensor) -> Tensor:
+        return values.argmax(-1)
+
+
 class Categorical(nn.Module):
     """Discrete actions: logits [N, A] -> actions int64 [N]."""
 

@@ -73,6 +73,27 @@ def n_step_returns(rewards: Tensor, dones: Tensor, bootstrap: Tensor, gamma: flo
     return gae(rewards, torch.zeros_like(rewards), dones, bootstrap, gamma, lam=1.0)
 
 
+def one_step_returns(rewards: Tensor, dones: Tensor, next_values: Tensor, gamma: float) -> Tensor:
+    """y of Algorithm 1 (Mnih et al., 2016): r + gamma times the value of what follows each step.
+
+    Shapes as for `gae`, next_values [T, N]; returns [T, N].
+    """
+    return rewards + gamma * (1.0 - dones) * next_values
+
+
+def action_value_loss(
+    taken: Tensor, targets: Tensor, reduction: str = "mean"
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Squared error of the values of the actions taken (Mnih et al., 2016, Algorithms 1 and S2).
+
+    taken [T, N] carries the graph, targets [T, N] are constants. There is no half before it.
+    Returns what is minimised, and what the log shows; mean_q is a mean in any case.
+    """
+    reduce = torch.sum if reduction == "sum" else torch.mean
+    total = reduce((targets.detach() - taken).square())
+    return total, {"value_loss": total.detach(), "mean_q": taken.detach().mean()}
+
+
 def actor_critic_loss(
     log_probs: Tensor,
     entropies: Tensor,

@@ -1,41 +1,18 @@
-"""Methods: what a thread learns, and how it acts for it. The paper's A3C.
-
-A method makes a loss of what happened. Threads, store and environments name no method.
-"""
+"""The methods of Mnih et al. (2016): A3C here, those that learn action values in value_methods."""
 
 from __future__ import annotations
-
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 
-from a3c.config import Config
+from a3c.config import VALUE_METHODS, Config
 from a3c.envs.protocol import Spec
-from a3c.heads import ActorCriticHeads, MakesHeads, Outputs
+from a3c.heads import ActorCriticHeads, Outputs
 from a3c.loss import actor_critic_loss, gae, vtrace
+from a3c.method import Behaviour, Losses, Method, learning_ends, learning_rewards
 from a3c.network import Network
-from a3c.rollout import Rollout
-
-
-class Losses(NamedTuple):
-    """Scalars on the device."""
-
-    total: Tensor  # what is minimised, with its graph
-    shown: dict[str, Tensor]  # for the log, by name; no graph
-
-
-class Method(MakesHeads, Protocol):
-    """What a thread asks of a method."""
-
-    learns_with_newest: bool  # take the newest parameters before the loss: a full forward pass more
-    target_every_agent_steps: int  # how often the target vector is copied; 0: it needs none
-
-    def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
-        """Actions [N] or [N, A] from the heads' outputs."""
-
-    def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
-        """`network` is prepared and remembers the rollout; `target` is prepared, if asked for."""
+from a3c.rollout import Rollout, Truncation
+from a3c.value_methods import ValueMethod
 
 
 class A3C:
@@ -43,6 +20,7 @@ class A3C:
 
     torsos = 2
     target_every_agent_steps = 0
+    looks_ahead = False
 
     def __init__(self, config: Config):
         self.config = config
@@ -51,8 +29,20 @@ class A3C:
     def heads(self, width: int, spec: Spec) -> nn.Module:
         return ActorCriticHeads(width, spec, self.config.std == "dependent")
 
+    def behaviour(self, thread: int, agents: int, device: torch.device) -> Behaviour:
+        return self  # agents differ in nothing, and keep nothing
+
+    def prepare(self, agent_steps: int) -> dict[str, float]:
+        return {}
+
     def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
         return network.heads.policy.sample(outputs[0], generator)
+
+    def save(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, saved: dict[str, Tensor]) -> None:
+        pass
 
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         config = self.config
@@ -83,8 +73,14 @@ class A3C:
         log_probs: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """What values and policy are taught: returns and advantages, [T, N] each."""
+
+        def value_of(cut: Truncation) -> Tensor:
+            (_, value), _ = network(cut.observations, cut.state)
+            return value
+
         config = self.config
-        rewards, ends = learning_rewards(network, rollout, config), learning_ends(rollout, config)
+        rewards = learning_rewards(rollout, config, value_of)
+        ends = learning_ends(rollout, config)
         discounts = config.gamma, config.gae_lambda
         if config.correction == "none":
             advantages = gae(rewards, values, ends, bootstrap, *discounts)
@@ -96,29 +92,4 @@ class A3C:
 
 def make_method(config: Config) -> Method:
     """The method that a Config asks for."""
-    return A3C(config)
-
-
-def learning_rewards(network: Network, rollout: Rollout, config: Config) -> Tensor:
-    """Rewards [T, N] as the optimiser sees them: clipped, if so configured.
-
-    A truncated episode would have gone on: gamma times the value of its final observation joins its
-    last reward, and the step counts as an end (Pardo et al., 2018). That costs a forward pass for
-    each step at which an episode was truncated.
-    """
-    rewards = rollout.rewards.sign() if config.clip_rewards else rollout.rewards
-    if not rollout.truncations:
-        return rewards
-    rewards = rewards.clone()
-    for t, observations, state in rollout.truncations:
-        (_, value), _ = network(observations, state)  # [N]
-        cut = rollout.truncated[t] & ~rollout.terminated[t]
-        rewards[t] = torch.where(cut, rewards[t] + config.gamma * value, rewards[t])
-    return rewards
-
-
-def learning_ends(rollout: Rollout, config: Config) -> Tensor:
-    """float32 [T, N], 1 where the optimiser sees an end: at a lost life too, if so configured."""
-    if config.life_loss_terminal:
-        return (rollout.ended | rollout.life_lost).float()
-    return rollout.ended.float()
+    return ValueMethod(config) if config.method in VALUE_METHODS else A3C(config)

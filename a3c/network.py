@@ -231,6 +231,16 @@ class ConvolutionalTorso(nn.Module):
         for part, *kept in zip(rows.split(chunk), *chunks, strict=True):
             self.activate(self.subtracted(pixels[part], kept[0]), iter(kept[1:]))
 
+    def review(self, other: ConvolutionalTorso) -> Tensor:
+        """The features [T, N, width] of what another torso remembers; no graph.
+
+        Both subtract the same background.
+        """
+        pixels = other.memory[0].flatten(0, 1)  # [T N, H, W, C]
+        chunk = Replay.CHUNK if pixels.device.type == "cpu" else len(pixels)
+        parts = [self.activate(part, itertools.repeat(None)) for part in pixels.split(chunk)]
+        return torch.cat(parts).view(*other.memory[0].shape[:2], self.width)
+
     def replay(self) -> Tensor:
         """The features of a rollout, [T, N, width], with a graph back to the parameters."""
         weights = [tensor for layer in self.casts() for tensor in layer]
@@ -267,6 +277,10 @@ class VectorTorso(nn.Module):
     def read(self, observations: Tensor, agents: Tensor) -> None:
         """Keep the observations [T, N, D] of `agents` int64 [G]; `replay` computes from them."""
         torch.index_select(observations, 1, agents, out=self.memory)
+
+    def review(self, other: VectorTorso) -> Tensor:
+        """The features [T, N, width] of what another torso remembers."""
+        return self(other.memory)
 
     def replay(self) -> Tensor:
         """The features of a rollout, [T, N, width], with a graph."""
@@ -346,6 +360,15 @@ class Network(nn.Module):
             assert state is not None
             features = [state[0]]
         return self.heads(features), state
+
+    @torch.no_grad()
+    def review(self, other: Network) -> Outputs:
+        """The heads' outputs [T, N, ...] for the rollout that `other` remembers; no graph, no LSTM.
+
+        To be called after `prepare`.
+        """
+        torsos = zip(self.torsos, other.torsos, strict=True)
+        return self.heads([torso.review(another) for torso, another in torsos])
 
     def evaluate(self, state: State | None, keep: Tensor) -> Outputs:
         """To learn: the heads' outputs [T, N, ...] of the rollout, with their graph.

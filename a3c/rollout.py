@@ -26,10 +26,16 @@ class Truncation(NamedTuple):
     t: int
     observations: Tensor  # [N, ...], the episodes' last; valid where truncated
     state: State | None
+    actions: Tensor | None = None  # [N], chosen for them, for methods that look ahead
 
     def of(self, agents: Tensor) -> Truncation:
         """Of some of the agents, int64 [G]."""
-        return Truncation(self.t, self.observations[agents], state_of(self.state, agents))
+        return Truncation(
+            self.t,
+            self.observations[agents],
+            state_of(self.state, agents),
+            None if self.actions is None else self.actions[agents],
+        )
 
 
 class Rollout(NamedTuple):
@@ -49,6 +55,7 @@ class Rollout(NamedTuple):
     state: State | None  # the LSTM's before the first step
     last_observations: Tensor  # [N, ...], after the last step
     last_state: State | None
+    next_actions: Tensor | None = None  # [N], with which acting will go on: where it looks ahead
 
     @property
     def keep(self) -> Tensor:
@@ -69,6 +76,7 @@ class Rollout(NamedTuple):
             state_of(self.state, agents),
             self.last_observations[agents],
             state_of(self.last_state, agents),
+            None if self.next_actions is None else self.next_actions[agents],
         )
 
 

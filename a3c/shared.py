@@ -157,6 +157,12 @@ class SharedParameters:
                 target.copy_(self.target, non_blocking=True)
             return self.updates
 
+    def copy_target_to(self, target: Tensor) -> None:
+        """Copy the target vector [P] alone."""
+        assert self.target is not None
+        with self._exclusive():
+            target.copy_(self.target, non_blocking=True)
+
     def clip(self, gradients: Tensor) -> Tensor:
         """Of one thread [P]; returns their norm before, a scalar. In sync mode that is nothing, and
         0: it is the average that is clipped, when all are there."""

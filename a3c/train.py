@@ -14,7 +14,7 @@ import torch
 
 from a3c.config import Config, InputError
 from a3c.devices import pick_devices
-from a3c.envs.names import atari_game
+from a3c.envs.names import frames_per_agent_step
 from a3c.envs.protocol import EnvironmentFault
 from a3c.evaluation import Evaluation
 from a3c.evaluator import Evaluator
@@ -59,7 +59,7 @@ def train(
     came before the first update, or twice.
     """
     torch.set_num_threads(1)  # a thread is a core: no second pool of threads beneath each
-    metrics = Metrics(config.mean_frame_skip if atari_game(config.env) else 1)
+    metrics = Metrics(frames_per_agent_step(config))
     with Terminal(config, metrics, quiet) as terminal:
         found = start.to_resume(config, resume, start_from)
         if found is not None and found.agent_steps >= config.total_agent_steps:

@@ -13,7 +13,7 @@ import gymnasium
 from ale_py import roms
 
 from a3c import extras
-from a3c.config import InputError
+from a3c.config import Config, InputError
 from atari2600.games import gym_name  # and atari2600 registers its ids
 
 gymnasium.register_envs(ale_py)
@@ -43,6 +43,11 @@ def atari_game(env: str) -> str | None:
 def atari_games() -> list[str]:
     """ALE's names of all games whose ROM ale-py ships."""
     return sorted(roms.get_all_rom_ids())
+
+
+def frames_per_agent_step(config: Config) -> float:
+    """Emulator frames of an agent step, on average; 1 where there is no emulator."""
+    return config.mean_frame_skip if atari_game(config.env) is not None else 1.0
 
 
 def default_preset(env: str) -> str:

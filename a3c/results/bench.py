@@ -34,7 +34,7 @@ from a3c.config import (
 )
 from a3c.devices import pick_device, pick_precision, synchronise
 from a3c.envs import numpy_envs, spec_of
-from a3c.envs.names import atari_game, default_preset
+from a3c.envs.names import atari_game, default_preset, frames_per_agent_step
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import Array, EnvironmentFault, NumpyEnvs, NumpyStep
 from a3c.memory import check_memory, host_bytes
@@ -356,8 +356,7 @@ def environments(
 def started(config: Config, device: torch.device) -> Iterator[list[ActorLearner]]:
     """The threads' own things of a run, before its first rollout."""
     gc.collect()  # the node before refers to itself, and this one wants its memory
-    frames = config.mean_frame_skip if atari_game(config.env) is not None else 1
-    node = Node(config, [device], Metrics(frames))
+    node = Node(config, [device], Metrics(frames_per_agent_step(config)))
     try:
         at_once(ActorLearner.start, node.learners)
         synchronise([device])

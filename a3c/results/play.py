@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from a3c.config import RANGES, Config, InputError, Ranges, check_number
-from a3c.envs.protocol import Array, EnvironmentFault
+from a3c.envs.protocol import Array, EnvironmentFault, Spec
 from a3c.games import (
-    GREEDY_EPSILON,
     Episode,
     GoesOn,
     Protocol,
     make_games,
     play_episodes,
+    usual_epsilon,
 )
 from a3c.results.evaluate import summary
 from a3c.results.film import Each, NoFilm, Window, film, open_window, show
@@ -55,10 +55,12 @@ class PlayOptions:
     """Folder for scores.json and the films. Default: play in the run's folder; play/NAME for a
     model that is not a run's."""
     policy: Literal["sample", "greedy"] = "sample"
-    """sample: draw each action from the policy, as in training. greedy: its most likely action."""
+    """sample: draw each action from the policy, as in training. greedy: its most likely action, or
+    that of the highest value."""
     epsilon: float | None = None
     """Probability of a random action in place of the policy's (Discrete actions). Default: 0 for
-    sample; 0.01 for greedy, which could otherwise repeat itself for ever."""
+    sample, or 0.05 of a value method, which has nothing to draw from; 0.01 for greedy, which could
+    otherwise repeat itself for ever."""
     noop_max: int = 30
     """A game starts with fewer no-ops than this, drawn at random (Atari); 0 for none."""
     max_agent_steps: int = 108_000
@@ -80,13 +82,12 @@ class PlayOptions:
         if self.epsilon is not None:
             check_number("epsilon", float, self.epsilon, PLAY_RANGES)
 
-    def protocol(self, discrete: bool) -> Protocol:
-        """With the epsilon in force, for the kind of actions that the model takes."""
+    def protocol(self, config: Config, spec: Spec) -> Protocol:
+        """With the epsilon in force, for the model's method and the kind of its actions."""
         greedy = self.policy == "greedy"
-        epsilon = (
-            self.epsilon if self.epsilon is not None else GREEDY_EPSILON * (greedy and discrete)
-        )
-        if epsilon and not discrete:
+        usual = usual_epsilon(config, spec, greedy)
+        epsilon = usual if self.epsilon is None else self.epsilon
+        if epsilon and not spec.discrete:
             raise InputError(f"--epsilon is {epsilon}; expected none, the actions are continuous")
         return Protocol(self.episodes, self.seed, greedy, epsilon, self.max_agent_steps)
 
@@ -110,7 +111,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     """
     torch.set_num_threads(1)  # a second thread would wait longer than it works on so few agents
     saved = models.find(options.model)
-    protocol = options.protocol(saved.spec.discrete)
+    protocol = options.protocol(saved.config, saved.spec)
     out = Path(options.out) if options.out else default_folder(options.model)
     check_folder(out, saved.sha256, run_of(options.model))
     window = open_window() if options.render else None

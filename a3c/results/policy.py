@@ -15,7 +15,7 @@ from a3c.envs.coding import Coding, Unreadable
 from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.names import check_gymnasium_id
 from a3c.envs.protocol import Array, Spec
-from a3c.games import chosen
+from a3c.games import chosen, usual_epsilon, with_random
 from a3c.methods import make_method
 from a3c.network import Network, State, check_network, flatten
 from a3c.run import models
@@ -41,6 +41,7 @@ class Policy:
         self.network.requires_grad_(False)
         self.network.prepare()
         self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.random = np.random.default_rng(seed)
         self.state: State | None = None
 
     def reset(self) -> None:
@@ -102,8 +103,10 @@ class Policy:
     ) -> tuple[Array, State | None]:
         """Actions [N, ...] as the environment takes them, and the LSTM's next state."""
         tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-        (parameters, _), state = self.network(tensor, state)
-        choices = chosen(self.network, parameters, self.generator, greedy)
+        outputs, state = self.network(tensor, state)
+        choices = chosen(self.network, outputs[0], self.generator, greedy)
+        epsilon = 0.0 if greedy else usual_epsilon(self.config, self.spec, greedy)
+        choices = with_random(choices, epsilon, self.spec, self.random)
         return self.coding.decode(ToHost(choices).read()), state
 
     def _one(self, actions: Array) -> Any:

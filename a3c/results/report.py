@@ -21,6 +21,7 @@ from a3c.config import (
     Config,
     InputError,
     follows,
+    is_read,
     option,
     preset_values,
     to_dict,
@@ -173,6 +174,8 @@ def changes(config: Config, other: dict[str, Any]) -> list[str]:
     words = []
     for name, value in to_dict(config).items():
         if name in ("env", "runs_dir") or is_default(config, name, other):
+            continue
+        if not is_read(name, to_dict(config)):
             continue
         if isinstance(value, bool):
             words.append(option(name) if value else option(f"no_{name}"))

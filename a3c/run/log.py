@@ -163,6 +163,7 @@ TAGS = {
     "lr": "charts/learning_rate",
     "policy_lag": "charts/policy_lag",
     "gradient_lag": "charts/gradient_lag",
+    "epsilon": "charts/epsilon",
 }
 COUNTS = ("agent_steps", "emulator_frames", "updates", "episodes", "seconds")
 

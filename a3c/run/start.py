@@ -10,7 +10,15 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from a3c.config import FREE_ON_RESUME, Config, InputError, differences, option, to_dict
+from a3c.config import (
+    FREE_ON_RESUME,
+    VALUE_METHODS,
+    Config,
+    InputError,
+    differences,
+    option,
+    to_dict,
+)
 from a3c.envs.protocol import Spec
 from a3c.optimiser import learning_rate
 from a3c.run import checkpoint, models, strict_json
@@ -142,6 +150,7 @@ def model_to_start_from(start_from: str | Path, config: Config, spec: Spec) -> C
                 f"--from {start_from} was trained on {saved.config.env}, with {words} {has}; "
                 f"expected {needed}, as {config.env} has"
             )
+    check_heads(start_from, config, saved.config)
     network = network_of(config, spec)
     for name, has in network_of(saved.config, spec).items():
         if has != network[name]:
@@ -150,6 +159,16 @@ def model_to_start_from(start_from: str | Path, config: Config, spec: Spec) -> C
                 "expected the same"
             )
     return saved
+
+
+def check_heads(start_from: str | Path, config: Config, saved: Config) -> None:
+    """Raise InputError where one method learns a policy, and the other values of actions."""
+    if (config.method in VALUE_METHODS) != (saved.method in VALUE_METHODS):
+        alike = VALUE_METHODS if saved.method in VALUE_METHODS else ["a3c"]
+        raise InputError(
+            f"--from {start_from} was trained with --method {saved.method}, whose network gives "
+            f"other outputs than that of {config.method}; expected --method {' or '.join(alike)}"
+        )
 
 
 def origin(start_from: str | Path, model: Checkpoint) -> str:

@@ -18,6 +18,8 @@ from a3c.run.best import path_of
 from a3c.run.folder import Run
 
 PLAIN_EVERY_SECONDS = 30.0
+# Of a record, with so many digits
+FIGURES = (("policy_lag", 2), ("cluster_lag", 2), ("entropy", 3), ("mean_q", 3), ("epsilon", 3))
 
 
 class Terminal:
@@ -120,7 +122,7 @@ class Terminal:
         )
         figures = [
             (name.replace("_", " "), number(latest[name], digits))
-            for name, digits in (("policy_lag", 2), ("cluster_lag", 2), ("entropy", 3))
+            for name, digits in FIGURES
             if name in latest
         ]
         return [

@@ -1,5 +1,7 @@
 """Acting and what a method makes of it: what the optimiser sees, the LSTM, whole-game returns."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ from a3c.actor_learner import Figures, Learned
 from a3c.config import Config, preset
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import NumpyStep
-from a3c.methods import A3C, learning_ends, learning_rewards
+from a3c.method import learning_ends, learning_rewards
+from a3c.methods import A3C
 from a3c.metrics import Episodes, Game
 from a3c.network import Network
-from a3c.rollout import Rollout
+from a3c.rollout import Rollout, Truncation
 from a3c.shared import Applied
 from tests.scripted import VECTOR, Scripted, step
 
@@ -48,8 +51,8 @@ def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[Game]:
     applied = Applied(3, torch.tensor(2.0), 0.1, 0.0)
     seconds = {"apply": 1.0, "waiting": 0.0}
     learned = [Learned.of(shown, applied, *seen) for seen in ((2, 3), (0, 2))]
-    values, rewards, ended = Figures.of(rollout, learned, seconds).read()
-    assert (values["entropy"], values["gradient_norm"]) == (0.5, 2.0)
+    values, rewards, ended = Figures.of(rollout, learned, seconds, {"epsilon": 0.25}).read()
+    assert (values["entropy"], values["gradient_norm"], values["epsilon"]) == (0.5, 2.0, 0.25)
     assert (values["policy_lag"], values["gradient_lag"]) == (2.0, 0.5)  # means of 1, 3 and 0, 1
     return (episodes or Episodes(rewards.shape[1])).count(rewards, ended)
 
@@ -58,7 +61,7 @@ def test_rewards_are_clipped_for_the_optimiser_and_never_in_the_return() -> None
     steps = [step([7, -3]), step([0, 2], terminated=[True, False])]
     config = config_for(steps, clip_rewards=True)
     rollout, _, _ = run(steps, config)
-    assert learning_rewards(network_for(config), rollout, config).tolist() == [[1, -1], [0, 1]]
+    assert learning_rewards(rollout, config, by(network_for(config))).tolist() == [[1, -1], [0, 1]]
     assert rollout.rewards.tolist() == [[7, -3], [0, 2]]
     episodes = Episodes(2)
     assert games_of(rollout, episodes) == [Game(7.0, 2)]
@@ -88,6 +91,11 @@ def value_of(network: Network, observation: list[float]) -> float:
     return float(value)
 
 
+def by(network: Network) -> Callable[[Truncation], torch.Tensor]:
+    """The values of what was cut short."""
+    return lambda cut: network(cut.observations, cut.state)[0][1]
+
+
 def test_truncation_is_bootstrapped_from_the_final_observation_and_termination_is_not() -> None:
     final = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], np.float32)
     steps = [
@@ -102,7 +110,7 @@ def test_truncation_is_bootstrapped_from_the_final_observation_and_termination_i
     config = config_for(steps, gamma=0.5)
     network = network_for(config)
     rollout, _, _ = run(steps, config, network)
-    rewards = learning_rewards(network, rollout, config)
+    rewards = learning_rewards(rollout, config, by(network))
     assert rewards[0, 0] == 1
     assert rewards[0, 2] == 1
     expected = 1 + 0.5 * value_of(network, [3.0, 4.0])

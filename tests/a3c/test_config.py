@@ -9,6 +9,7 @@ import pytest
 from a3c import machine
 from a3c.config import (
     PRESETS,
+    VALUE_METHODS,
     Config,
     InputError,
     differences,
@@ -86,7 +87,7 @@ def test_threads_are_the_physical_cores_at_most_16(
     assert to_dict(Config())["num_threads"] == threads
     assert replace(Config(num_threads=3), lr=1.0).num_threads == 3
     own = {name: preset(name).num_threads for name in PRESETS if name != "fast"}
-    assert own == {"paper": 16, "seed": 4, "control": 1}
+    assert own == {"paper": 16, "seed": 4, "control": 1, **dict.fromkeys(VALUE_METHODS, 16)}
     assert preset_values("fast")["num_threads"] == "auto"
 
 

@@ -113,6 +113,13 @@ CASES = {
     "older parameters": {"env": "CartPole-v1", "num_envs": 2, "sync_every": 2, "rollout_length": 3,
                          "correction": "vtrace"},
     "sync": {"env": "CartPole-v1", "num_envs": 2, "mode": "sync", "rollout_length": 3},
+    "one-step Q": {"env": "CartPole-v1", "num_envs": 2, "method": "one-step-q",
+                   "rollout_length": 3, "epsilon_emulator_frames": 10},
+    "Sarsa": {"env": "breakout", "num_envs": 2, "method": "one-step-sarsa", "rollout_length": 3},
+    "Sarsa in groups": {"env": "CartPole-v1", "num_envs": 4, "method": "one-step-sarsa",
+                        "minibatches": 2, "rollout_length": 3},
+    "n-step Q": {"env": "CartPole-v1", "num_envs": 2, "method": "n-step-q", "rollout_length": 3,
+                 "target_emulator_frames": 5},
 }  # fmt: skip
 
 
@@ -120,7 +127,8 @@ CASES = {
 def test_acting_and_learning_do_the_same_in_the_same_places(case: str) -> None:
     config = preset("fast", num_threads=1, total_agent_steps=10**6, **CASES[case])
     act, differentiate = watched(config)
-    assert set(act.calls) == {(t,) for t in range(config.rollout_length)}
+    ahead = {(None,)} if config.method == "one-step-sarsa" else set()
+    assert set(act.calls) == {(t,) for t in range(config.rollout_length)} | ahead
     assert all(len(calls) == 3 for calls in act.calls.values())
     updates = config.minibatches * config.epochs
     assert len(differentiate.calls[()]) == 3 * updates
@@ -148,11 +156,14 @@ def test_what_moves_or_changes_is_noticed() -> None:
     assert act.changes
 
 
-def test_a_rehearsal_changes_nothing_but_the_generator() -> None:
-    config = preset("fast", env="CartPole-v1", num_threads=1, num_envs=2, recurrent=True)
+@pytest.mark.parametrize("case", ["recurrent", "Sarsa in groups"])
+def test_a_rehearsal_changes_nothing_but_the_generator(case: str) -> None:
+    config = preset("fast", num_threads=1, **CASES[case])
     rehearsed, other = learner_of(config), learner_of(config)
     random = rehearsed.generator.get_state()
     rehearsed.network.prepare()
+    if rehearsed.target is not None:
+        rehearsed.target.prepare()
     rehearsed.actor.rehearse(config.rollout_length)
     rehearsed.differentiate()
     assert not torch.equal(rehearsed.generator.get_state(), random)

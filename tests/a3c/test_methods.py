@@ -1,6 +1,7 @@
 """A method of another kind needs a class of its own and nothing else: no thread, store or envs.
 
-N-step Q-learning with a target network, as far as it takes to learn a task of two observations.
+N-step Q-learning with a target network, as far as it takes to learn a task of two observations:
+one epsilon for all, nothing annealed. The real one is in value_methods.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from a3c.config import Config, preset
 from a3c.envs.protocol import Spec
 from a3c.heads import Outputs, initialise
 from a3c.loss import n_step_returns
-from a3c.methods import Losses
+from a3c.method import Losses
 from a3c.network import Network
 from a3c.rollout import Rollout
 from a3c.run import checkpoint, log
@@ -39,12 +40,25 @@ class NStepQ:
     torsos = 1
     learns_with_newest = True
     target_every_agent_steps = 300
+    looks_ahead = False
 
     def __init__(self, config: Config):
         self.config = config
 
     def heads(self, width: int, spec: Spec) -> nn.Module:
         return ActionValues(width, spec)
+
+    def behaviour(self, thread: int, agents: int, device: torch.device) -> "NStepQ":
+        return self
+
+    def prepare(self, agent_steps: int) -> dict[str, float]:
+        return {}
+
+    def save(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, saved: dict[str, Tensor]) -> None:
+        pass
 
     def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
         best = outputs[0].argmax(-1)

@@ -81,6 +81,18 @@ CONFIGS = {
         "fast", num_threads=1, num_envs=4, rollout_length=6, minibatches=2, correction="vtrace"
     ),
     "recurrent": preset("control", env="CartPole-v1", recurrent=True, rollout_length=6),
+    "one-step Q": preset("fast", num_threads=1, num_envs=2, rollout_length=6, method="one-step-q"),
+    "Sarsa": preset("control", env="CartPole-v1", rollout_length=6, method="one-step-sarsa"),
+    "truncated Sarsa": preset(
+        "fast",
+        num_threads=1,
+        num_envs=2,
+        rollout_length=6,
+        emulator="ale",
+        max_episode_frames=12,
+        method="one-step-sarsa",
+    ),
+    "n-step Q": preset("control", env="CartPole-v1", rollout_length=6, method="n-step-q"),
     "continuous": preset("control", env="Pendulum-v1", rollout_length=210),  # truncated at 200
 }
 

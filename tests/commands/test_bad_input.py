@@ -47,6 +47,29 @@ TRAIN = [
     ("train breakout --device tpu", "--device is 'tpu'"),
     ("train breakout --network mlp --num-envs 1", "mlp reads vectors"),
     ("train CartPole-v1 --network paper", "reads images"),
+    ("train Pendulum-v1 --method one-step-q", "--method one-step-q learns a value for each action"),
+    ("train Pendulum-v1 --method n-step-q", "Pendulum-v1 are continuous; expected --method a3c"),
+    (
+        "train CartPole-v1 --method q",
+        "('a3c', 'one-step-q', 'one-step-sarsa', 'n-step-q')",
+    ),
+    ("train CartPole-v1 --method n-step-q --recurrent", "which has no LSTM; expected --method a3c"),
+    (
+        "train breakout --method n-step-q --correction vtrace",
+        "has no policy to correct; expected n",
+    ),
+    (
+        "train breakout --method n-step-q --ent-coef 0.1",
+        "--method n-step-q does not read it; expect",
+    ),
+    (
+        "train breakout --target-emulator-frames 5",
+        "--method a3c does not read it; expected --method",
+    ),
+    (
+        "train breakout --epsilon-emulator-frames 0",
+        "expected a whole number at least 1 and at most",
+    ),
     ("train Blackjack-v1", "gives observations Tuple"),
     ("train --resume nowhere", "no run folder 'nowhere'"),
     ("train --resume", "--resume needs a value"),

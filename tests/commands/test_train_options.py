@@ -129,8 +129,8 @@ def test_a_resumed_run_keeps_its_threads_on_another_machine(
 @pytest.mark.parametrize("name", [*PRESETS, None])
 def test_presets(name: str | None) -> None:
     words = ["--preset", name] if name else []
-    expected = preset(name or "fast", lr=0.5, recurrent=True, clip_rewards=False)
-    changes = ["--lr", "0.5", "--recurrent", "--no-clip-rewards"]
+    expected = preset(name or "fast", lr=0.5, full_action_set=True, clip_rewards=False)
+    changes = ["--lr", "0.5", "--full-action-set", "--no-clip-rewards"]
     assert train_options(["breakout", *words, *changes]).config == expected
     atari = train_options(["ALE/Pong-v5"]).config
     assert atari == preset("fast", env="ALE/Pong-v5")

@@ -1,0 +1,144 @@
+"""Methods that learn the values of actions: one-step Q-learning, one-step Sarsa, n-step Q-learning.
+
+Algorithms 1 and S2 of Mnih et al. (2016), and the target of its section 4 for Sarsa. What is taught
+is y, with a target network theta-, which is a copy of the parameters from time to time:
+
+one-step Q:      y = r + gamma max_a' Q(s', a'; theta-)
+one-step Sarsa:  y = r + gamma Q(s', a'; theta-), a' being the action that is taken in s'
+n-step Q:        y = r + gamma r' + ... + gamma^k max_a Q(s_k, a; theta-), s_k after the rollout
+
+The loss is (y - Q(s, a))^2, summed or averaged over the rollout. Gradients are taken at the copy of
+the parameters with which the rollout acted; Algorithm 1 reads the shared ones at each step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from a3c.config import Config, InputError
+from a3c.envs.names import frames_per_agent_step
+from a3c.envs.protocol import Spec
+from a3c.heads import ActionValueHeads, Outputs
+from a3c.loss import action_value_loss, n_step_returns, one_step_returns
+from a3c.method import Behaviour, Losses, learning_ends, learning_rewards
+from a3c.network import Network
+from a3c.rollout import Rollout, Truncation
+
+# Mnih et al. 2016, supplement 8: final epsilons and how often each is drawn
+FINAL_EPSILONS, PROBABILITIES = (0.1, 0.01, 0.5), (0.4, 0.3, 0.3)
+EPSILONS = 1  # what the seed of a thread's draw is for
+
+
+class ValueMethod:
+    """One-step Q-learning, one-step Sarsa or n-step Q-learning, as `config.method` says."""
+
+    torsos = 1
+    learns_with_newest = False
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.looks_ahead = config.method == "one-step-sarsa"
+        frames = frames_per_agent_step(config)
+        self.target_every_agent_steps = max(1, round(config.target_emulator_frames / frames))
+
+    def heads(self, width: int, spec: Spec) -> nn.Module:
+        if not spec.discrete:
+            raise InputError(
+                f"--method {self.config.method} learns a value for each action, and those of "
+                f"{self.config.env} are continuous; expected --method a3c"
+            )
+        return ActionValueHeads(width, spec)
+
+    def behaviour(self, thread: int, agents: int, device: torch.device) -> Behaviour:
+        return EpsilonGreedy(self.config, thread, agents, device)
+
+    def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
+        assert target is not None
+        (values,) = network.evaluate(rollout.state, rollout.keep)  # [T, N, A]
+        taken = of_actions(values, rollout.actions)  # [T, N]
+        targets = self.targets(network, target, rollout)
+        return Losses(*action_value_loss(taken, targets, self.config.loss_reduction))
+
+    def targets(self, network: Network, target: Network, rollout: Rollout) -> Tensor:
+        """What the values of the actions taken are taught: y, [T, N]."""
+
+        def value_of(cut: Truncation) -> Tensor:
+            return self.state_values(target_values(target, cut.observations), cut.actions)
+
+        rewards = learning_rewards(rollout, self.config, value_of)
+        ends, gamma = learning_ends(rollout, self.config), self.config.gamma
+        last = target_values(target, rollout.last_observations)  # [N, A]
+        if self.config.method == "n-step-q":
+            return n_step_returns(rewards, ends, self.state_values(last, None), gamma)
+        (seen,) = target.review(network)  # [T, N, A]
+        after = torch.cat([seen[1:], last.unsqueeze(0)])  # of the observations after each step
+        following = following_actions(rollout) if self.looks_ahead else None  # [T, N]
+        return one_step_returns(rewards, ends, self.state_values(after, following), gamma)
+
+    def state_values(self, values: Tensor, actions: Tensor | None) -> Tensor:
+        """[...] of action values [..., A]: of the best action, or Sarsa's of the one taken."""
+        if not self.looks_ahead:
+            return values.max(-1).values
+        assert actions is not None
+        return of_actions(values, actions)
+
+
+class EpsilonGreedy:
+    """A thread's agents act at random with probability epsilon, else by the highest value.
+
+    Each agent has an epsilon of its own. It goes from 1, linearly in the agent steps of all
+    threads, to a final one that is drawn once: what the paper draws for each thread, which there is
+    an agent. So few threads of many agents explore as its many threads do.
+    """
+
+    def __init__(self, config: Config, thread: int, agents: int, device: torch.device):
+        self.annealed_after = config.epsilon_emulator_frames / frames_per_agent_step(config)
+        seed = np.random.SeedSequence(config.seed, spawn_key=(thread, EPSILONS))
+        final = np.random.default_rng(seed).choice(FINAL_EPSILONS, agents, p=PROBABILITIES)
+        self.start = torch.ones(agents, device=device)  # [N]
+        self.final = torch.empty_like(self.start)
+        self.epsilons = torch.ones_like(self.start)  # now; where a graph finds them
+        self.load({"epsilons": torch.from_numpy(final)})
+
+    def prepare(self, agent_steps: int) -> dict[str, float]:
+        done = min(1.0, agent_steps / self.annealed_after)
+        torch.lerp(self.start, self.final, done, out=self.epsilons)  # no wait for the device
+        return {"epsilon": 1 - done * (1 - self.mean_final)}
+
+    def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
+        return epsilon_greedy(outputs[0], self.epsilons, generator)
+
+    def save(self) -> dict[str, Tensor]:
+        return {"epsilons": self.final}
+
+    def load(self, saved: dict[str, Tensor]) -> None:
+        self.final.copy_(saved["epsilons"])
+        self.mean_final = float(self.final.mean())
+
+
+def epsilon_greedy(values: Tensor, epsilons: Tensor, generator: Generator) -> Tensor:
+    """Actions int64 [N] from action values [N, A]: uniformly random with probabilities [N]."""
+    agents, actions = values.shape
+    device = values.device
+    chance = torch.rand(agents, generator=generator, device=device)
+    drawn = torch.randint(actions, (agents,), generator=generator, device=device)
+    return torch.where(chance < epsilons, drawn, values.argmax(-1))
+
+
+def of_actions(values: Tensor, actions: Tensor) -> Tensor:
+    """[...] of action values [..., A]: those of the actions [...]."""
+    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+def target_values(target: Network, observations: Tensor) -> Tensor:
+    """Action values [N, A]."""
+    (values,), _ = target(observations, None)
+    return values
+
+
+def following_actions(rollout: Rollout) -> Tensor:
+    """int64 [T, N]: what each agent did after each step, in the episode that began there too."""
+    assert rollout.next_actions is not None
+    return torch.cat([rollout.actions[1:], rollout.next_actions.unsqueeze(0)])
