@@ -113,7 +113,10 @@ class Config:
     """Whether the loss of a rollout is the mean or the sum over its samples. The paper sums. The
     size of a step depends on it together with lr and rmsprop_eps: change the three together."""
 
-    # Optimiser: RMSProp with statistics shared by all threads, epsilon inside the root
+    # Optimiser; RMSProp has its epsilon inside the root
+    optimizer: Literal["shared-rmsprop", "rmsprop", "momentum"] = "shared-rmsprop"
+    """shared-rmsprop: the average of squared gradients is that of all threads. rmsprop: each thread
+    has its own. momentum: gradient descent with momentum, each thread's own."""
     lr: float = AUTO
     """Learning rate at the start. auto: 1e-3 for updates of 320 agent steps, and with the root of
     their number: 2e-3 for four times as many."""
@@ -123,6 +126,8 @@ class Config:
     """What is left of lr at the end of the linear schedule."""
     lr_schedule_until: float = 1.0
     """Fraction of the run at which the linear schedule ends; constant from there on."""
+    momentum: float = 0.9
+    """What of a momentum stays in an update; the rest is the gradient's."""
     rmsprop_decay: float = AUTO
     """Decay of the running average of squared gradients in an update. auto: 0.97 for 320 agent
     steps, 0.97 ** 2 for twice as many: the average spans as much data however large updates are."""
@@ -239,6 +244,7 @@ RANGES: Ranges = {
     "lr": (TINY, math.inf),
     "lr_final_fraction": (0, 1),
     "lr_schedule_until": (TINY, 1),
+    "momentum": (0, 0.9999),
     "rmsprop_decay": (0, 1),
     "rmsprop_eps": (TINY, math.inf),
     "rmsprop_initial": (0, math.inf),
@@ -271,7 +277,7 @@ FREE_ON_RESUME = {
 GROUPS = {
     "mode": "asynchrony",
     "method": "objective",
-    "lr": "optimiser",
+    "optimizer": "optimiser",
     "network": "network",
     "emulator": "environment",
     "run_name": "run",
@@ -393,6 +399,9 @@ READ_WITH: dict[str, tuple[str, list[str]]] = {
                     ("method", ["a3c"])),
     **dict.fromkeys(["epsilon_emulator_frames", "target_emulator_frames"],
                     ("method", VALUE_METHODS)),
+    **dict.fromkeys(["rmsprop_decay", "rmsprop_eps", "rmsprop_initial"],
+                    ("optimizer", ["shared-rmsprop", "rmsprop"])),
+    "momentum": ("optimizer", ["momentum"]),
 }  # fmt: skip
 
 
@@ -511,6 +520,11 @@ def _check_together(config: Config) -> None:
         raise InputError("--mode sync needs the number of --nodes: it averages over all of them")
     if config.method in VALUE_METHODS:
         _check_value_method(config)
+    if config.optimizer == "rmsprop" and config.mode == "sync":
+        raise InputError(
+            "--optimizer is 'rmsprop' with --mode sync, in which threads have one gradient "
+            "together; expected shared-rmsprop or momentum"
+        )
     if config.sync_every > 1 and config.mode == "sync":
         raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
 

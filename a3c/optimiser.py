@@ -1,21 +1,40 @@
-"""Clipping, learning rate and RMSProp, on whole vectors [P]; figures stay on the device."""
+"""Clipping, learning rate and optimisers, on whole vectors [P]; figures stay on the device."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from a3c.config import Config
 
 
-class RMSProp:
-    """Shared RMSProp.
+class Optimiser(Protocol):
+    """What the store asks of an optimiser."""
 
-    g <- alpha g + (1 - alpha) dtheta^2;  theta <- theta - lr dtheta / sqrt(g / w + eps)
+    def prepare(self, lr: float, updates: int, thread: int) -> None:
+        """For the next step, a thread's, after so many updates of all: it finds its numbers on the
+        device."""
+
+    def step(self, parameters: Tensor, gradients: Tensor, norm: Tensor, thread: int) -> None:
+        """Update `parameters` [P] with a thread's clipped gradients [P], which are used up.
+
+        Where their norm was not finite, nothing is changed: no update is better than a ruined
+        network. Whoever reads the norm must see to the rest.
+        """
+
+    def save(self) -> dict[str, Tensor]:
+        """All its state by name, not copied: to go on from it, copy another one's there."""
+
+
+class RMSProp:
+    """g <- alpha g + (1 - alpha) dtheta^2;  theta <- theta - lr dtheta / sqrt(g / w + eps)
 
     Mnih et al. 2016, section 4, "Optimization": epsilon is inside the root. dtheta is the clipped
-    gradient, alpha `rmsprop_decay`; `square_avg` is g [P], all the state there is. `sizes` are the
-    elements of each tensor in the vector.
+    gradient, alpha `rmsprop_decay`; `square_avg` is g. It is shared by all threads, [P], or each
+    thread has its own, [threads, P].
 
     w is 1, as in the paper, where g starts at a number. Where it is `debiased` g starts at 0, and
     w = 1 - alpha^updates is the weight of the gradients in it (Kingma and Ba, 2015, section 3): the
@@ -23,49 +42,91 @@ class RMSProp:
     of updates shorter, as from a number above the squared gradients.
     """
 
-    def __init__(self, parameters: Tensor, sizes: list[int], config: Config):
-        self.config, self.sizes = config, sizes
+    def __init__(self, parameters: Tensor, config: Config):
+        self.config = config
         self.debiased = config.rmsprop_initial == "debiased"
+        self.shared = config.optimizer == "shared-rmsprop"
         initial = 0.0 if config.rmsprop_initial == "debiased" else config.rmsprop_initial
-        self.square_avg = torch.full_like(parameters, initial)  # [P]
+        shape = parameters.shape if self.shared else (config.num_threads, *parameters.shape)
+        self.square_avg = torch.full(shape, initial).to(parameters)
+        self.own_updates = np.zeros(config.num_threads, np.int64)  # of each thread's average
         self.eps = parameters.new_tensor(config.rmsprop_eps)
         self.scratch = torch.empty_like(parameters)  # [P], so that a step allocates nothing
         self.lr = parameters.new_zeros((), dtype=torch.float64)
         self.inverse_weight = parameters.new_ones(())  # 1 / w
 
-    def clip(self, gradients: Tensor) -> Tensor:
-        """Clip the gradients [P] in place; all zeros if they are not finite.
-
-        Returns their norm before, a scalar on the device.
-        """
-        norm = gradients.norm()
-        if self.config.grad_clip == "average-norm":
-            clip_each(gradients, self.sizes, self.config.max_grad_norm)
-            scale = torch.ones_like(norm)
-        else:  # in float64, so that the scale is rounded once
-            scale = (self.config.max_grad_norm / norm.double()).clamp(max=1.0)
-        gradients.mul_(torch.where(norm.isfinite(), scale, 0.0))
-        torch.nan_to_num_(gradients, 0.0, 0.0, 0.0)  # what NaN and infinity became
-        return norm
-
-    def prepare(self, lr: float, updates: int) -> None:
-        """For the next step, after so many updates: it finds its numbers on the device."""
+    def prepare(self, lr: float, updates: int, thread: int) -> None:
         self.lr.fill_(lr)
+        if not self.shared:
+            updates = int(self.own_updates[thread])
+            self.own_updates[thread] += 1
         if self.debiased:
             self.inverse_weight.fill_(1 / (1 - self.config.rmsprop_decay ** (updates + 1)))
 
-    def step(self, parameters: Tensor, gradients: Tensor, norm: Tensor) -> None:
-        """Update `parameters` [P] with clipped gradients [P], which are used up.
-
-        Where their norm was not finite, nothing is changed: no update is better than a ruined
-        network. Whoever reads the norm must see to the rest.
-        """
+    def step(self, parameters: Tensor, gradients: Tensor, norm: Tensor, thread: int) -> None:
         decay = self.config.rmsprop_decay
-        self.square_avg.mul_(torch.where(norm.isfinite(), decay, 1.0))
-        self.square_avg.addcmul_(gradients, gradients, value=1 - decay)
-        torch.addcmul(self.eps, self.square_avg, self.inverse_weight, out=self.scratch).sqrt_()
+        average = self.square_avg if self.shared else self.square_avg[thread]  # [P]
+        average.mul_(torch.where(norm.isfinite(), decay, 1.0))
+        average.addcmul_(gradients, gradients, value=1 - decay)
+        torch.addcmul(self.eps, average, self.inverse_weight, out=self.scratch).sqrt_()
         gradients.mul_(self.lr)
         parameters.addcdiv_(gradients, self.scratch, value=-1.0)
+
+    def save(self) -> dict[str, Tensor]:
+        own = {} if self.shared else {"own_updates": torch.from_numpy(self.own_updates)}
+        return {"square_avg": self.square_avg, **own}
+
+
+class Momentum:
+    """m <- alpha m + (1 - alpha) dtheta;  theta <- theta - lr m
+
+    Mnih et al. 2016, supplement 7: each thread has an m of its own, [threads, P]; in sync mode, in
+    which they have one gradient, there is one. alpha is `momentum`.
+    """
+
+    def __init__(self, parameters: Tensor, config: Config):
+        self.alpha, self.sync = config.momentum, config.mode == "sync"
+        rows = 1 if self.sync else config.num_threads
+        self.momentum = parameters.new_zeros(rows, *parameters.shape)
+        self.scratch = torch.empty_like(parameters)  # [P]
+        self.lr = parameters.new_zeros((), dtype=torch.float64)
+
+    def prepare(self, lr: float, updates: int, thread: int) -> None:
+        self.lr.fill_(lr)
+
+    def step(self, parameters: Tensor, gradients: Tensor, norm: Tensor, thread: int) -> None:
+        finite = norm.isfinite()
+        momentum = self.momentum[0 if self.sync else thread]  # [P]
+        momentum.mul_(torch.where(finite, self.alpha, 1.0))
+        momentum.add_(gradients, alpha=1 - self.alpha)
+        torch.mul(momentum, torch.where(finite, self.lr, 0.0), out=self.scratch)
+        parameters.sub_(self.scratch)
+
+    def save(self) -> dict[str, Tensor]:
+        return {"momentum": self.momentum}
+
+
+def make_optimiser(parameters: Tensor, config: Config) -> Optimiser:
+    """The one that a Config asks for, for a vector [P]."""
+    kind = Momentum if config.optimizer == "momentum" else RMSProp
+    return kind(parameters, config)
+
+
+def clip(gradients: Tensor, sizes: list[int], config: Config) -> Tensor:
+    """Clip the gradients [P] in place; all zeros if they are not finite.
+
+    `sizes` are the elements of each tensor in the vector. Returns their norm before, a scalar on
+    the device.
+    """
+    norm = gradients.norm()
+    if config.grad_clip == "average-norm":
+        clip_each(gradients, sizes, config.max_grad_norm)
+        scale = torch.ones_like(norm)
+    else:  # in float64, so that the scale is rounded once
+        scale = (config.max_grad_norm / norm.double()).clamp(max=1.0)
+    gradients.mul_(torch.where(norm.isfinite(), scale, 0.0))
+    torch.nan_to_num_(gradients, 0.0, 0.0, 0.0)  # what NaN and infinity became
+    return norm
 
 
 def clip_each(gradients: Tensor, sizes: list[int], bound: float) -> None:

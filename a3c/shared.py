@@ -1,6 +1,6 @@
 """SharedParameters: all that threads share, and the only place where they meet.
 
-What is shared: the parameter vector [P], the optimiser's running average [P], a target vector [P]
+What is shared: the parameter vector [P], the optimiser's state, a target vector [P]
 where the method needs one, and the counters `agent_steps` and `updates`. Each thread has everything
 else for itself.
 
@@ -31,7 +31,7 @@ from a3c import machine
 from a3c.config import Config
 from a3c.devices import on_device
 from a3c.graphs import Graphs, Replayed
-from a3c.optimiser import RMSProp, learning_rate
+from a3c.optimiser import clip, learning_rate, make_optimiser
 
 ALL = -1  # threads
 
@@ -82,7 +82,7 @@ class SharedParameters:
         self.in_update: Callable[[int], None] = lambda _: None
         self.parameters = parameters.clone()  # [P]
         self.device = parameters.device
-        self.optimiser = RMSProp(parameters, sizes, config)
+        self.optimiser, self.sizes = make_optimiser(parameters, config), sizes
         self.target_every = target_every_agent_steps
         self.target = parameters.clone() if target_every_agent_steps else None  # [P]
         self.agent_steps = 0
@@ -130,8 +130,8 @@ class SharedParameters:
         return at_end or passed(every, before, self.agent_steps)
 
     def save(self) -> dict[str, Tensor]:
-        """All vectors [P] by name, not copied: for while the threads stand still."""
-        vectors = {"parameters": self.parameters, "square_avg": self.optimiser.square_avg}
+        """All vectors by name, not copied: for while the threads stand still."""
+        vectors = {"parameters": self.parameters, **self.optimiser.save()}
         return vectors if self.target is None else {**vectors, "target": self.target}
 
     def load(self, saved: dict[str, Tensor], agent_steps: int, updates: int) -> None:
@@ -160,14 +160,14 @@ class SharedParameters:
     def copy_target_to(self, target: Tensor) -> None:
         """Copy the target vector [P] alone."""
         assert self.target is not None
-        with self._exclusive():
+        with self.exclusive():
             target.copy_(self.target, non_blocking=True)
 
     def clip(self, gradients: Tensor) -> Tensor:
         """Of one thread [P]; returns their norm before, a scalar. In sync mode that is nothing, and
         0: it is the average that is clipped, when all are there."""
         sync = self.config.mode == "sync"
-        return gradients.new_zeros(()) if sync else self.optimiser.clip(gradients)
+        return gradients.new_zeros(()) if sync else clip(gradients, self.sizes, self.config)
 
     def record(self, graphs: Graphs, gradients: Tensor, norm: Tensor, thread: int) -> None:
         """Record a thread's step on CUDA; what it hands in has to lie there always."""
@@ -223,14 +223,14 @@ class SharedParameters:
         Returns the number of updates before it, and its learning rate.
         """
         mean = gradients.mean(0)  # [P]
-        self.average_norm.copy_(self.optimiser.clip(mean))
+        self.average_norm.copy_(clip(mean, self.sizes, self.config))
         before = self.updates
         return before, self._update(mean, self.average_norm, agent_steps, ALL)
 
     def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int, thread: int) -> float:
         """Apply clipped gradients; returns the learning rate."""
         lr = learning_rate(self.config, self.agent_steps)
-        self.optimiser.prepare(lr, self.updates)
+        self.optimiser.prepare(lr, self.updates, thread)
         given = on_device(gradients, self.device), on_device(norm, self.device)
         if (thread,) in self.step.recorded:  # a graph finds what it was recorded with
             assert all(a is b for a, b in zip(given, self.given[thread], strict=True))
@@ -250,7 +250,7 @@ class SharedParameters:
 
     def take_step(self, thread: int) -> None:
         """With what it has given. On CUDA a graph."""
-        self.optimiser.step(self.parameters, *self.given[thread])
+        self.optimiser.step(self.parameters, *self.given[thread], thread)
 
 
 def passed(every: int, before: int, after: int) -> bool:

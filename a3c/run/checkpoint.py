@@ -34,7 +34,7 @@ Made = TypeVar("Made", Config, Spec)
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds. `tensors` has `parameters` [P] float32; a run's also `square_avg` [P]."""
+    """What a file holds. `tensors` has `parameters` [P] float32; a run's, all of its state."""
 
     config: Config
     spec: Spec

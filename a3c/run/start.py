@@ -79,7 +79,7 @@ def find(config: Config, folder: Path) -> Resumed:
     A run may be given another length, and what is in FREE_ON_RESUME.
     """
     path, saved, damaged = checkpoint.newest(folder)
-    if "square_avg" not in saved.tensors:
+    if set(saved.tensors) == {"parameters"}:
         raise InputError(
             f"{path} has parameters alone, no run to resume; "
             f"--from {path} starts a new run with them"

@@ -233,6 +233,24 @@ def test_only_our_emulator_draws_frame_skips() -> None:
     assert preset("seed", emulator="ale", frame_skip=4, frame_skip_max=0).frame_skip == 4
 
 
+def test_an_optimiser_of_each_threads_own_needs_threads_that_apply_their_own() -> None:
+    expected = "--optimizer is 'rmsprop' with --mode sync.*expected shared-rmsprop or momentum"
+    with pytest.raises(InputError, match=expected):
+        Config(optimizer="rmsprop", mode="sync")
+    assert Config(optimizer="momentum", mode="sync").momentum == 0.9
+
+
+def test_what_an_optimiser_does_not_read() -> None:
+    with pytest.raises(
+        InputError, match=r"--rmsprop-eps is 0\.5, and --optimizer momentum does not"
+    ):
+        preset("fast", optimizer="momentum", rmsprop_eps=0.5)
+    with pytest.raises(
+        InputError, match=r"--momentum is 0\.5, and --optimizer shared-rmsprop does"
+    ):
+        preset("fast", momentum=0.5)
+
+
 def test_policy_lag_cannot_be_raised_in_sync_mode() -> None:
     with pytest.raises(InputError, match="--sync-every is 2; expected 1 with --mode sync"):
         Config(sync_every=2, mode="sync")

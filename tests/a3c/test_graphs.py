@@ -136,6 +136,20 @@ def test_acting_and_learning_do_the_same_in_the_same_places(case: str) -> None:
     assert act.changes == differentiate.changes == []
 
 
+@pytest.mark.parametrize("optimizer", ["shared-rmsprop", "rmsprop", "momentum"])
+def test_each_optimiser_takes_its_steps_in_the_same_places(optimizer: str) -> None:
+    learner = learner_of(
+        preset("fast", env="CartPole-v1", num_threads=2, num_envs=2, optimizer=optimizer)
+    )
+    learner.update()
+    step = learner.store.step = Watched(learner.store.step)
+    for _ in range(3):
+        learner.update()
+    assert len(step.calls[(0,)]) == 3
+    assert len(step.calls[(0,)][0]) > 3
+    assert step.changes == []
+
+
 def test_what_moves_or_changes_is_noticed() -> None:
     learner = learner_of(
         preset("fast", env="CartPole-v1", num_threads=1, num_envs=2, minibatches=2)

@@ -2,6 +2,8 @@
 
 import math
 import threading
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +32,7 @@ def test_rmsprop_is_the_papers_equation() -> None:
         g = [0.9 * a + 0.1 * b * b for a, b in zip(g, d, strict=True)]
         step = [0.1 * b / math.sqrt(a + 0.01) for a, b in zip(g, d, strict=True)]
         theta = [a - b for a, b in zip(theta, step, strict=True)]
-    assert shared.optimiser.square_avg.tolist() == pytest.approx(g)
+    assert shared.save()["square_avg"].tolist() == pytest.approx(g)
     assert shared.parameters.tolist() == pytest.approx(theta)
     assert (shared.updates, shared.agent_steps) == (2, 20)
 
@@ -55,14 +57,83 @@ def test_epsilon_is_inside_the_root() -> None:
     assert shared.parameters.item() == pytest.approx(-0.05)
 
 
+def test_with_rmsprop_each_thread_has_statistics_of_its_own() -> None:
+    config = constant(
+        optimizer="rmsprop", num_threads=2, rmsprop_decay=0.9, rmsprop_eps=0.01,
+        rmsprop_initial="debiased",
+    )  # fmt: skip
+    shared = SharedParameters(torch.tensor([1.0]), [1], config)
+    theta = 1.0
+    seen: list[list[float]] = [[], []]
+    for thread, d in [(0, 0.5), (1, 2.0), (0, -1.0), (0, 3.0), (1, 1.0)]:
+        shared.apply(torch.tensor([d]), 10, thread)
+        seen[thread].append(d)
+        weights = [0.9**age for age in reversed(range(len(seen[thread])))]
+        squares = sum(w * x**2 for w, x in zip(weights, seen[thread], strict=True))
+        theta -= 0.1 * d / math.sqrt(squares / sum(weights) + 0.01)
+    assert shared.parameters.item() == pytest.approx(theta)
+    assert shared.save()["square_avg"].shape == (2, 1)
+    assert shared.save()["own_updates"].tolist() == [3, 2]
+
+
+def test_momentum_by_hand_and_each_thread_has_its_own() -> None:
+    config = replace(constant(num_threads=2), optimizer="momentum", momentum=0.75)
+    shared = SharedParameters(torch.tensor([1.0]), [1], config)
+    theta, m = 1.0, [0.0, 0.0]
+    for thread, d in [(0, 4.0), (1, -8.0), (0, 0.0)]:
+        shared.apply(torch.tensor([d]), 10, thread)
+        m[thread] = 0.75 * m[thread] + 0.25 * d  # 1, then -2, then 0.75
+        theta -= 0.1 * m[thread]
+    assert theta == pytest.approx(1 - 0.1 * (1 - 2 + 0.75))
+    assert shared.parameters.item() == pytest.approx(theta)
+    assert shared.save()["momentum"].flatten().tolist() == m
+
+
+def test_in_sync_mode_there_is_one_momentum() -> None:
+    config = replace(constant(num_threads=2, mode="sync"), optimizer="momentum")
+    shared = SharedParameters(torch.zeros(3), [3], config)
+    assert not in_threads(shared, torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
+    torch.testing.assert_close(shared.save()["momentum"], torch.full((1, 3), 0.2))
+    torch.testing.assert_close(shared.parameters, torch.full((3,), -0.02))
+
+
+@pytest.mark.parametrize("optimizer", ["shared-rmsprop", "rmsprop", "momentum"])
+def test_an_optimiser_goes_on_from_what_was_saved(optimizer: Any) -> None:
+    config = replace(constant(num_threads=2, rmsprop_initial="debiased"), optimizer=optimizer)
+    one, other = (SharedParameters(torch.ones(4), [4], config) for _ in range(2))
+    gradients = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    for i, gradient in enumerate(gradients):
+        if i == 3:
+            saved = {name: tensor.clone() for name, tensor in one.save().items()}
+            other.load(saved, one.agent_steps, one.updates)
+        for store in (one, other):
+            store.apply(gradient.clone(), 10, i % 2)
+    assert torch.equal(one.parameters, other.parameters)
+    for name, tensor in one.save().items():
+        assert torch.equal(tensor, other.save()[name])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("optimizer", "name"), [("rmsprop", "square_avg"), ("momentum", "momentum")]
+)
+def test_whose_ever_a_gradient_is_that_is_not_finite(bad: float, optimizer: str, name: str) -> None:
+    config = replace(constant(num_threads=2), optimizer=optimizer)
+    shared = SharedParameters(torch.ones(2), [2], config)
+    shared.save()[name].fill_(0.25)
+    shared.apply(torch.tensor([1.0, bad]), 1, 1)
+    assert shared.parameters.tolist() == [1.0, 1.0]
+    assert shared.save()[name].tolist() == [[0.25, 0.25]] * 2
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
     shared = SharedParameters(torch.ones(2), [2], constant())
-    shared.optimiser.square_avg.fill_(0.25)
+    shared.save()["square_avg"].fill_(0.25)
     applied = shared.apply(torch.tensor([1.0, bad]), 1, 0)
     assert not applied.gradient_norm.isfinite()  # by which the thread knows
     assert shared.parameters.tolist() == [1.0, 1.0]
-    assert shared.optimiser.square_avg.tolist() == [0.25, 0.25]
+    assert shared.save()["square_avg"].tolist() == [0.25, 0.25]
 
 
 def test_an_update_knows_how_many_came_before_it() -> None:
@@ -128,7 +199,7 @@ def test_sync_applies_the_average_once() -> None:
     alone = SharedParameters(torch.zeros(50), [50], constant(max_grad_norm=0.5))
     alone.apply(gradients.mean(0), 20, 0)
     assert torch.equal(together.parameters, alone.parameters)
-    assert torch.equal(together.optimiser.square_avg, alone.optimiser.square_avg)
+    assert torch.equal(together.save()["square_avg"], alone.save()["square_avg"])
     assert (together.updates, together.agent_steps) == (1, 20)
 
 

@@ -186,6 +186,20 @@ def test_many_updates_of_a_rollout_are_reproducible_and_resume_exactly(
     assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
 
 
+@pytest.mark.parametrize("optimizer", ["rmsprop", "momentum"])
+def test_the_other_optimisers_resume_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    config = small(tmp_path, total_agent_steps=1200, optimizer=optimizer)
+    if optimizer == "rmsprop":
+        config = replace(config, rmsprop_initial="debiased")
+    whole = train(config, quiet=True)
+    with monkeypatch.context() as patch:
+        stop_after(patch, updates=19)
+        part = train(config, quiet=True)
+    assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
+
+
 def test_many_updates_on_atari_resume_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
