@@ -26,6 +26,7 @@ from a3c.rollout import Rollout
 from a3c.shared import Applied, SharedParameters
 
 BACKGROUND_STEPS = 100
+AGENTS = ("observations", "hidden", "cell", "next_actions")  # where they stand, in a checkpoint
 RENEWED_EVERY = 5  # agent steps of each agent; 20 of them are a rollout by default
 
 
@@ -302,13 +303,13 @@ class ActorLearner:
         games = {k.removeprefix("envs."): v.numpy() for k, v in saved.items() if "envs." in k}
         self.episodes.returns[:] = saved["returns"].numpy()
         self.episodes.lengths[:] = saved["lengths"].numpy()
-        saved = {name: tensor.to(self.device) for name, tensor in saved.items()}
-        self.envs.load_state(games, saved["observations"])
-        state = (saved["hidden"], saved["cell"]) if "hidden" in saved else None
-        next_actions = saved.get("next_actions")
-        self.actor.go_on(
-            Agents(saved["observations"], state, next_actions, next_actions is not None)
-        )
+        # In memory of PyTorch's: sums round otherwise where a file's lies elsewhere in a cache line
+        names = [name for name in AGENTS if name in saved]
+        own = {name: saved[name].to(self.device, copy=True) for name in names}
+        self.envs.load_state(games, own["observations"])
+        state = (own["hidden"], own["cell"]) if "hidden" in own else None
+        next_actions = own.get("next_actions")
+        self.actor.go_on(Agents(own["observations"], state, next_actions, next_actions is not None))
 
 
 class Learned(NamedTuple):

@@ -41,6 +41,7 @@ ROLLOUT, SHORT_ROLLOUT = 20, 10  # agent steps of each agent
 MANY_AGENTS = 512  # of all threads; more have SHORT_ROLLOUT
 UPDATE_AGENT_STEPS = 320  # of an update: what the defaults are tuned for
 LEARNING_RATE = 1e-3  # for such updates
+MOMENTUM_LEARNING_RATE = 1.0  # the same with momentum, which does not scale gradients of 0.05 or so
 DECAY = 0.97  # of the average of squared gradients, for such updates
 SMALL_LAG = 3  # updates: of that an uncorrected policy does not suffer
 
@@ -119,7 +120,7 @@ class Config:
     has its own. momentum: gradient descent with momentum, each thread's own."""
     lr: float = AUTO
     """Learning rate at the start. auto: 1e-3 for updates of 320 agent steps, and with the root of
-    their number: 2e-3 for four times as many."""
+    their number: 2e-3 for four times as many. A thousand times that with momentum."""
     lr_schedule: Literal["constant", "linear"] = "linear"
     """constant, or linear from lr to lr * lr_final_fraction."""
     lr_final_fraction: float = 0.0
@@ -143,14 +144,17 @@ class Config:
     """Bound of the gradient's norm, see grad_clip."""
 
     # Network
-    network: Literal["auto", "paper", "seed", "nature", "mlp"] = "auto"
+    network: Literal["auto", "paper", "seed", "nature", "mlp", "paper-vector"] = "auto"
     """The torso, the layers before policy and value. paper: 16@8x8/4 (16 filters of 8 x 8, stride
     4), 32@4x4/2, 256. seed: 32@8x8/4, 64@4x4/2, 256. nature: 32@8x8/4, 64@4x4/2, 64@3x3/1, 512.
-    mlp: 64, 64 for vectors. auto: paper for images, mlp for vectors."""
+    mlp: 64, 64 for vectors. paper-vector: 200 for vectors. auto: paper for images, mlp for
+    vectors."""
     recurrent: bool = False
-    """Put an LSTM of 256 cells between the torso and the heads, which are policy and value."""
-    std: Literal["independent", "dependent"] = "independent"
-    """Whether the standard deviation of continuous actions depends on the state."""
+    """Put an LSTM of 256 cells between the torso and the heads, which are policy and value; with
+    paper-vector one of 128 for each of the two."""
+    std: Literal["independent", "dependent", "softplus"] = "independent"
+    """Standard deviation of continuous actions. dependent: it depends on the state. softplus: so it
+    does, and it is the same for all actions, as the root of a softplus."""
     scale_pixels: bool = True
     """Feed pixels as 0 to 1 rather than as 0 to 255."""
     subtract_background: bool = True
@@ -332,8 +336,10 @@ def auto_correction(config: Config) -> str:
 
 
 def auto_learning_rate(config: Config) -> float:
-    """LEARNING_RATE times the root of an update's size."""
-    return LEARNING_RATE * math.sqrt(update_size(config))
+    """LEARNING_RATE times the root of an update's size; with momentum the rate that it needs."""
+    momentum = config.optimizer == "momentum"
+    rate = MOMENTUM_LEARNING_RATE if momentum else LEARNING_RATE
+    return rate * math.sqrt(update_size(config))
 
 
 def auto_decay(config: Config) -> float:
@@ -520,6 +526,11 @@ def _check_together(config: Config) -> None:
         raise InputError("--mode sync needs the number of --nodes: it averages over all of them")
     if config.method in VALUE_METHODS:
         _check_value_method(config)
+    if config.optimizer != "shared-rmsprop" and config.nodes > 1:
+        raise InputError(
+            f"--optimizer is {config.optimizer!r} with --nodes {config.nodes}, which exchange what "
+            "they share; expected shared-rmsprop"
+        )
     if config.optimizer == "rmsprop" and config.mode == "sync":
         raise InputError(
             "--optimizer is 'rmsprop' with --mode sync, in which threads have one gradient "
@@ -646,6 +657,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "one-step-q": {**PAPER, "method": "one-step-q"},
     "one-step-sarsa": {**PAPER, "method": "one-step-sarsa"},
     "n-step-q": {**PAPER, "method": "n-step-q"},
+    # Its supplement 9, for MuJoCo from the state. There an update is an episode and bootstraps from
+    # nothing; here it is 200 agent steps, as many as Pendulum's episodes have, and longer ones are
+    # bootstrapped. Length and learning rate are not given.
+    "paper-continuous": {
+        **PAPER,
+        "total_agent_steps": 10_000_000,
+        "rollout_length": 200,
+        "ent_coef": 1e-4,
+        "network": "paper-vector",
+        "recurrent": True,
+        "std": "softplus",
+        "clip_rewards": False,
+    },
 }
 
 

@@ -6,9 +6,12 @@ import math
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from a3c.envs.protocol import Spec
+
+LEAST_VARIANCE = 1e-6  # of the softplus, whose logarithm has to be finite
 
 Outputs = tuple[Tensor, ...]  # [..., size] each; actions are chosen by the first
 
@@ -32,12 +35,12 @@ class ActorCriticHeads(nn.Module):
     would drown the policy's gradient in a shared one.
     """
 
-    def __init__(self, width: int, spec: Spec, state_dependent_std: bool):
+    def __init__(self, width: int, spec: Spec, std: str):
         super().__init__()
         self.policy: Categorical | Gaussian = (
             Categorical(width, spec.num_actions)
             if spec.discrete
-            else Gaussian(width, spec.num_actions, state_dependent_std)
+            else Gaussian(width, spec.num_actions, std)
         )
         self.value = nn.Linear(width, 1)
         initialise(self.value, 1.0)
@@ -109,20 +112,26 @@ class Categorical(nn.Module):
 class Gaussian(nn.Module):
     """Continuous actions float32 [N, A]: mean and log standard deviation, concatenated [N, 2A].
 
-    Actions are unbounded here; the environment's bounds clip them on their way out only.
+    Actions are unbounded here; the environment's bounds clip them on their way out only. std: as
+    the option; `softplus` is one variance for all actions (Mnih et al. 2016, supplement 9).
     """
 
-    def __init__(self, width: int, actions: int, state_dependent: bool):
+    def __init__(self, width: int, actions: int, std: str):
         super().__init__()
         self.mean = nn.Linear(width, actions)
-        self.log_std = nn.Linear(width, actions) if state_dependent else None
+        self.log_std = nn.Linear(width, actions) if std == "dependent" else None
+        self.variance = nn.Linear(width, 1) if std == "softplus" else None
         initialise(self, 0.01)
-        self.log_std_bias = None if state_dependent else nn.Parameter(torch.zeros(actions))
+        own = nn.Parameter(torch.zeros(actions)) if std == "independent" else None
+        self.log_std_bias = own
 
     def forward(self, features: Tensor) -> Tensor:
         mean = self.mean(features)
         if self.log_std is not None:
             return torch.cat([mean, self.log_std(features)], -1)
+        if self.variance is not None:
+            variance = F.softplus(self.variance(features)) + LEAST_VARIANCE  # [..., 1]
+            return torch.cat([mean, (0.5 * variance.log()).expand_as(mean)], -1)
         assert self.log_std_bias is not None
         return torch.cat([mean, self.log_std_bias.expand_as(mean)], -1)
 

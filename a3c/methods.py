@@ -27,7 +27,7 @@ class A3C:
         self.learns_with_newest = config.correction != "none"  # else there is nothing to correct
 
     def heads(self, width: int, spec: Spec) -> nn.Module:
-        return ActorCriticHeads(width, spec, self.config.std == "dependent")
+        return ActorCriticHeads(width, spec, self.config.std)
 
     def behaviour(self, thread: int, agents: int, device: torch.device) -> Behaviour:
         return self  # agents differ in nothing, and keep nothing

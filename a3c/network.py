@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -49,10 +49,25 @@ CONVOLUTIONAL: dict[str, tuple[list[Convolution], int]] = {
     # Mnih et al. 2015 (Nature), extended data table 1
     "nature": ([Convolution(32, 8, 4), Convolution(64, 4, 2), Convolution(64, 3, 1)], 512),
 }
-MLP_WIDTH = 64
-LSTM_CELLS = 256
 
-State = tuple[Tensor, Tensor]  # the LSTM's hidden and cell state, [N, LSTM_CELLS] each
+
+class Dense(NamedTuple):
+    """A torso for vectors, and what stands on it."""
+
+    widths: tuple[int, ...]  # of its layers
+    activation: Callable[[Tensor], Tensor]
+    cells: int  # of the LSTM
+    shared_if_recurrent: bool  # by all that the heads learn
+
+
+DENSE: dict[str, Dense] = {
+    "mlp": Dense((64, 64), torch.tanh, 256, True),
+    # Mnih et al. 2016, supplement 9: policy and value share nothing
+    "paper-vector": Dense((200,), torch.relu, 128, False),
+}
+LSTM_CELLS = 256  # on a convolutional torso
+
+State = tuple[Tensor, Tensor]  # hidden and cell state of all LSTMs side by side, [N, cells] each
 
 
 class Replay(torch.autograd.Function):
@@ -250,14 +265,15 @@ class ConvolutionalTorso(nn.Module):
 
 
 class VectorTorso(nn.Module):
-    """float32 vectors [N, D] -> features [N, MLP_WIDTH]."""
+    """float32 vectors [N, D] -> features [N, width]."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, dense: Dense):
         super().__init__()
-        self.first = nn.Linear(size, MLP_WIDTH)
-        self.second = nn.Linear(MLP_WIDTH, MLP_WIDTH)
+        pairs = itertools.pairwise((size, *dense.widths))
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
+        self.activation = dense.activation
         self.background = None  # vectors are read as they are
-        self.width = MLP_WIDTH
+        self.width = dense.widths[-1]
         initialise(self, math.sqrt(2))
 
     def prepare(self) -> None:
@@ -265,14 +281,17 @@ class VectorTorso(nn.Module):
 
     def remember(self, rollout_length: int, num_envs: int) -> None:
         """Make room for the observations of a rollout."""
-        weight = self.first.weight
+        weight = next(self.parameters())  # of the first layer
         self.memory = weight.new_empty(rollout_length, num_envs, weight.shape[1])  # [T, N, D]
 
     def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
         """float32 [N, D] -> features; with `t`, as those of the rollout's step t."""
         if t is not None:
             self.memory[t] = observations
-        return torch.tanh(self.second(torch.tanh(self.first(observations))))
+        x = observations
+        for layer in self.layers:
+            x = self.activation(layer(x))
+        return x
 
     def read(self, observations: Tensor, agents: Tensor) -> None:
         """Keep the observations [T, N, D] of `agents` int64 [G]; `replay` computes from them."""
@@ -296,23 +315,30 @@ class Network(nn.Module):
     of them keeps for another is in the same memory each time.
 
     Its initial values depend on `config.seed` alone, and torch's global generator is left alone.
+    Raises InputError if the network that is asked for does not read such observations.
     """
 
     def __init__(
         self, config: Config, spec: Spec, method: MakesHeads, dtype: torch.dtype = torch.float32
     ):
         super().__init__()
+        check_network(config, spec.pixels)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            # Images share a torso: its cost is most of the work. So do networks with an LSTM.
-            shared = spec.pixels or config.recurrent
+            # Images share a torso: its cost is most of the work. So do most networks with an LSTM.
+            dense = None if spec.pixels else DENSE[network_name(config, spec.pixels)]
+            with_lstm = config.recurrent and (dense is None or dense.shared_if_recurrent)
+            shared = dense is None or with_lstm
             torsos = [
                 make_torso(config, spec, dtype) for _ in range(1 if shared else method.torsos)
             ]
             self.torsos: Any = nn.ModuleList(torsos)
             features = torsos[0].width
-            self.core = nn.LSTMCell(features, LSTM_CELLS) if config.recurrent else None
-            self.heads: Any = method.heads(LSTM_CELLS if config.recurrent else features, spec)
+            self.cells = LSTM_CELLS if dense is None else dense.cells  # of each LSTM
+            self.cores = nn.ModuleList(
+                nn.LSTMCell(features, self.cells) for _ in torsos if config.recurrent
+            )
+            self.heads: Any = method.heads(self.cells if config.recurrent else features, spec)
 
     @property
     def background(self) -> nn.Parameter | None:
@@ -322,9 +348,9 @@ class Network(nn.Module):
 
     def initial_state(self, agents: int, device: torch.device) -> State | None:
         """What the LSTM knows at the start of an episode: zeros."""
-        if self.core is None:
+        if not self.cores:
             return None
-        zeros = torch.zeros(agents, LSTM_CELLS, device=device)
+        zeros = torch.zeros(agents, len(self.cores) * self.cells, device=device)
         return zeros, zeros.clone()
 
     def prepare(self) -> None:
@@ -355,11 +381,21 @@ class Network(nn.Module):
         With `t`, this is step t of a rollout that `evaluate` will be asked for.
         """
         features = [torso(observations, t) for torso in self.torsos]  # [N, width]
-        if self.core is not None:
-            state = self.core(features[0], state)
-            assert state is not None
-            features = [state[0]]
+        if self.cores:
+            features, state = self.pass_cores(features, state)
         return self.heads(features), state
+
+    def pass_cores(
+        self, features: Sequence[Tensor], state: State | None
+    ) -> tuple[list[Tensor], State]:
+        """Each torso's features [N, width] through its LSTM, to [N, cells]; and the next state."""
+        count = len(self.cores)
+        before: list[Any] = [None] * count
+        if state is not None:
+            before = list(zip(*(part.chunk(count, -1) for part in state), strict=True))
+        after = [core(*each) for core, *each in zip(self.cores, features, before, strict=True)]
+        hidden, cell = (torch.cat(part, -1) for part in zip(*after, strict=True))
+        return [each for each, _ in after], (hidden, cell)
 
     @torch.no_grad()
     def review(self, other: Network) -> Outputs:
@@ -377,32 +413,39 @@ class Network(nn.Module):
         that the LSTM starts afresh at t + 1.
         """
         features = [torso.replay() for torso in self.torsos]  # [T, N, width]
-        if self.core is not None:
+        if self.cores:
             outputs = []
-            for feature, going_on in zip(features[0], keep.unsqueeze(-1), strict=True):
-                state = self.core(feature, state)
-                assert state is not None
-                outputs.append(state[0])
+            for *seen, going_on in zip(*features, keep.unsqueeze(-1), strict=True):
+                hidden, state = self.pass_cores(seen, state)
+                outputs.append(hidden)
                 state = (state[0] * going_on, state[1] * going_on)
-            features = [torch.stack(outputs)]
+            features = [torch.stack(part) for part in zip(*outputs, strict=True)]
         return self.heads(features)
 
 
 def check_network(config: Config, pixels: bool) -> None:
     """Raise InputError if the network cannot read the environment's observations."""
-    if config.network in ("auto", "mlp") and not pixels:
+    if config.network == "auto" or (config.network in DENSE) != pixels:
         return
     if not pixels:
-        raise InputError(f"--network {config.network} reads images; {config.env} needs mlp")
-    if config.network == "mlp":
-        raise InputError(f"--network mlp reads vectors; {config.env} needs paper, seed or nature")
+        either = " or ".join(DENSE)
+        raise InputError(f"--network {config.network} reads images; {config.env} needs {either}")
+    raise InputError(
+        f"--network {config.network} reads vectors; {config.env} needs paper, seed or nature"
+    )
+
+
+def network_name(config: Config, pixels: bool) -> str:
+    """The torso that `config.network` names; `auto` goes by the kind of observation."""
+    auto = "paper" if pixels else "mlp"
+    return auto if config.network == "auto" else config.network
 
 
 def make_torso(config: Config, spec: Spec, dtype: torch.dtype) -> ConvolutionalTorso | VectorTorso:
-    """The torso that `config.network` names; `auto` goes by the kind of observation."""
+    """A torso for such observations."""
+    name = network_name(config, spec.pixels)
     if not spec.pixels:
-        return VectorTorso(spec.observation_shape[0])
-    name = "paper" if config.network == "auto" else config.network
+        return VectorTorso(spec.observation_shape[0], DENSE[name])
     scale = 1 / 255 if config.scale_pixels else 1.0
     shape = spec.observation_shape
     return ConvolutionalTorso(name, shape, scale, dtype, config.subtract_background)

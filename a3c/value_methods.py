@@ -108,7 +108,8 @@ class EpsilonGreedy:
         return {"epsilon": 1 - done * (1 - self.mean_final)}
 
     def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
-        return epsilon_greedy(outputs[0], self.epsilons, generator)
+        values = outputs[0]  # of fewer agents where the background is measured
+        return epsilon_greedy(values, self.epsilons[: len(values)], generator)
 
     def save(self) -> dict[str, Tensor]:
         return {"epsilons": self.final}

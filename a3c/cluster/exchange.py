@@ -133,7 +133,7 @@ class Exchange:
 
 def vectors_of(store: SharedParameters) -> dict[str, Tensor]:
     """Those that are exchanged, [P] each."""
-    return {"parameters": store.parameters, "square_avg": store.optimiser.square_avg}
+    return {"parameters": store.parameters, "square_avg": store.optimiser.save()["square_avg"]}
 
 
 def apply(store: SharedParameters, change: Change) -> None:

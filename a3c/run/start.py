@@ -20,6 +20,7 @@ from a3c.config import (
     to_dict,
 )
 from a3c.envs.protocol import Spec
+from a3c.network import network_name
 from a3c.optimiser import learning_rate
 from a3c.run import checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
@@ -179,9 +180,8 @@ def origin(start_from: str | Path, model: Checkpoint) -> str:
 
 def network_of(config: Config, spec: Spec) -> dict[str, str | bool | None]:
     """What decides over the parameters' number and meaning; None where it does not for `spec`."""
-    auto = "paper" if spec.pixels else "mlp"
     return {
-        "network": auto if config.network == "auto" else config.network,
+        "network": network_name(config, spec.pixels),
         "recurrent": config.recurrent,
         "std": None if spec.discrete else config.std,
         "scale_pixels": config.scale_pixels if spec.pixels else None,

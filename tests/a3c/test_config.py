@@ -86,8 +86,9 @@ def test_threads_are_the_physical_cores_at_most_16(
     assert preset("paper", num_threads="auto").num_threads == threads
     assert to_dict(Config())["num_threads"] == threads
     assert replace(Config(num_threads=3), lr=1.0).num_threads == 3
+    paper = [*VALUE_METHODS, "paper-continuous"]
     own = {name: preset(name).num_threads for name in PRESETS if name != "fast"}
-    assert own == {"paper": 16, "seed": 4, "control": 1, **dict.fromkeys(VALUE_METHODS, 16)}
+    assert own == {"paper": 16, "seed": 4, "control": 1, **dict.fromkeys(paper, 16)}
     assert preset_values("fast")["num_threads"] == "auto"
 
 
@@ -238,6 +239,20 @@ def test_an_optimiser_of_each_threads_own_needs_threads_that_apply_their_own() -
     with pytest.raises(InputError, match=expected):
         Config(optimizer="rmsprop", mode="sync")
     assert Config(optimizer="momentum", mode="sync").momentum == 0.9
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "momentum"])
+def test_nodes_exchange_shared_statistics_alone(optimizer: Any) -> None:
+    with pytest.raises(InputError, match=r"with --nodes 2, which .*; expected shared-rmsprop"):
+        Config(optimizer=optimizer, nodes=2)
+
+
+def test_the_rule_of_momentums_learning_rate() -> None:
+    rates = [
+        Config(optimizer="momentum", num_threads=1, num_envs=n, minibatches=1).lr for n in (16, 64)
+    ]
+    assert rates == [1.0, 2.0]
+    assert Config(optimizer="rmsprop", num_threads=1, num_envs=16).lr == 1e-3
 
 
 def test_what_an_optimiser_does_not_read() -> None:

@@ -185,9 +185,16 @@ def test_categorical_samples_follow_the_policy() -> None:
     torch.testing.assert_close(drawn, torch.tensor([0.1, 0.2, 0.7]), atol=0.011, rtol=0)
 
 
-@pytest.mark.parametrize("state_dependent", [True, False])
-def test_gaussian_head(state_dependent: bool) -> None:
-    head = Gaussian(8, 2, state_dependent)
+@pytest.mark.parametrize(
+    ("std", "name"),
+    [
+        ("dependent", "log_std.weight"),
+        ("independent", "log_std_bias"),
+        ("softplus", "variance.weight"),
+    ],
+)
+def test_gaussian_head(std: str, name: str) -> None:
+    head = Gaussian(8, 2, std)
     parameters = head(torch.randn(6, 8))
     mean, log_std = parameters.chunk(2, -1)
     oracle = distributions.Normal(mean, log_std.exp())
@@ -195,7 +202,6 @@ def test_gaussian_head(state_dependent: bool) -> None:
     torch.testing.assert_close(head.log_prob(parameters, actions), oracle.log_prob(actions).sum(-1))
     torch.testing.assert_close(head.entropy(parameters), oracle.entropy().sum(-1))
     parameters.sum().backward()
-    name = "log_std.weight" if state_dependent else "log_std_bias"
     gradient = head.get_parameter(name).grad
     assert gradient is not None
     assert gradient.abs().sum() > 0

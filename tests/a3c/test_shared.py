@@ -117,7 +117,7 @@ def test_an_optimiser_goes_on_from_what_was_saved(optimizer: Any) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "name"), [("rmsprop", "square_avg"), ("momentum", "momentum")]
 )
-def test_whose_ever_a_gradient_is_that_is_not_finite(bad: float, optimizer: str, name: str) -> None:
+def test_whose_ever_a_gradient_is_that_is_not_finite(bad: float, optimizer: Any, name: str) -> None:
     config = replace(constant(num_threads=2), optimizer=optimizer)
     shared = SharedParameters(torch.ones(2), [2], config)
     shared.save()[name].fill_(0.25)

@@ -262,6 +262,15 @@ def test_epsilon_greedy_actions() -> None:
     torch.testing.assert_close(found, expected, atol=0.015, rtol=0)  # three standard deviations
 
 
+def test_the_background_is_measured_by_fewer_agents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("a3c.node.BACKGROUND_AGENTS", 2)
+    config = preset("fast", method="n-step-q", num_threads=1, num_envs=4, rollout_length=5,
+                    total_agent_steps=20, runs_dir=str(tmp_path))  # fmt: skip
+    assert train(config, quiet=True).agent_steps == 20
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "groups": {"minibatches": 2, "epochs": 2},

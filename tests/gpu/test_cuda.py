@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from a3c.config import preset
+from a3c.config import METHODS, preset
 from a3c.memory import gpu_bytes
 from a3c.run import checkpoint
 from a3c.train import train
@@ -77,8 +77,10 @@ def test_no_operation_waits_but_those_that_say_so(network: str, head: str, mode:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, method: str, tmp_path: Path) -> None:
     changes = {"num_threads": 1, "lr_schedule": "constant", "device": "cuda", "cuda_graphs": mode}
+    changes |= {"method": method}
     long = preset("control", total_agent_steps=4096, runs_dir=str(tmp_path / "long"), **changes)
     short = replace(long, total_agent_steps=2048, runs_dir=str(tmp_path / "short"))
     whole, half = train(long, quiet=True), train(short, quiet=True)
