@@ -223,7 +223,12 @@ def most_bytes(config: Config, spec: Spec) -> int:
     with LiveBytes([envs.observations]) as live:
         networks = [Network(config, spec, method, dtype).to(device) for _ in range(2)]
         target = networks[1] if method.target_every_agent_steps else None
-        store = SharedParameters(flatten(networks[0])[0], sizes(networks[0]), config)
+        store = SharedParameters(
+            flatten(networks[0])[0],
+            sizes(networks[0]),
+            config,
+            target_every_agent_steps=method.target_every_agent_steps,
+        )
         learner = ActorLearner(
             0,
             config,

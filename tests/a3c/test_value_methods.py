@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from a3c import memory
 from a3c.acting import Actor
 from a3c.config import METHODS, VALUE_METHODS, Config, InputError, preset
+from a3c.envs import spec_of
 from a3c.envs.on_device import OnDevice
 from a3c.loss import action_value_loss, one_step_returns
 from a3c.metrics import Metrics
-from a3c.network import Network, flatten
+from a3c.network import Network, flatten, sizes
 from a3c.node import Node
 from a3c.rollout import Rollout
 from a3c.run import checkpoint, log
@@ -269,6 +271,13 @@ def test_the_background_is_measured_by_fewer_agents(
     config = preset("fast", method="n-step-q", num_threads=1, num_envs=4, rollout_length=5,
                     total_agent_steps=20, runs_dir=str(tmp_path))  # fmt: skip
     assert train(config, quiet=True).agent_steps == 20
+
+
+def test_the_estimate_of_memory_knows_of_the_target_network() -> None:
+    config = small(Path("runs"), method="n-step-q", num_envs=8)
+    with_target = memory.learning_bytes(config, spec_of(config)).thread
+    parameters = sum(sizes(Network(config, spec_of(config), ValueMethod(config))))
+    assert with_target > 7.5 * 4 * parameters  # 8: 2 are the target vector and its copy
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
