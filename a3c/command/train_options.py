@@ -70,16 +70,16 @@ def train_options(words: list[str]) -> TrainOptions:
         read(["--help"], {**default, "env": where["env"]})
     given = read(words, default)
     config = Config(**{name: given[name] for name in DEFAULTS})
-    check_read(given, usual(where))
+    check_read(given, usual(where, given["env"]))
     return TrainOptions(config, where["resume"], where["from"])
 
 
-def usual(where: dict[str, Any]) -> dict[str, Any]:
+def usual(where: dict[str, Any], env: str) -> dict[str, Any]:
     """The options that nobody has asked for: without the words, and without those of a file."""
     if where["resume"] is not None:
         return to_dict(saved_config(where["resume"]))
     in_file = {} if where["config"] is None else options_of(Path(where["config"]))
-    return preset_values(where["preset"] or in_file.get("preset") or default_preset(where["env"]))
+    return preset_values(where["preset"] or in_file.get("preset") or default_preset(env))
 
 
 def defaults_in_force(words: list[str], where: dict[str, Any]) -> dict[str, Any]:

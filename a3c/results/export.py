@@ -112,7 +112,7 @@ class Portable(nn.Module):
                 torso.whole_background = torso.whole_background.float()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """observations [N, ...], and hidden and cell [N, LSTM_CELLS] of an LSTM."""
+        """observations [N, ...], and hidden and cell [N, cells] of an LSTM."""
         return tuple(self.named(*inputs).values())
 
     def named(self, observations: Tensor, *state: Tensor) -> dict[str, Tensor]:

@@ -79,7 +79,7 @@ class Policy:
         observation and deterministic are `act`'s observations and greedy. state: what the call
         before returned, None at first. episode_start: bool [N], where an episode begins and the
         state does not count. Returns actions, as `act` does, and the state after them: hidden and
-        cell of an LSTM, float32 [N, LSTM_CELLS] each, else None. What `act` remembers plays no
+        cell of an LSTM, float32 [N, cells] each, else None. What `act` remembers plays no
         part. Raises InputError as `act` does, and for what is no such state or episode_start.
         """
         array, single = self._read(observation)

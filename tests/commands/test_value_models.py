@@ -10,7 +10,7 @@ import torch
 import a3c
 from a3c import cli
 from a3c.command.train_options import train_options
-from a3c.config import Config, preset
+from a3c.config import Config, InputError, preset
 from a3c.games import SAMPLED_EPSILON
 from a3c.results import report
 from a3c.results.play import PlayOptions, play
@@ -41,6 +41,13 @@ def test_greedy_is_greedy_in_the_action_values(run: Path) -> None:
     seen = observations(500)
     (values,), _ = policy.network(torch.from_numpy(seen), None)
     assert policy.act(seen, greedy=True).tolist() == values.argmax(-1).tolist()
+
+
+def test_predict_acts_alike(run: Path) -> None:
+    policy, seen = a3c.load(run, "cpu"), observations(500)
+    actions, state = policy.predict(seen, deterministic=True)
+    assert state is None
+    assert actions.tolist() == policy.act(seen, greedy=True).tolist()
 
 
 def test_sampled_is_greedy_but_for_one_random_action_in_twenty(run: Path) -> None:
@@ -113,3 +120,14 @@ def test_a_study_compares_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     table = (tmp_path / "out" / "study.csv").read_text()
     assert "a3c" in table
     assert "n-step-q" in table
+
+
+def test_a_file_names_what_the_method_reads(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('env = "CartPole-v1"\nent_coef = 0.5\n')
+    words = ["--config", str(path)]
+    assert train_options(words).config.ent_coef == 0.5
+    with pytest.raises(InputError, match="--method n-step-q does not read it"):
+        train_options([*words, "--method", "n-step-q"])
+    path.write_text('env = "CartPole-v1"\nmethod = "n-step-q"\ntarget_emulator_frames = 50\n')
+    assert train_options(words).config.target_emulator_frames == 50
