@@ -43,7 +43,7 @@ from unittest import mock
 
 import torch
 
-from a3c.cluster.exchange import Exchange, Newest, Sent, apply
+from a3c.cluster.exchange import AVERAGE_EVERY, Exchange, Newest, Sent, apply
 from a3c.cluster.machines import LOOPBACK, QUIET, joined
 from a3c.cluster.server import Server
 from a3c.config import UPDATE_AGENT_STEPS, Config, preset
@@ -112,7 +112,7 @@ TINY = Sizes(
     seeds={"CartPole-v1": 1},
     nodes=(),  # as the rate's
     threads=(1,),
-    times=3,
+    times=50,  # the system counts CPU time in hundredths of a second
     simulated=(4, 16),
     exchanges=10,
     killed_agent_steps=30_000,
@@ -129,8 +129,8 @@ def parts_of(sizes: Sizes, results: Results) -> dict[str, Rows]:
         "rate": {sizes.env: partial(rates, sizes)},
         "learning": learning_rows(sizes),
         "costs": {
-            name: partial(costs, env, network, sizes)
-            for name, (env, network) in networks(sizes).items()
+            name: partial(costs, env, network, average, sizes)
+            for name, (env, network, average) in networks(sizes).items()
         },
         "simulation": {each.words: partial(simulated, each, sizes, results) for each in settings()},
         "kills": {"CartPole-v1": partial(killed, sizes)},
@@ -332,26 +332,33 @@ def mean_of(records: list[log.Record], name: str) -> float | None:
 # Costs
 
 
-def networks(sizes: Sizes) -> dict[str, tuple[str, str]]:
-    """What is exchanged: the network that counts, and one of next to no parameters."""
-    large = {"paper": ("breakout", "paper")} if sizes.env == "breakout" else {}
-    return {**large, "mlp": ("CartPole-v1", "mlp")}
+def networks(sizes: Sizes) -> dict[str, tuple[str, str, bool]]:
+    """What is exchanged: the network that counts, and one of next to no parameters; and whether the
+    average of squared gradients travels with them."""
+    small = {"mlp": ("CartPole-v1", "mlp", False)}
+    if sizes.env != "breakout":
+        return small
+    large = {"paper": False, "paper, and its average": True}
+    return {**{name: ("breakout", "paper", average) for name, average in large.items()}, **small}
 
 
-def costs(env: str, network: str, sizes: Sizes) -> Row:
+def costs(env: str, network: str, average: bool, sizes: Sizes) -> Row:
     """Median seconds of each step of an exchange, and CPU seconds of whole ones."""
     torch.set_num_threads(1)  # as train() has it
     config = preset("fast", env=env, network=network, num_threads=1, nodes=2, device="cpu")
     store = store_of(config)
+    store.updates = 10_000  # the average has a past
     exchange = Exchange(store)
     exchange.updates -= 1  # as if there had been an update
-    change = exchange.take()
+    change = exchange.take(everything=average)
     sent, newest = Sent(0, 0, 0, change, MetricsPart(0, {}, [])), newest_of(config, store)
+    if not average:
+        del newest.vectors["square_avg"]
     median = partial(median_seconds, times=sizes.times)
     row: Row = {
         "parameters": len(store.parameters),
         "bytes": change.bytes(),  # each way
-        "take": median(exchange.take),
+        "take": median(lambda: exchange.take(everything=average)),
         "merge": median(lambda: exchange.merge(newest)),
         "finite": median(change.finite),
         "apply": median(lambda: apply(store, change)),
@@ -605,7 +612,8 @@ def costs_of(setting: Setting, results: Results) -> Costs:
     is taken as its one thread's, though Ray copies in others: so it saturates rather too early.
     """
     rows = results.good("costs")
-    large = max(rows.values(), key=lambda row: row["parameters"])
+    most = max(row["parameters"] for row in rows.values())
+    large = usual([row for row in rows.values() if row["parameters"] == most])
     small = min(rows.values(), key=lambda row: row["parameters"])
     share = 1 / setting.shards
     wire = large["bytes"] * setting.bytes_per_number / 4 * share
@@ -616,6 +624,17 @@ def costs_of(setting: Setting, results: Results) -> Costs:
     node = large["take"] + large["merge"] + parted("node cpu") * setting.shards
     idle = max(0.0, large["round trip"] - large["server cpu"] - large["node cpu"])
     return Costs(node, wire * 8 / (setting.gigabits * 1e9), parted("server cpu"), idle)
+
+
+def usual(rows: list[Row]) -> Row:
+    """The mean exchange of a network: its average travels with one in AVERAGE_EVERY."""
+    plain, whole = (f(rows, key=lambda row: row["bytes"]) for f in (min, max))
+    mean: Row = {
+        name: plain[name] + (whole[name] - plain[name]) / AVERAGE_EVERY
+        for name in plain.keys() & whole.keys()
+        if isinstance(plain[name], float | int)
+    }
+    return mean
 
 
 # Kills
@@ -989,7 +1008,8 @@ an update, on average; these periods are drawn from 0.7 to 1.3 times the mean. I
 efficiency, which is the exchanges that are made of those that are wanted; the share of time in
 which a node has an exchange under way; the cluster lag in exchanges, and in updates. Full at: so
 many nodes would want all that the server's thread, or its network each way, can do. Threads of a
-CPU are as fast as the one of `rate`, with updates of 320 agent steps; costs are those of `costs`.
+CPU are as fast as the one of `rate`, with updates of 320 agent steps; costs are those of `costs`,
+of eight exchanges one with the average of squared gradients.
 bfloat16 is arithmetic: half of the bytes on the network, everything else as it was. Shards: each
 has a part of the vectors, and a machine of its own.
 """

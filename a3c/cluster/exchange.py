@@ -11,6 +11,9 @@ vector when the node took it, n the node's now, k the node's updates since then,
 So each update counts once on the server, and the average of squared gradients is what it would be
 had the updates been applied there one after another. What the node has learned while the exchange
 was under way is kept, in the same way, on top of what it takes back.
+
+An average over many updates changes little from one exchange to the next, and costs as much to send
+as the parameters: once it has a past it travels with one exchange in AVERAGE_EVERY.
 """
 
 from __future__ import annotations
@@ -27,24 +30,31 @@ from a3c.metrics import Part
 from a3c.shared import SharedParameters
 
 Vector = NDArray[np.float32]  # [P]
+AVERAGE_EVERY = 8  # exchanges
+YOUNG = 0.01  # of the average's weight is still to come: it travels with every exchange
 
 
 class Change(NamedTuple):
     """What a node has learned since it last sent."""
 
     parameters: Vector  # [P], difference
-    square_avg: Vector  # [P], what these updates add to the average
     agent_steps: int
     updates: int
+    square_avg: Vector | None = None  # [P], what is added to the average
+    averaged: int = 0  # updates that this is of
+
+    def vectors(self) -> list[Vector]:
+        """One or two."""
+        return [self.parameters, *([] if self.square_avg is None else [self.square_avg])]
 
     def finite(self) -> bool:
         """Whether all of it is: NaN and infinity show in an extreme, and no copy is made."""
-        extremes = [f(x) for x in (self.parameters, self.square_avg) for f in (np.min, np.max)]
+        extremes = [f(x) for x in self.vectors() for f in (np.min, np.max)]
         return bool(np.isfinite(extremes).all())
 
     def bytes(self) -> int:
         """Of the vectors."""
-        return self.parameters.nbytes + self.square_avg.nbytes
+        return sum(vector.nbytes for vector in self.vectors())
 
 
 class Sent(NamedTuple):
@@ -64,7 +74,7 @@ class Newest(NamedTuple):
     version: int  # exchanges that it has applied
     agent_steps: int
     updates: int
-    vectors: dict[str, Vector]  # parameters and square_avg; to one that joins also the target
+    vectors: dict[str, Vector]  # as many as were sent; to one that joins all, the target as well
     pause: bool  # in sync mode: stand still, or end, after this update
     stop: bool
     applied: tuple[int, float, float]  # in sync mode: updates before, learning rate, gradient norm
@@ -78,24 +88,44 @@ class Exchange:
         self.known = {name: vector.clone() for name, vector in vectors_of(store).items()}
         self.agent_steps, self.updates = store.agent_steps, store.updates
         self.life = self.version = 0
+        self.exchanges = 0
+        self.averaged = 0  # updates since the average was sent
 
     def new_updates(self) -> int:
         """That have not been sent."""
         return self.store.updates - self.updates
 
-    def take(self) -> Change:
-        """What is new; from here on that counts as sent."""
-        store, known = self.store, self.known
+    def take(self, everything: bool = False) -> Change:
+        """What is new; from here on that counts as sent. everything: the average in any case."""
+        store = self.store
+        self.exchanges += 1
         with store.exclusive():
             updates, agent_steps = self.new_updates(), store.agent_steps - self.agent_steps
-            now = vectors_of(store)
-            parameters = ToHost(now["parameters"] - known["parameters"])
-            kept = self.decay**updates
-            square_avg = ToHost(now["square_avg"] - kept * known["square_avg"])
-            for name, vector in now.items():
-                known[name].copy_(vector)
+            self.averaged += updates
+            parameters, square_avg = self.take_parameters(), None
+            averaged = self.averaged
+            young = self.decay**store.updates > YOUNG
+            if everything or young or self.exchanges % AVERAGE_EVERY == 0:
+                square_avg = self.take_average()
             self.agent_steps, self.updates = store.agent_steps, store.updates
-        return Change(parameters.read(), square_avg.read(), agent_steps, updates)
+        if square_avg is None:
+            return Change(parameters.read(), agent_steps, updates)
+        return Change(parameters.read(), agent_steps, updates, square_avg.read(), averaged)
+
+    def take_parameters(self) -> ToHost:
+        """The difference [P], the lock held."""
+        now, known = self.store.parameters, self.known["parameters"]
+        sent = ToHost(now - known)
+        known.copy_(now)
+        return sent
+
+    def take_average(self) -> ToHost:
+        """What the updates since the last time add to it [P], the lock held."""
+        now, known = vectors_of(self.store)["square_avg"], self.known["square_avg"]
+        sent = ToHost(now - self.decay**self.averaged * known)
+        known.copy_(now)
+        self.averaged = 0
+        return sent
 
     def merge(self, newest: Newest) -> None:
         """Take the server's vectors; what is new here stays on top of them."""
@@ -105,7 +135,8 @@ class Exchange:
             kept = self.decay ** self.new_updates()
             now = vectors_of(store)
             now["parameters"].add_(theirs["parameters"] - known["parameters"])
-            now["square_avg"].add_(theirs["square_avg"] - known["square_avg"], alpha=kept)
+            if "square_avg" in theirs:
+                now["square_avg"].add_(theirs["square_avg"] - known["square_avg"], alpha=kept)
             store.advance(newest.agent_steps - self.agent_steps, newest.updates - self.updates)
             self.note(newest, theirs)
 
@@ -114,12 +145,13 @@ class Exchange:
         theirs = self.to_device(newest)
         with self.store.exclusive():
             self.store.load(theirs, newest.agent_steps, newest.updates)
+            self.averaged = 0
             self.note(newest, theirs)
 
     def note(self, newest: Newest, theirs: dict[str, Tensor]) -> None:
         """What is known of the server now."""
-        for name, vector in self.known.items():
-            vector.copy_(theirs[name])
+        for name in self.known.keys() & theirs.keys():
+            self.known[name].copy_(theirs[name])
         self.agent_steps, self.updates = newest.agent_steps, newest.updates
         self.life, self.version = newest.life, newest.version
 
@@ -144,6 +176,7 @@ def apply(store: SharedParameters, change: Change) -> None:
     with store.exclusive():
         vectors = {name: vector.numpy() for name, vector in vectors_of(store).items()}
         vectors["parameters"] += change.parameters
-        vectors["square_avg"] *= store.config.rmsprop_decay**change.updates
-        vectors["square_avg"] += change.square_avg
+        if change.square_avg is not None:
+            vectors["square_avg"] *= store.config.rmsprop_decay**change.averaged
+            vectors["square_avg"] += change.square_avg
         store.advance(change.agent_steps, change.updates)

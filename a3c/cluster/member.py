@@ -134,11 +134,11 @@ class Member:
         if self.exchange.new_updates() >= self.config.num_threads:
             self.news.set()
 
-    def exchange_once(self) -> None:
+    def exchange_once(self, everything: bool = False) -> None:
         """Send what is new, take what is newest. Raises RefusedError."""
         with self.one_exchange:
             self.news.clear()
-            change, metrics = self.exchange.take(), self.metrics.take()
+            change, metrics = self.exchange.take(everything), self.metrics.take()
             life, version = self.exchange.life, self.exchange.version
             sent = Sent(self.index, life, version, change, metrics)
             newest = self.patiently(self.server.exchange.remote, sent)
@@ -192,7 +192,7 @@ class Member:
         self.node.gate.wait_until_parked()
         self.node.settle()
         if self.config.mode == "async":
-            self.exchange_once()
+            self.exchange_once(everything=True)
         return self.metrics.take()
 
     def save(self) -> dict[str, Tensor]:

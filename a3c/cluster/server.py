@@ -136,7 +136,7 @@ class Server:
         self.metrics.append(sent.metrics)
         apply(self.store, sent.change)
         self.version += 1
-        return self.newest()
+        return self.newest(average=sent.change.square_avg is not None)
 
     def lag_of(self, sent: Sent) -> int:
         """Exchanges of others between what a node began with and now."""
@@ -204,14 +204,14 @@ class Server:
         self.round_over.set()
         self.round_over = asyncio.Event()
 
-    def newest(self, joins: bool = False) -> Newest:
+    def newest(self, joins: bool = False, average: bool = False) -> Newest:
         """Copies, since the answer leaves when others have gone on."""
         store = self.store
-        vectors: dict[str, Tensor] = vectors_of(store)
+        vectors: dict[str, Tensor] = {"parameters": store.parameters}
         if joins:
             vectors = store.save()
-        elif self.config.mode == "sync":
-            vectors = {"parameters": store.parameters}
+        elif average:
+            vectors = vectors_of(store)
         return Newest(
             self.life,
             self.version,

@@ -125,8 +125,32 @@ def test_after_a_restart_of_the_server_a_node_has_what_that_has() -> None:
     assert exchange.life == 7
 
 
+def test_once_it_has_a_past_the_average_travels_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("a3c.cluster.exchange.AVERAGE_EVERY", 3)
+    server, node, alone = store_with(), store_with(), store_with()
+    for store in (server, node, alone):
+        store.updates = 151  # 0.97 ** 151 is 0.0101
+    exchange, sent = Exchange(node), []
+    for seed in range(14):
+        learn(node, seed)
+        learn(alone, seed)
+        if seed % 2:
+            change = exchange.take(everything=seed == 13)
+            sent.append(change.averaged)
+            apply(server, change)
+            answer = newest_of(server)
+            if change.square_avg is None:
+                del answer.vectors["square_avg"]
+            exchange.merge(answer)
+            same(node, alone)
+    assert sent == [0, 0, 6, 0, 0, 6, 2]
+    same(server, alone)
+
+
 def zeros() -> Change:
-    return Change(np.zeros(P, np.float32), np.zeros(P, np.float32), 10, 1)
+    return Change(np.zeros(P, np.float32), 10, 1, np.zeros(P, np.float32), 1)
 
 
 def served(test: Callable[[Server], Coroutine[Any, Any, None]], **changes: Any) -> None:

@@ -25,7 +25,7 @@ def served() -> Server:
 
 
 def exchange(server: Server, node: int, life: int | None = None) -> None:
-    change = Change(NOTHING, NOTHING, 8, 1)
+    change = Change(NOTHING, 8, 1, NOTHING, 1)
     life = server.life if life is None else life
     asyncio.run(server.exchange(Sent(node, life, server.version, change, Part(1, {}, []))))
 

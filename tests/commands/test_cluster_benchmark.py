@@ -34,7 +34,7 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert rate["cores"]["two nodes"]["nodes"] > 0
     assert rate["cores"]["one thread"]["nodes"] == 0
     (costs,) = parts["costs"].values()
-    assert costs["bytes"] == 2 * 4 * costs["parameters"]
+    assert costs["bytes"] == 4 * costs["parameters"]
     assert min(costs[name] for name in ("take", "merge", "server alone", "round trip")) > 0
     (kills,) = parts["kills"].values()
     assert kills["ok"], kills
