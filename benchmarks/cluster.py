@@ -867,7 +867,7 @@ def measure_all(
 def place() -> Row:
     """Versions, processor."""
     ray = provenance.version_of("ray")
-    return {**provenance.provenance(), "ray": ray, "system": platform.platform()}
+    return {**provenance.provenance(), "ray": ray, "system": platform.system()}
 
 
 def report(results: Results) -> Table:

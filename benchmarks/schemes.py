@@ -40,8 +40,11 @@ class Steps:
         self.node, self.exchange = node, Exchange(node.store)
 
     def exchange_with(self, server: SharedParameters) -> None:
-        apply(server, self.exchange.take())
+        change = self.exchange.take()
+        apply(server, change)
         vectors = {name: vector.numpy().copy() for name, vector in server.save().items()}
+        if change.square_avg is None:  # the server answers in kind
+            del vectors["square_avg"]
         counters = server.agent_steps, server.updates
         self.exchange.merge(Newest(0, 0, *counters, vectors, False, False, (0, 0.0, 0.0)))
 

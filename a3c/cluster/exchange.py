@@ -136,6 +136,7 @@ class Exchange:
             now = vectors_of(store)
             now["parameters"].add_(theirs["parameters"] - known["parameters"])
             if "square_avg" in theirs:
+                assert self.averaged == 0  # it was sent: the server answers in kind
                 now["square_avg"].add_(theirs["square_avg"] - known["square_avg"], alpha=kept)
             store.advance(newest.agent_steps - self.agent_steps, newest.updates - self.updates)
             self.note(newest, theirs)
