@@ -418,9 +418,10 @@ def is_read(name: str, values: dict[str, Any]) -> bool:
 
 
 def check_read(values: dict[str, Any], usual: dict[str, Any]) -> None:
-    """Raise InputError for an option with another value than usual that nothing reads."""
+    """Raise InputError for an option that nothing reads, if its value is neither usual nor the
+    default."""
     for name, (by, needed) in READ_WITH.items():
-        if values[name] != usual[name] and not is_read(name, values):
+        if values[name] not in (usual[name], DEFAULTS[name]) and not is_read(name, values):
             raise InputError(
                 f"{option(name)} is {values[name]}, and {option(by)} {values[by]} does not read "
                 f"it; expected {option(by)} {' or '.join(needed)}"
