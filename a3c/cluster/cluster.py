@@ -74,6 +74,7 @@ class Cluster:
         self.training: dict[Future, int] = {}  # what a node's training will return
         self.present: set[int] = set()  # nodes that begin with the others
         self.taking_part: set[int] = set()  # nodes that train, or have trained to the end
+        self.still: set[int] = set()  # nodes that stand still in a pause; one may join meanwhile
         self.died_at: dict[int, float] = {}  # of nodes that have not contributed since
         self.failures: list[BaseException] = []
         self.faults: list[BaseException] = []  # of nodes without which the others go on
@@ -245,7 +246,7 @@ class Cluster:
     def lose(self, index: int, fault: BaseException) -> None:
         """A node that cannot go on; the others can."""
         self.faults.append(fault)
-        for nodes in (self.present, self.taking_part):
+        for nodes in (self.present, self.taking_part, self.still):
             nodes.discard(index)
         self.died_at.pop(index, None)  # nobody waits for it, and machines may take its place
         ray.kill(self.members.pop(index))
@@ -253,7 +254,8 @@ class Cluster:
 
     def bring_back(self, index: int) -> None:
         """A node's process has died: it joins as new once Ray has started it again."""
-        self.taking_part.discard(index)
+        for nodes in (self.taking_part, self.still):
+            nodes.discard(index)
         if index not in self.died_at:
             self.say(
                 f"node {index} died: what it had learned and not yet sent is lost; "
@@ -350,17 +352,20 @@ class Cluster:
         """All nodes stand between two updates, and these are accounted for."""
         self.ask_server(pause=True)
         try:
-            for part in self.ask_all("pause").values():
+            told = self.ask_all("pause", self.taking_part)
+            self.still = {*told} & self.taking_part
+            for part in told.values():
                 self.metrics.merge(part)
             self.look_after()
             yield
         finally:
+            self.still = set()
             self.ask_server(pause=False)
-            self.ask_all("go_on")
+            self.ask_all("go_on", self.taking_part)
 
-    def ask_all(self, method: str) -> dict[int, Any]:
-        """The answers of all nodes that take part, without those that die meanwhile."""
-        asked = {getattr(self.members[i], method).remote(): i for i in self.taking_part}
+    def ask_all(self, method: str, nodes: set[int]) -> dict[int, Any]:
+        """The answers of these nodes, without those that die meanwhile."""
+        asked = {getattr(self.members[i], method).remote(): i for i in nodes}
         told = {}
         while asked:
             done, _ = ray.wait(list(asked), timeout=WAIT_SECONDS)
@@ -380,7 +385,7 @@ class Cluster:
         self.began = Began(newest.vectors, newest.agent_steps, newest.updates)
         tensors = tensors_of(newest)
         self.store.load(tensors, newest.agent_steps, newest.updates)
-        for part in self.ask_all("save").values():
+        for part in self.ask_all("save", self.still).values():
             tensors |= part
         return tensors
 
@@ -415,7 +420,7 @@ class Cluster:
 
     def close(self) -> None:
         """Free what the environments hold; Ray ends the processes."""
-        self.ask_all("close")
+        self.ask_all("close", self.taking_part)
 
 
 def since(now: Contribution, before: Contribution) -> Contribution:

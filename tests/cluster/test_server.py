@@ -12,7 +12,7 @@ from a3c.cluster.cluster import Cluster
 from a3c.cluster.exchange import Change, Newest, Sent
 from a3c.cluster.server import Server
 from a3c.config import preset
-from a3c.metrics import Part
+from a3c.metrics import Metrics, Part
 
 NOTHING = np.zeros(2, np.float32)
 
@@ -76,9 +76,30 @@ def test_a_node_that_is_given_up_is_not_waited_for(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("a3c.cluster.cluster.ray.kill", gone.append)
     cluster = object.__new__(Cluster)
     cluster.say, cluster.faults, cluster.died_at = said.append, [], {0: 1.0}
-    cluster.present, cluster.taking_part = {0, 1}, {1}
+    cluster.present, cluster.taking_part, cluster.still = {0, 1}, {1}, set()
     actor: Any = "its actor"
     cluster.members = {0: actor}
     cluster.lose(0, RuntimeError("it died"))
     assert (cluster.died_at, cluster.present, gone) == ({}, {1}, ["its actor"])
     assert said == ["node 0 has ended: it died"]
+
+
+def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not stand still: what it would save of its agents would be torn."""
+    asked: dict[str, set[int]] = {}
+    cluster = object.__new__(Cluster)
+    cluster.taking_part, cluster.still, cluster.metrics = {0, 1}, set(), Metrics(1)
+
+    def ask_all(method: str, nodes: set[int]) -> dict[int, Any]:
+        asked[method] = set(nodes)
+        return {index: Part(0, {}, []) if method == "pause" else {} for index in nodes}
+
+    newest = asyncio.run(served().save())
+    monkeypatch.setattr(cluster, "ask_all", ask_all)
+    monkeypatch.setattr(cluster, "ask_server", lambda pause: None)
+    monkeypatch.setattr(cluster, "look_after", lambda: cluster.taking_part.add(2))
+    monkeypatch.setattr(cluster, "patiently_saved", lambda: newest)
+    cluster.store = served().store
+    with cluster.paused():
+        cluster.save()
+    assert asked == {"pause": {0, 1}, "save": {0, 1}, "go_on": {0, 1, 2}}
