@@ -19,6 +19,7 @@ from a3c.command.train_options import train_options
 from a3c.config import InputError, nearest
 from a3c.results import bench_tables, ships
 from a3c.results.bench import BenchOptions, bench
+from a3c.results.benchmark import BenchmarkOptions, benchmark
 from a3c.results.export import ExportOptions, export
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
@@ -39,10 +40,11 @@ usage: a3c train [ENV] [--preset NAME] [options]     train from scratch: a3c tra
        a3c plot RUN [RUN ...] [--out FILE.png]       draw the curves of runs
        a3c report RUN [RUN ...] [--out FILE.html]    one page about runs: curves, scores, film
        a3c study SPEC [--out DIR]                    run a grid of settings, compare them
+       a3c benchmark SPEC [--out DIR]                train and score games, beside others
        a3c COMMAND --help                            all options of a command
        a3c --version                                 which a3c-gpu this is"""
 
-COMMANDS = ["train", "play", "export", "plot", "report", "study", "models", "bench"]
+COMMANDS = ["train", "play", "export", "plot", "report", "study", "benchmark", "models", "bench"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -108,6 +110,9 @@ def run(words: list[str]) -> bool:
         print(report(parse(ReportOptions, rest)))
     elif command == "study":
         for path in study(parse(StudyOptions, rest)):
+            print(path)
+    elif command == "benchmark":
+        for path in benchmark(parse(BenchmarkOptions, rest)):
             print(path)
     elif command == "models":
         models_command(rest)

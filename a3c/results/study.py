@@ -6,7 +6,8 @@ it is, so that an interrupted study goes on where it stood.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def study(options: StudyOptions) -> list[Path]:
     spec = read_spec(Path(options.spec))
     out = Path(options.out)
     plans = plan(spec, out)
+    with ready(plans, out):
+        if not run_all(plans):
+            print(f"interrupted; go on: a3c study {options.spec} --out {out}")
+        path = out / "study.csv"
+        if not write_csv(path, plans):
+            return []  # interrupted before the first run ended a game
+        return [path, *figures.draw(path, spec.goal)]
+
+
+@contextmanager
+def ready(plans: list[Planned], out: Path) -> Iterator[None]:
+    """Nothing is in the way of the runs: their folder is there, and nobody else's; what is needed
+    after them is installed. Raises InputError."""
     figures.check_scipy()  # before hours of runs, not after
     with as_input_error(f"cannot create the folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
@@ -61,12 +75,7 @@ def study(options: StudyOptions) -> list[Path]:
         check_memory_of(plans)
         for remark in remarks:
             print(remark)
-        if not run_all(plans):
-            print(f"interrupted; go on: a3c study {options.spec} --out {out}")
-        path = out / "study.csv"
-        if not write_csv(path, plans):
-            return []  # interrupted before the first run ended a game
-        return [path, *figures.draw(path, spec.goal)]
+        yield
 
 
 def check_as_planned(planned: Planned) -> None:
@@ -99,13 +108,21 @@ def finished(planned: Planned) -> bool:
     return bool(records) and records[-1]["agent_steps"] >= planned.config.total_agent_steps
 
 
-def run_all(plans: list[Planned]) -> bool:
-    """Run what is still to be run, and show where all stand; returns whether all have ended."""
+def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: None) -> bool:
+    """Run what is still to be run, and show where all stand; returns whether all have ended.
+
+    ended: called with each run that has, in turn, before the next one begins.
+    """
     done = False
     shown = Live(get_renderable=lambda: progress(plans), refresh_per_second=0.5)
     # An interrupt where a run itself has nothing to save: as it begins, or between two runs
     with shown as live, suppress(KeyboardInterrupt):
-        done = all(finished(planned) or run(planned) for planned in plans)
+        for planned in plans:
+            if not (finished(planned) or run(planned)):
+                break
+            ended(planned)
+        else:
+            done = True
     if not live.console.is_terminal:
         live.console.line()  # there rich leaves the table's last line open
     return done

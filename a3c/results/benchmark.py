@@ -1,0 +1,295 @@
+"""A benchmark: a study whose finished runs play whole games, beside what others have published.
+
+Each run is scored as soon as it has ended, and the table is written anew: an interrupted benchmark
+goes on where it stood, and what it has found by then can be read.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+
+from a3c.config import InputError, check_number
+from a3c.envs.names import atari_game
+from a3c.results.charts import new_figure, write_figure
+from a3c.results.curves import Floats
+from a3c.results.output import whole_file
+from a3c.results.play import PLAY_RANGES, PlayOptions, play
+from a3c.results.play_folder import SCORES
+from a3c.results.played import read_scores
+from a3c.results.scores import PUBLISHED, human_normalised
+from a3c.results.study import ready, run_all
+from a3c.results.study_plan import Planned, plan, read_spec
+from a3c.run import checkpoint, log
+
+POLICIES = ("sample", "greedy")
+# SLM-Lab's benchmark of 2019 (kengz/SLM-Lab-doc, atari-benchmark.md): 10 million agent steps, the
+# network of Mnih et al. 2015, games without sticky actions; a score is the mean over the last 100
+# evaluations of training and over four runs.
+REFERENCES = Path(__file__).parent / "references.csv"
+LINEAR_TO = 1.0  # human-normalised, of the figure's symmetric logarithmic axis
+
+Figure = Callable[..., Any]  # of values, along an axis
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Train Atari games one after another, score each, and set them beside published scores.
+
+    SPEC is a TOML file as of `a3c study`, with one setting: [grid] has env, the games, and seed.
+    Give the command again to go on after an interruption.
+    """
+
+    spec: tyro.conf.Positional[str]
+    """TOML file that describes the runs."""
+    out: str = "benchmark"
+    """Folder for the runs, scores.csv, table.md and scores.png."""
+    episodes: int = 100
+    """Whole games of each policy, sampled and greedy, by which a run is scored."""
+
+    def __post_init__(self) -> None:
+        check_number("episodes", int, self.episodes, PLAY_RANGES)
+
+
+class Score(NamedTuple):
+    """A finished run's."""
+
+    game: str
+    seed: int
+    agent_steps: int
+    minutes: float  # of training
+    sampled: float  # mean return
+    sampled_std: float
+    greedy: float
+    greedy_std: float
+    episodes: int  # of each policy
+
+
+def benchmark(options: BenchmarkOptions) -> list[Path]:
+    """Run and score what is left; returns the paths of scores.csv, table.md and scores.png.
+
+    After Ctrl-C what has been scored stands. Raises InputError for a bad SPEC, for what is no Atari
+    game, and for an `out` that cannot be used, before anything is run.
+    """
+    out = Path(options.out)
+    plans = plan(read_spec(Path(options.spec)), out)
+    check_games(plans)
+    scored: list[Score] = []
+
+    def score_and_write(planned: Planned) -> None:
+        for policy in POLICIES:
+            score(planned, policy, options.episodes)
+        scored.append(read(planned))
+        write(out, scored)
+
+    with ready(plans, out):
+        if not run_all(plans, score_and_write):
+            print(f"interrupted; go on: a3c benchmark {options.spec} --out {out}")
+        return write(out, scored) if scored else []
+
+
+def check_games(plans: Sequence[Planned]) -> None:
+    """Raise InputError for what is no Atari game, and for a game in more than one setting."""
+    seen = set()
+    for planned in plans:
+        game = atari_game(planned.config.env)
+        if game is None:
+            raise InputError(f"{planned.config.env} is no Atari game; expected Atari games alone")
+        if (game, planned.config.seed) in seen:
+            raise InputError(f"{game} has more than one setting; expected one: use a3c study")
+        seen.add((game, planned.config.seed))
+
+
+def folder_of(planned: Planned, policy: str) -> Path:
+    """Of a run's scores by a policy."""
+    return planned.folder / f"benchmark-{policy}"
+
+
+def score(planned: Planned, policy: str, episodes: int) -> None:
+    """Play the games of one policy, unless they have been played with the run's last parameters.
+
+    Raises KeyboardInterrupt where that was interrupted: fewer games would be another protocol.
+    """
+    folder = folder_of(planned, policy)
+    if (folder / SCORES).exists():
+        had = read_scores(folder)
+        newest = checkpoint.newest(planned.folder).checkpoint.sha256
+        if had.get("checkpoint_sha256") == newest and had["episodes"] == episodes:
+            return
+    options = PlayOptions(
+        str(planned.folder), episodes, str(folder), "greedy" if policy == "greedy" else "sample",
+        noop_max=planned.config.noop_max, film=False, device=planned.config.device,
+    )  # fmt: skip
+    if play(options, quiet=True)["interrupted"]:
+        (folder / SCORES).unlink()
+        raise KeyboardInterrupt
+
+
+def read(planned: Planned) -> Score:
+    """The score of a run that has been scored."""
+    sampled, greedy = (read_scores(folder_of(planned, policy)) for policy in POLICIES)
+    last = log.read(planned.folder / "metrics.jsonl")[-1]
+    game = atari_game(planned.config.env)
+    assert game is not None
+    return Score(
+        game,
+        planned.config.seed,
+        sampled["agent_steps_trained"],
+        round(last["seconds"] / 60, 1),
+        sampled["mean"],
+        sampled["std"],
+        greedy["mean"],
+        greedy["std"],
+        sampled["episodes"],
+    )
+
+
+def write(out: Path, scores: list[Score]) -> list[Path]:
+    """scores.csv, table.md and scores.png of what has been scored."""
+    path = out / "scores.csv"
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Score._fields)
+        writer.writerows(scores)
+    with whole_file(out / "table.md") as temporary:
+        temporary.write_text("\n".join(table(scores)) + "\n", encoding="utf-8")
+    return [path, out / "table.md", draw(by_game(scores), out / "scores.png")]
+
+
+def by_game(scores: list[Score]) -> dict[str, float]:
+    """The mean over seeds of each game's sampled score."""
+    games = sorted({each.game for each in scores})
+    return {
+        game: float(np.mean([each.sampled for each in scores if each.game == game]))
+        for game in games
+    }
+
+
+@cache
+def references() -> dict[str, dict[str, float]]:
+    """Published scores by column and game."""
+    with REFERENCES.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[0] if name != "game"]
+    return {name: {row["game"]: float(row[name]) for row in rows} for name in names}
+
+
+def table(scores: list[Score]) -> list[str]:
+    """Markdown: the summary, wins and losses, then each game."""
+    ours = by_game(scores)
+    return [*summary(ours), "", *duels(ours), "", *games_table(scores, ours)]
+
+
+def summary(ours: dict[str, float]) -> list[str]:
+    """Human-normalised scores of all games together, with intervals over the games."""
+    rows = {"this benchmark": ours, **references()}
+    lines = ["| human-normalised | games | median | mean | interquartile mean |",
+             "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for name, scores in rows.items():
+        values = normalised({game: scores[game] for game in ours if game in scores})
+        if len(values):
+            cells = [interval(values, figure) for figure in (np.median, np.mean, middle)]
+            lines.append(f"| {name} | {len(values)} | {' | '.join(cells)} |")
+    return [*lines, "", "In brackets: 95 % of resamplings of the games (SciPy's bootstrap)."]
+
+
+def normalised(scores: dict[str, float]) -> Floats:
+    """Of the games that have published scores of random play and a human."""
+    found = (human_normalised(game, score) for game, score in scores.items())
+    return np.array([value for value in found if value is not None])
+
+
+def middle(values: Floats, axis: int = -1) -> Any:
+    """Mean of the middle half (Agarwal et al., 2021)."""
+    from scipy.stats import trim_mean  # an extra, see check_scipy
+
+    return trim_mean(values, 0.25, axis=axis)
+
+
+def interval(values: Floats, figure: Figure) -> str:
+    """`123 % (100 to 150)`; of one game the figure alone."""
+    text = f"{figure(values):.0%}"
+    if len(values) < 2 or np.ptp(values) == 0:
+        return text
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (values,), figure, method="percentile", n_resamples=2000,
+        rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return f"{text} ({100 * found.low:.0f} to {100 * found.high:.0f})"
+
+
+def duels(ours: dict[str, float]) -> list[str]:
+    """Games won against each reference."""
+    lines = ["| against | games | won | drawn | lost |", "| --- | ---: | ---: | ---: | ---: |"]
+    for name, scores in references().items():
+        both = [(ours[game], scores[game]) for game in ours if game in scores]
+        won, drawn = sum(a > b for a, b in both), sum(a == b for a, b in both)
+        lines.append(f"| {name} | {len(both)} | {won} | {drawn} | {len(both) - won - drawn} |")
+    return lines
+
+
+def games_table(scores: list[Score], ours: dict[str, float]) -> list[str]:
+    """Each game: ours, human-normalised, what others published, and what it took."""
+    names = list(references())
+    lines = [
+        "| game | seeds | sampled | greedy | human-normalised | random play | human | "
+        f"{' | '.join(names)} | million agent steps | minutes |",
+        f"| --- {'| ---: ' * (8 + len(names))}|",
+    ]
+    for game, sampled in ours.items():
+        of_game = [each for each in scores if each.game == game]
+        greedy, minutes = (
+            float(np.mean([getattr(each, name) for each in of_game]))
+            for name in ("greedy", "minutes")
+        )
+        human = human_normalised(game, sampled)
+        cells: list[Any] = [
+            game,
+            len(of_game),
+            number(sampled),
+            number(greedy),
+            "" if human is None else f"{human:.0%}",
+            *(number(each) for each in PUBLISHED.get(game, (None, None))),
+            *(number(references()[name].get(game)) for name in names),
+            number(max(each.agent_steps for each in of_game) / 1e6),
+            f"{minutes:,.0f}",
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return lines
+
+
+def number(value: float | None) -> str:
+    """With one decimal below a thousand; empty for none."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}"
+
+
+def draw(ours: dict[str, float], path: Path) -> Path:
+    """Human-normalised scores, ours beside each reference's, the lowest of ours at the bottom."""
+    known = {
+        name: {game: human_normalised(game, score) for game, score in scores.items()}
+        for name, scores in {"this benchmark": ours, **references()}.items()
+    }
+    own = {game: value for game, value in known["this benchmark"].items() if value is not None}
+    ranked = sorted(own, key=lambda game: own[game])
+    figure, (axis,) = new_figure(8, 1.5 + 0.22 * len(ranked))
+    for (name, values), marker in zip(known.items(), "o|x+", strict=True):
+        points = [(values.get(game), i) for i, game in enumerate(ranked)]
+        there = np.array([point for point in points if point[0] is not None], float).reshape(-1, 2)
+        axis.plot(*there.T, linestyle="none", marker=marker, label=name)
+    axis.set_xscale("symlog", linthresh=LINEAR_TO)
+    axis.set_yticks(range(len(ranked)), ranked)
+    axis.axvline(0, color="grey", linewidth=0.8)
+    axis.axvline(1, color="grey", linewidth=0.8, linestyle=":")
+    axis.set_xlabel("human-normalised score: 0 is random play, 1 a human")
+    return write_figure(figure, path)

@@ -1,0 +1,147 @@
+"""`a3c benchmark`: runs are scored, set beside published scores, and gone on with."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from a3c import cli
+from a3c.config import InputError
+from a3c.results import benchmark as module
+from a3c.results.benchmark import BenchmarkOptions, Score, benchmark, references, table
+from a3c.results.play import PlayOptions, play
+from a3c.results.scores import PUBLISHED
+from a3c.run import strict_json
+
+SPEC = """
+[base]
+total_agent_steps = 20
+num_threads = 1
+num_envs = 2
+rollout_length = 5
+[grid]
+env = ["breakout", "ms_pacman"]
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "spec.toml"
+    path.write_text(SPEC)
+    return path
+
+
+def test_runs_are_scored_and_set_beside_published_scores(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    paths = benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
+    assert [path.name for path in paths] == ["scores.csv", "table.md", "scores.png"]
+    with paths[0].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["game"] for row in rows] == ["breakout", "ms_pacman"]
+    for row, policy in zip(rows, ("sample", "greedy"), strict=True):
+        (folder,) = out.glob(f"runs/*{row['game']}*/{row['game']}-*/benchmark-{policy}")
+        played = strict_json.read(folder / "scores.json")
+        assert played is not None
+        assert played["protocol"]["policy"] == policy
+        assert float(row["sampled" if policy == "sample" else "greedy"]) == played["mean"]
+        assert row["agent_steps"] == str(played["agent_steps_trained"]) == "20"
+        assert row["episodes"] == str(played["episodes"]) == "2"
+    assert "| ms_pacman | 1 | " in paths[1].read_text()
+    assert paths[2].stat().st_size > 1000
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("it has been played")
+
+    with monkeypatch.context() as patch:  # given again it has nothing to do
+        patch.setattr(module, "play", refused)
+        before = paths[0].read_bytes()
+        assert benchmark(BenchmarkOptions(str(spec), str(out), episodes=2)) == paths
+        assert paths[0].read_bytes() == before
+        with pytest.raises(AssertionError, match="it has been played"):  # another protocol
+            benchmark(BenchmarkOptions(str(spec), str(out), episodes=3))
+
+
+def test_an_interrupted_benchmark_keeps_what_it_has_and_goes_on(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=1)
+
+    def cut_short(options: PlayOptions, quiet: bool = False) -> dict[str, object]:
+        found = play(options, quiet)
+        return {**found, "interrupted": "ms_pacman" in options.model}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "play", cut_short)
+        paths = benchmark(options)
+    assert "interrupted; go on: a3c benchmark " in capsys.readouterr().out
+    assert [line.split(",")[0] for line in paths[0].read_text().split()] == ["game", "breakout"]
+    assert not list(tmp_path.glob("out/runs/*pacman*/ms_pacman-*/benchmark-*/scores.json"))
+    benchmark(options)
+    assert len(paths[0].read_text().split()) == 3
+
+
+def score_of(game: str, seed: int, sampled: float) -> Score:
+    return Score(game, seed, 10_000_000, 20.0, sampled, 1.0, sampled + 1, 1.0, 100)
+
+
+def test_the_table_counts_wins_and_normalises() -> None:
+    random, human = PUBLISHED["pong"]
+    scores = [
+        score_of("pong", 1, random),
+        score_of("pong", 2, human),  # the mean of both seeds: half a human
+        score_of("breakout", 1, references()["PPO"]["breakout"]),
+        score_of("air_raid", 1, 1e9),  # nobody has published a human's score
+    ]
+    lines = table(scores)
+    against = {line.split(" | ")[0]: line for line in lines if line.startswith("| ")}
+    assert against["| PPO"] == "| PPO | 3 | 1 | 1 | 1 |"
+    assert against["| A2C (GAE)"] == "| A2C (GAE) | 3 | 2 | 0 | 1 |"
+    assert (
+        "| pong | 2 | -3.0 | -2.0 | 50% | -20.7 | 14.6 | 19.3 | 19.6 | 20.6 | 10.0 | 20 |" in lines
+    )
+    assert (
+        "| air_raid | 1 | 1,000,000,000 | 1,000,000,001 |  |  |  | 4,202 |" in against["| air_raid"]
+    )
+    whole = next(line for line in lines if line.startswith("| this benchmark"))
+    assert whole.split(" | ")[1] == "2"
+
+
+def test_the_interquartile_mean_by_hand() -> None:
+    assert module.middle(np.array([100.0, 1, 2, 3, 4, 5, 6, -100])) == pytest.approx(3.5)
+    assert module.interval(np.array([0.25]), np.median) == "25%"
+
+
+def test_every_reference_is_of_a_game_that_is_played() -> None:
+    from a3c.envs.names import atari_game
+
+    for scores in references().values():
+        assert len(scores) == 62
+        assert all(atari_game(game) == game for game in scores)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "complaint"),
+    [
+        ('[base]\nenv = "CartPole-v1"', [], "CartPole-v1 is no Atari game; expected Atari games"),
+        ('[base]\nenv = "pong"\n[grid]\nlr = [1e-3, 2e-3]', [], "pong has more than one setting"),
+        ('[base]\nenv = "pong"', ["--episodes", "0"], "--episodes is 0; expected"),
+    ],
+)
+def test_bad_input_is_one_line_and_creates_nothing(
+    text: str, words: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "spec.toml", tmp_path / "out"
+    path.write_text(text)
+    assert cli.main(["benchmark", str(path), "--out", str(out), *words]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_spec_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="cannot read it"):
+        benchmark(BenchmarkOptions("nothing.toml"))
