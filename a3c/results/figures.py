@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,25 +164,48 @@ def final_evaluation(run: Rows) -> float:
 
 
 def draw_speed_up(runs: Runs, goal: float, path: Path) -> Path:
-    """How many times faster the goal is reached than by one thread: the paper's Table 2."""
-    base = seconds_alone(runs, goal)
-    figure, (axis,) = new_figure(8, 4.5)
-    with_intervals(axis, runs, "num_threads", lambda run: base / reached(run, goal, "seconds"))
-    axis.set_xlabel("threads")
-    whole_numbers(axis)
-    axis.set_title("1: the fastest setting of one thread; 0: not reached", fontsize="medium")
-    axis.set_ylabel(f"speed-up to a mean return of {goal:g}")
+    """How much sooner the goal is reached than by one thread of the same method, by agent steps and
+    by seconds: the paper's Figure 3 and Table 2. By evaluation games, where there are any."""
+    measured = measured_by(runs)
+    figure, axes = new_figure(11, 4.5, 2)
+    for axis, name in zip(axes, ("agent_steps", "seconds"), strict=True):
+        alone = alone_by_method(runs, goal, name, measured)
+        sooner = partial(times_fewer, alone=alone, goal=goal, name=name, measured=measured)
+        with_intervals(axis, runs, "num_threads", sooner)
+        axis.set_xlabel("threads")
+        whole_numbers(axis)
+        axis.set_ylabel(f"{name.replace('_', ' ')}: times fewer to a mean return of {goal:g}")
+    axes[0].set_title("1: the best setting of one thread; 0: not reached", fontsize="medium")
     return write_figure(figure, path)
 
 
-def seconds_alone(runs: Runs, goal: float) -> float:
-    """Mean time to the goal of the fastest setting of one thread; nan if none always reaches it."""
-    times = [
-        float(np.mean([reached(run, goal, "seconds") for run in seeds]))
-        for seeds in runs.values()
-        if setting_of(seeds[0][0]).get("num_threads") == "1"
-    ]
-    return min(times) if np.isfinite(min(times)) else np.nan
+def times_fewer(run: Rows, alone: dict[str, float], goal: float, name: str, measured: str) -> float:
+    """What one thread of the run's method needs to the goal, by what the run needs."""
+    return alone[method_of(run)] / reached(run, goal, name, measured)
+
+
+def measured_by(runs: Runs) -> str:
+    """What says how good a policy is: evaluation games, if every run has them."""
+    evaluated = with_values(runs, EVALUATED)
+    return EVALUATED if len(evaluated) == len(runs) else "mean_return_100"
+
+
+def method_of(run: Rows) -> str:
+    """The method, if the study varies it."""
+    return run[0].get("method", "")
+
+
+def alone_by_method(runs: Runs, goal: float, name: str, measured: str) -> dict[str, float]:
+    """Of each method, the mean to the goal of the best setting of one thread; nan if no setting's
+    seeds all reach it."""
+    best: dict[str, float] = {}
+    for seeds in runs.values():
+        method = method_of(seeds[0])
+        best.setdefault(method, np.inf)
+        if setting_of(seeds[0][0]).get("num_threads") == "1":
+            mean = float(np.mean([reached(run, goal, name, measured) for run in seeds]))
+            best[method] = min(best[method], mean)
+    return {method: mean if np.isfinite(mean) else np.nan for method, mean in best.items()}
 
 
 def reached(run: Rows, goal: float, name: str, measured: str = "mean_return_100") -> float:
@@ -244,10 +268,11 @@ def digits(value: float) -> int:
 def draw_learning_rates(runs: Runs, path: Path) -> Path:
     """Final return against the learning rate: the paper's Figure 2."""
     figure, (axis,) = new_figure(8, 4.5)
-    with_intervals(axis, runs, "lr", final_return)
+    measured = measured_by(runs)
+    with_intervals(axis, runs, "lr", final_evaluation if measured == EVALUATED else final_return)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
-    axis.set_ylabel("mean return of the last 100 games, at the end")
+    axis.set_ylabel(f"{LABELS[measured]}, at the end")
     return write_figure(figure, path)
 
 

@@ -478,13 +478,31 @@ def test_the_time_to_a_goal() -> None:
     assert figures.reached(run, 13, "seconds") == np.inf
 
 
-def test_one_thread_is_compared_by_its_fastest_setting() -> None:
-    def run(threads: str, envs: str, seconds: str) -> list[dict[str, str]]:
-        return [
-            {"num_threads": threads, "num_envs": envs, "seconds": seconds, "mean_return_100": "9"}
-        ]
+def test_threads_are_compared_with_the_best_setting_of_one_thread_of_their_method() -> None:
+    def run(threads: str, envs: str, seconds: str, method: str = "a3c") -> list[dict[str, str]]:
+        words = {"method": method, "num_threads": threads, "num_envs": envs}
+        return [{**words, "seconds": seconds, "mean_return_100": "9", "evaluated_return": ""}]
 
-    slow, fast = [run("1", "8", "30")], [run("1", "4", "10"), run("1", "4", "14")]
-    runs = {"slow": slow, "fast": fast, "two": [run("2", "4", "5")], "none": [run("", "4", "1")]}
-    assert figures.seconds_alone(runs, 5) == 12
-    assert np.isnan(figures.seconds_alone(runs, 10))
+    runs = {
+        "slow": [run("1", "8", "30")],
+        "fast": [run("1", "4", "10"), run("1", "4", "14")],
+        "two": [run("2", "4", "6")],
+        "none": [run("", "4", "1")],
+        "other": [run("1", "4", "40", "n-step-q")],
+    }
+    measured = figures.measured_by(runs)
+    assert measured == "mean_return_100"  # there are no evaluations
+    alone = figures.alone_by_method(runs, 5, "seconds", measured)
+    assert alone == {"a3c": 12, "n-step-q": 40}
+    assert figures.times_fewer(runs["two"][0], alone, 5, "seconds", measured) == 2
+    assert np.isnan(figures.alone_by_method(runs, 10, "seconds", measured)["a3c"])
+
+
+def test_evaluations_say_what_is_reached_where_every_run_has_them() -> None:
+    run = [
+        {"agent_steps": "10", "mean_return_100": "9", "evaluated_return": ""},
+        {"agent_steps": "20", "mean_return_100": "9", "evaluated_return": "12"},
+    ]
+    assert figures.measured_by({"a": [run]}) == "evaluated_return"
+    assert figures.measured_by({"a": [run], "b": [run[:1]]}) == "mean_return_100"
+    assert figures.reached(run, 9, "agent_steps", "evaluated_return") == 20
