@@ -26,6 +26,8 @@ from a3c.rollout import Rollout
 from a3c.shared import Applied, SharedParameters
 
 BACKGROUND_STEPS = 100
+MOMENTS_STEPS = 500
+SMALLEST_STD = 1e-6
 AGENTS = ("observations", "hidden", "cell", "next_actions")  # where they stand, in a checkpoint
 RENEWED_EVERY = 5  # agent steps of each agent; 20 of them are a rollout by default
 
@@ -113,6 +115,28 @@ class ActorLearner:
                 total += seen.float().mean(0)
         with torch.no_grad():  # whole numbers: exact in bfloat16
             background.copy_((total / BACKGROUND_STEPS).round())
+        self.store.restart(self.parameters)
+
+    def measure_moments(self, moments: Tensor, return_std: Tensor, envs: Envs) -> None:
+        """Let the untrained policy play in `envs`; what it sees and earns says how to normalise.
+
+        For one thread, before `start`. moments: the network's, [2, D]. return_std: the deviation of
+        the discounted sum of rewards so far in an episode, as Gymnasium's NormalizeReward has it.
+        """
+        actor = Actor(envs, self.network, self.actor.choose)
+        actor.start(seed_of(self.config, self.index))
+        observations, sums = [], []
+        total = torch.zeros(envs.num_envs, device=self.device)
+        for _ in range(MOMENTS_STEPS):
+            observations.append(actor.agents.observations.clone())
+            step = actor.step().step
+            total = self.config.gamma * total + step.rewards
+            sums.append(total)
+            total = total * ~step.ended
+        seen = torch.stack(observations).flatten(0, 1)  # [T N, D]
+        with torch.no_grad():
+            moments.copy_(torch.stack([seen.mean(0), positive(seen.std(0))]))
+            return_std.copy_(positive(torch.stack(sums).std()))
         self.store.restart(self.parameters)
 
     def record(self) -> None:
@@ -370,6 +394,11 @@ class Figures(NamedTuple):
         rewards, ended = rollout.reshape(2, *self.shape)
         shown = dict(zip(self.names, scalars.tolist(), strict=True))
         return {**shown, **self.known}, rewards, ended
+
+
+def positive(deviations: Tensor) -> Tensor:
+    """Standard deviations to divide by: 1 for what never changed."""
+    return torch.where(deviations > SMALLEST_STD, deviations, 1.0)
 
 
 def seed_of(config: Config, thread: int, updates: int = 0) -> int:

@@ -159,6 +159,9 @@ class Config:
     """Feed pixels as 0 to 1 rather than as 0 to 255."""
     subtract_background: bool = True
     """Subtract the mean image of the untrained policy's play from the pixels."""
+    normalize: bool = False
+    """Of vectors: bring each number of an observation to mean 0 and deviation 1, and divide rewards
+    by the deviation of their discounted sum, as the untrained policy's play has them."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutional torso; auto: bfloat16 where the processor is fast at it."""
     device: str = "auto"
@@ -632,22 +635,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "total_agent_steps": 500_000,
         "num_threads": 1,
         "num_envs": 8,
-        "rollout_length": 8,
+        "rollout_length": 16,
         "minibatches": 1,
         "gae_lambda": 0.95,
         "correction": "none",
         "ent_coef": 0.0,
-        # A value near 100 is far from where the critic starts, and every step is about lr long
-        "lr": 2e-3,
+        # A value of many rewards is far from where the critic starts, and a step is about lr long
+        "lr": 3e-3,
         # Where all goes well gradients vanish and the average forgets them: without a floor, the
         # first failure after it moves every parameter by ten lr, and what was learned is lost.
+        # Normalised rewards make gradients small, and a higher floor would stifle them.
         "rmsprop_decay": 0.99,
-        "rmsprop_eps": 1e-2,
+        "rmsprop_eps": 1e-5,
         "rmsprop_initial": 0.0,
         # Practically none: RMSProp scales each parameter, and a bound on the joint norm would let
         # the critic's large errors shrink the actor's steps.
         "max_grad_norm": 1000.0,
         "clip_rewards": False,
+        # Pendulum's rewards add up to -1,600, its speeds reach 8 and its angles 1
+        "normalize": True,
         # Runs are a tenth as long as on Atari and less, and so is what value methods wait for
         "epsilon_emulator_frames": 50_000,
         "target_emulator_frames": 2000,

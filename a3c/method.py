@@ -58,15 +58,17 @@ class Method(MakesHeads, Protocol):
 
 
 def learning_rewards(
-    rollout: Rollout, config: Config, value_of: Callable[[Truncation], Tensor]
+    rollout: Rollout, config: Config, network: Network, value_of: Callable[[Truncation], Tensor]
 ) -> Tensor:
-    """Rewards [T, N] as the optimiser sees them: clipped, if so configured.
+    """Rewards [T, N] as the optimiser sees them: clipped, or normalised, if so configured.
 
     A truncated episode would have gone on: gamma times the value [N] of its final observation joins
     its last reward, and the step counts as an end (Pardo et al., 2018). That costs a forward pass
     for each step at which an episode was truncated.
     """
     rewards = rollout.rewards.sign() if config.clip_rewards else rollout.rewards
+    if network.return_std is not None:
+        rewards = rewards / network.return_std
     if not rollout.truncations:
         return rewards
     rewards = rewards.clone()

@@ -79,7 +79,7 @@ class A3C:
             return value
 
         config = self.config
-        rewards = learning_rewards(rollout, config, value_of)
+        rewards = learning_rewards(rollout, config, network, value_of)
         ends = learning_ends(rollout, config)
         discounts = config.gamma, config.gae_lambda
         if config.correction == "none":

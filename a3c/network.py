@@ -67,6 +67,8 @@ DENSE: dict[str, Dense] = {
 }
 LSTM_CELLS = 256  # on a convolutional torso
 
+LARGEST = 10.0  # standard deviations that a normalised observation may be from the mean
+
 State = tuple[Tensor, Tensor]  # hidden and cell state of all LSTMs side by side, [N, cells] each
 
 
@@ -339,6 +341,13 @@ class Network(nn.Module):
                 nn.LSTMCell(features, self.cells) for _ in torsos if config.recurrent
             )
             self.heads: Any = method.heads(self.cells if config.recurrent else features, spec)
+        # Measured once: parameters without a gradient, so that they are shared and saved
+        self.moments: nn.Parameter | None = None  # of observations [2, D]: means, deviations
+        self.return_std: nn.Parameter | None = None  # [], of discounted sums of rewards
+        if config.normalize and not spec.pixels:
+            moments = torch.tensor([[0.0], [1.0]]).repeat(1, *spec.observation_shape)
+            self.moments = nn.Parameter(moments, requires_grad=False)
+            self.return_std = nn.Parameter(torch.ones(()), requires_grad=False)
 
     @property
     def background(self) -> nn.Parameter | None:
@@ -358,6 +367,13 @@ class Network(nn.Module):
         for torso in self.torsos:
             torso.prepare()
 
+    def normalised(self, observations: Tensor) -> Tensor:
+        """float32 [..., D] by the moments that were measured; images as they are."""
+        if self.moments is None:
+            return observations
+        mean, std = self.moments
+        return ((observations - mean) / std).clamp(-LARGEST, LARGEST)
+
     def remember(self, rollout_length: int, num_envs: int) -> None:
         """Make room for rollouts; call it once. Fresh memory each time would cost page faults."""
         for torso in self.torsos:
@@ -369,6 +385,7 @@ class Network(nn.Module):
         In place of `forward` for each step: after `prepare`, before `evaluate`. `remember` has made
         room for G agents.
         """
+        observations = self.normalised(observations)
         for torso in self.torsos:
             torso.read(observations, agents)
 
@@ -380,6 +397,7 @@ class Network(nn.Module):
 
         With `t`, this is step t of a rollout that `evaluate` will be asked for.
         """
+        observations = self.normalised(observations)
         features = [torso(observations, t) for torso in self.torsos]  # [N, width]
         if self.cores:
             features, state = self.pass_cores(features, state)

@@ -25,7 +25,7 @@ from a3c.network import Network, check_network, flatten, sizes
 from a3c.run import provenance
 from a3c.shared import SharedParameters
 
-BACKGROUND_AGENTS = 32  # a thousand take ten seconds longer, and the mean is the same
+MEASURING_AGENTS = 32  # a thousand take ten seconds longer, and the mean is the same
 
 
 class Node:
@@ -96,7 +96,7 @@ class Node:
 
     def begin(self) -> None:
         """New games for all agents."""
-        self.measure_background()
+        self.measure()
         self.start_games(updates=0)
 
     def start_games(self, updates: int) -> None:
@@ -122,13 +122,18 @@ class Node:
             ) from None
         synchronise(self.devices)
 
-    def measure_background(self) -> None:
-        """By the first thread, in environments of its own; nothing for a network without one."""
-        background = self.learners[0].network.background
-        if background is not None:
-            agents = min(BACKGROUND_AGENTS, self.config.num_envs)
-            with closing(make_envs(self.config, agents, self.device)) as envs:
-                self.learners[0].measure_background(background, envs)
+    def measure(self) -> None:
+        """What the untrained policy sees, for networks that ask for it: by the first thread, in
+        environments of its own."""
+        learner, network = self.learners[0], self.learners[0].network
+        if network.background is None and network.moments is None:
+            return
+        agents = min(MEASURING_AGENTS, self.config.num_envs)
+        with closing(make_envs(self.config, agents, self.device)) as envs:
+            if network.background is not None:
+                learner.measure_background(network.background, envs)
+            if network.moments is not None and network.return_std is not None:
+                learner.measure_moments(network.moments, network.return_std, envs)
 
     def games(self) -> str:
         """How many, in words."""

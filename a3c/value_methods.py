@@ -67,7 +67,7 @@ class ValueMethod:
         def value_of(cut: Truncation) -> Tensor:
             return self.state_values(target_values(target, cut.observations), cut.actions)
 
-        rewards = learning_rewards(rollout, self.config, value_of)
+        rewards = learning_rewards(rollout, self.config, network, value_of)
         ends, gamma = learning_ends(rollout, self.config), self.config.gamma
         last = target_values(target, rollout.last_observations)  # [N, A]
         if self.config.method == "n-step-q":

@@ -34,10 +34,11 @@ class Task(NamedTuple):
 
 TASKS = {
     "cartpole": Task("a3c train CartPole-v1", 475),
-    "pendulum": Task("a3c train InvertedPendulum-v5", 900),
+    "inverted-pendulum": Task("a3c train InvertedPendulum-v5", 900),
+    "pendulum": Task("a3c train Pendulum-v1 --total-agent-steps 1000000", -200),
     "memory": Task(
         "a3c train examples.memory:CartPoleHiddenVelocities-v1 --recurrent"
-        " --rollout-length 16 --rmsprop-eps 1e-5 --total-agent-steps 1000000",
+        " --total-agent-steps 1000000",
         400,
     ),
 }

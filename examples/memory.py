@@ -1,7 +1,6 @@
 """A task that needs memory: CartPole without its velocities.
 
-    a3c train examples.memory:CartPoleHiddenVelocities-v1 --recurrent \
-        --rollout-length 16 --rmsprop-eps 1e-5 --total-agent-steps 1000000
+    a3c train examples.memory:CartPoleHiddenVelocities-v1 --recurrent --total-agent-steps 1000000
 
 One observation does not tell whether the pole rises or falls; the last ones together do. Mean
 return at the end 450 of 500, after nine minutes (benchmarks/results/learning.md says where).

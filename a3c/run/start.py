@@ -186,6 +186,7 @@ def network_of(config: Config, spec: Spec) -> dict[str, str | bool | None]:
         "std": None if spec.discrete else config.std,
         "scale_pixels": config.scale_pixels if spec.pixels else None,
         "subtract_background": config.subtract_background if spec.pixels else None,
+        "normalize": None if spec.pixels else config.normalize,
     }
 
 

@@ -57,11 +57,25 @@ def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[Game]:
     return (episodes or Episodes(rewards.shape[1])).count(rewards, ended)
 
 
+def test_rewards_are_normalised_for_the_optimiser_and_never_in_the_return() -> None:
+    steps = [step([7, -3]), step([0, 2], terminated=[True, False])]
+    config = config_for(steps, normalize=True)
+    network = network_for(config)
+    assert network.return_std is not None
+    network.return_std.fill_(2)
+    rollout, _, _ = run(steps, config, network)
+    found = learning_rewards(rollout, config, network, by(network))
+    assert found.tolist() == [[3.5, -1.5], [0, 1]]
+    assert games_of(rollout) == [Game(7.0, 2)]
+
+
 def test_rewards_are_clipped_for_the_optimiser_and_never_in_the_return() -> None:
     steps = [step([7, -3]), step([0, 2], terminated=[True, False])]
     config = config_for(steps, clip_rewards=True)
     rollout, _, _ = run(steps, config)
-    assert learning_rewards(rollout, config, by(network_for(config))).tolist() == [[1, -1], [0, 1]]
+    network = network_for(config)
+    found = learning_rewards(rollout, config, network, by(network))
+    assert found.tolist() == [[1, -1], [0, 1]]
     assert rollout.rewards.tolist() == [[7, -3], [0, 2]]
     episodes = Episodes(2)
     assert games_of(rollout, episodes) == [Game(7.0, 2)]
@@ -110,7 +124,7 @@ def test_truncation_is_bootstrapped_from_the_final_observation_and_termination_i
     config = config_for(steps, gamma=0.5)
     network = network_for(config)
     rollout, _, _ = run(steps, config, network)
-    rewards = learning_rewards(rollout, config, by(network))
+    rewards = learning_rewards(rollout, config, network, by(network))
     assert rewards[0, 0] == 1
     assert rewards[0, 2] == 1
     expected = 1 + 0.5 * value_of(network, [3.0, 4.0])
@@ -182,7 +196,8 @@ def test_a_rollout_has_no_graph_and_the_loss_reaches_every_parameter() -> None:
     assert not rollout.outputs.requires_grad
     losses = A3C(config).loss(network, None, rollout)
     losses.total.backward()
-    assert all(parameter.grad is not None for parameter in network.parameters())
+    learned = [each for each in network.parameters() if each.requires_grad]
+    assert all(parameter.grad is not None for parameter in learned)
     assert set(losses.shown) == {"policy_loss", "value_loss", "entropy"}
     assert not any(scalar.requires_grad for scalar in losses.shown.values())
 

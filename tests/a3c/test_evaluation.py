@@ -323,7 +323,7 @@ def test_a_full_disk_ends_with_one_line(
 def test_the_best_is_chosen_by_sampled_games_and_scored_by_fresh_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train(evaluated(tmp_path, evaluate_episodes=5, total_agent_steps=8000))
+    run = train(evaluated(tmp_path, evaluate_episodes=5, total_agent_steps=8000, lr=1e-4))
     found = records(run)
     highest = max(found, key=lambda record: record["sampled_return"])
     chosen = best.load(run.folder)
@@ -344,7 +344,7 @@ def test_the_best_is_chosen_by_sampled_games_and_scored_by_fresh_ones(
 
 def test_training_games_do_not_choose_the_best_of_an_evaluated_run(tmp_path: Path) -> None:
     """It has a hundred games, by which a run that is not evaluated chooses."""
-    without = train(small(tmp_path, total_agent_steps=8000), quiet=True)
+    without = train(small(tmp_path, total_agent_steps=8000, lr=1e-9), quiet=True)
     assert best.path_of(without.folder).exists()
     assert best.load(without.folder) is None
     config = replace(checkpoint.newest(without.folder).checkpoint.config, total_agent_steps=9000)

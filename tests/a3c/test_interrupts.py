@@ -83,8 +83,8 @@ STUCK = "tests.environments:Stuck-v0"
 def test_a_second_signal_does_not_wait_for_an_environment_that_never_answers(
     tmp_path: Path,
 ) -> None:
-    words = ("train", STUCK, "--runs-dir", str(tmp_path), "--checkpoint-every-seconds", "0.2")
-    process = start_process(*words)
+    words = ("train", STUCK, "--no-normalize", "--runs-dir", str(tmp_path))
+    process = start_process(*words, "--checkpoint-every-seconds", "0.2")
     assert process.stdout is not None
     while "stuck" not in process.stdout.readline():
         assert process.poll() is None

@@ -64,7 +64,8 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path: Pat
     )
     changed = {k: v for k, v in to_dict(config).items() if v != to_dict(small(tmp_path))[k]}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in changed.items()]
-    once = ["CartPole-v1", "--preset=control", "--num-threads=1", "--log-every-seconds=0.1"]
+    once = ["CartPole-v1", "--preset=control", "--num-threads=1", "--rollout-length=8"]
+    once += ["--log-every-seconds=0.1"]
     process, out = start(*once, *words)
     while not list((tmp_path / "killed").glob("*/checkpoints/*.safetensors")):
         assert process.is_alive()  # before the first checkpoint there is nothing to resume

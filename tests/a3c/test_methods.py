@@ -110,7 +110,8 @@ def test_another_method_trains_is_logged_and_resumes(
 ) -> None:
     monkeypatch.setattr(node, "make_method", NStepQ)
     changes = {"env": "Echo-v0", "num_threads": 2, "mode": mode, "gamma": 0.5, "lr": 1e-2}
-    config = preset("control", total_agent_steps=8000, runs_dir=str(tmp_path), **changes)
+    changes |= {"rollout_length": 8, "total_agent_steps": 8000}
+    config = preset("control", runs_dir=str(tmp_path), **changes)
     run = train(config, quiet=True)
     assert run.mean_return_100 is not None
     assert run.mean_return_100 > 8  # one action in ten is wrong at random; untrained: 5

@@ -11,12 +11,13 @@ from a3c.envs.protocol import Spec
 from a3c.heads import Categorical, Gaussian
 from a3c.methods import A3C
 from a3c.network import ConvolutionalTorso, Network, flatten, sizes
+from tests.scripted import VECTOR
 
 ATARI = Spec((84, 84, 4), pixels=True, stacked=True, discrete=True, num_actions=4)
 
 
-def network_for(config: Config, dtype: torch.dtype = torch.float32) -> Network:
-    return Network(config, ATARI, A3C(config), dtype)
+def network_for(config: Config, dtype: torch.dtype = torch.float32, spec: Spec = ATARI) -> Network:
+    return Network(config, spec, A3C(config), dtype)
 
 
 def frames(count: int = 3) -> torch.Tensor:
@@ -95,6 +96,37 @@ def test_the_background_is_subtracted(dtype: torch.dtype) -> None:
     assert background.grad is not None  # a part of the vector, and it stays 0
     assert background.grad.count_nonzero() == 0
     assert parameters.count_nonzero() > seen.count_nonzero()
+
+
+def test_vectors_are_normalised_by_the_moments_that_were_measured() -> None:
+    plain, network = (
+        network_for(preset("control", normalize=on), spec=VECTOR) for on in (False, True)
+    )
+    parameters, gradients = flatten(network)
+    assert network.moments is not None
+    assert network.return_std is not None
+    width = network.moments.shape[1]
+    mean, std = torch.arange(float(width)), 2.0 + torch.arange(float(width))
+    network.moments.copy_(torch.stack([mean, std]))
+    seen = torch.stack([mean, mean + 2 * std, mean - 1000 * std])  # [N, D]
+    meant = torch.tensor([0.0, 2.0, -10.0]).unsqueeze(1).expand(3, width)  # the last is cut
+    for found, expected in zip(network(seen, None)[0], plain(meant, None)[0], strict=True):
+        torch.testing.assert_close(found, expected)
+    torch.cat([x.flatten() for x in learn(network, seen.unsqueeze(0))]).sum().backward()
+    network.read(seen.unsqueeze(0), torch.arange(3))  # learning sees what acting sees
+    for found, expected in zip(
+        network.evaluate(None, torch.ones(1, 3)), network(seen, None)[0], strict=True
+    ):
+        torch.testing.assert_close(found[0], expected)
+    assert gradients.count_nonzero() > 0
+    for measured in (network.moments, network.return_std):  # parts of the vector; they stay
+        assert measured.grad is not None
+        assert measured.grad.count_nonzero() == 0
+    assert parameters[: 2 * width].tolist() == [*mean.tolist(), *std.tolist()]
+
+
+def test_images_are_not_normalised() -> None:
+    assert network_for(preset("fast", normalize=True)).moments is None
 
 
 def test_the_seed_alone_decides_the_initial_values() -> None:

@@ -107,10 +107,10 @@ def test_a_checkpoint_of_another_kind_of_device_starts_new_games() -> None:
 def test_a_run_says_that_it_goes_on_with_new_games(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = preset("control", num_threads=1, total_agent_steps=64, runs_dir=str(tmp_path))
+    config = preset("control", num_threads=1, total_agent_steps=128, runs_dir=str(tmp_path))
     run = train(config, quiet=True)
     monkeypatch.setattr(Node, "is_home", lambda *_: False)
-    train(replace(config, total_agent_steps=128), resume=run.folder)
+    train(replace(config, total_agent_steps=256), resume=run.folder)
     said = capsys.readouterr().out
     assert "made on another kind of device: agents start new games" in said
 

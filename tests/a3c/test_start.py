@@ -81,7 +81,7 @@ def test_a_finished_run_says_so_and_nothing_is_changed(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"lr": 0.5}, "--lr 0.5 contradicts the run to resume, which has 0.002"),
+        ({"lr": 0.5}, "--lr 0.5 contradicts the run to resume, which has 0.003"),
         ({"env": "Acrobot-v1"}, "the environment Acrobot-v1 contradicts"),
         ({"num_envs": 5}, "--num-envs 5 contradicts"),
         ({"seed": 2}, "--seed 2 contradicts"),
@@ -132,7 +132,7 @@ def test_parameters_alone_cannot_be_resumed(run: Path, config: Config, tmp_path:
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (lambda text: text.replace("0.002", "0.5"), "--lr 0.002, not 0.5"),
+        (lambda text: text.replace("0.003", "0.5"), "--lr 0.003, not 0.5"),
         (lambda text: "[1, 2]", "config.json cannot be read"),
         (lambda text: text[:50], "config.json cannot be read"),
         (lambda text: text.replace('"log_every_seconds": 0.2', '"log_every_seconds": 7'), None),

@@ -38,6 +38,7 @@ def small(tmp_path: Path, **changes: object) -> Config:
         "total_agent_steps": 4000,
         "num_threads": 1,
         "num_envs": 4,
+        "rollout_length": 8,
         "runs_dir": str(tmp_path),
         "log_every_seconds": 0.2,
         "checkpoint_every_seconds": 1000.0,
@@ -84,6 +85,27 @@ def test_the_background_is_measured_once_and_saved(tmp_path: Path) -> None:
     assert torch.equal(measured, background(600))  # learning leaves it as it is
     assert torch.equal(measured, measured.round())
     assert measured[40, 40].tolist() == [87] * 4  # the field's grey; the ball hardly shows
+
+
+def test_what_normalises_vectors_is_measured_once_and_saved(tmp_path: Path) -> None:
+    def measured(agent_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+        changes = {"total_agent_steps": agent_steps, "runs_dir": str(tmp_path)}
+        config = preset("control", env="Pendulum-v1", normalize=True, gamma=0.9, **changes)
+        network = load(train(config, quiet=True).folder).network
+        assert network.moments is not None
+        assert network.return_std is not None
+        return network.moments, network.return_std
+
+    moments, return_std = measured(64)
+    again = measured(600)  # learning leaves them as they are
+    assert torch.equal(moments, again[0])
+    assert torch.equal(return_std, again[1])
+    mean, std = moments
+    # Cosine and sine of an angle, and a speed of at most 8 either way
+    assert (mean.abs() < torch.tensor([1, 0.3, 1])).all()
+    assert (std[:2] < 1).all()
+    assert 1 < std[2] < 8
+    assert 5 < return_std < 60  # of sums of ten rewards, about, each from -16.3 to 0
 
 
 def test_a_resumed_run_on_atari_equals_the_uninterrupted_one(
@@ -353,7 +375,8 @@ def test_a_dead_thread_stops_the_run(
 def test_what_nothing_can_be_learned_from_stops_the_run(
     env: str, complaint: str, updates: int, tmp_path: Path
 ) -> None:
-    config = small(tmp_path, env=f"tests.environments:{env}", total_agent_steps=10**9)
+    changes = {"normalize": False, "total_agent_steps": 10**9}  # else it is seen before the run
+    config = small(tmp_path, env=f"tests.environments:{env}", **changes)
     with pytest.raises(RunFailed, match=complaint):
         train(config, quiet=True)
     saved = checkpoint.newest(tmp_path / "latest").checkpoint
@@ -414,7 +437,8 @@ def test_interrupting_saves_and_says_how_to_go_on(tmp_path: Path, number: int) -
 
 def test_a_crash_ends_with_its_traceback_and_exit_code_1(tmp_path: Path) -> None:
     process = start_process(
-        *("train", "tests.environments:Crashing-v0", "--runs-dir", str(tmp_path))
+        *("train", "tests.environments:Crashing-v0", "--no-normalize"),
+        *("--runs-dir", str(tmp_path)),
     )
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -513,7 +537,8 @@ def test_an_infinite_reward_is_the_environments_fault_also_where_it_is_clipped(
     tmp_path: Path,
 ) -> None:
     """Its sign could be learned from, but no return or mean of such a run says anything."""
-    config = small(tmp_path, env="tests.environments:Infinite-v0", clip_rewards=True)
+    changes = {"clip_rewards": True, "normalize": False}
+    config = small(tmp_path, env="tests.environments:Infinite-v0", **changes)
     with pytest.raises(RunFailed, match="the environment returned an infinite reward"):
         train(config, quiet=True)
     for line in (tmp_path / "latest" / "metrics.jsonl").read_text().splitlines():

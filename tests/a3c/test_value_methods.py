@@ -65,7 +65,7 @@ class Case:
         ]
         self.steps = steps
         self.config = preset(
-            "control", method=method, rollout_length=4, gamma=0.5, clip_rewards=False, **changes
+            "control", method=method, rollout_length=4, gamma=0.5, normalize=False, **changes
         )
         self.method = ValueMethod(self.config)
         self.network, self.target = (self.network_with(seed) for seed in (1, 2))
@@ -267,7 +267,7 @@ def test_epsilon_greedy_actions() -> None:
 def test_the_background_is_measured_by_fewer_agents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("a3c.node.BACKGROUND_AGENTS", 2)
+    monkeypatch.setattr("a3c.node.MEASURING_AGENTS", 2)
     config = preset("fast", method="n-step-q", num_threads=1, num_envs=4, rollout_length=5,
                     total_agent_steps=20, runs_dir=str(tmp_path))  # fmt: skip
     assert train(config, quiet=True).agent_steps == 20
@@ -330,7 +330,7 @@ def test_what_sarsa_carries_and_the_epsilons_come_from_the_checkpoint(tmp_path: 
 @each_method
 def test_it_learns_is_logged_and_copies_its_target(tmp_path: Path, method: str) -> None:
     assert Echo.observation_space.shape == (2,)
-    frames = {"epsilon_emulator_frames": 3000, "target_emulator_frames": 170}
+    frames = {"epsilon_emulator_frames": 3000, "target_emulator_frames": 210}
     config = preset(
         "control",
         env="Echo-v0",

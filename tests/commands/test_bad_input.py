@@ -279,7 +279,7 @@ def test_a_model_of_another_version(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("--lr 0.5", "--lr 0.5 contradicts the run to resume, which has 0.002"),
+        ("--lr 0.5", "--lr 0.5 contradicts the run to resume, which has 0.003"),
         ("pong", "the environment pong contradicts the run to resume, which has CartPole-v1"),
         ("--preset fast", "--preset contradicts --resume"),
         ("--from pong", "--from contradicts --resume"),

@@ -104,7 +104,8 @@ def test_where_a_preset_fixes_the_updates_only_threads_vary() -> None:
 def test_acting_and_learning_are_the_halves_of_an_update_without_the_environments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = preset("control", env="CartPole-v1", num_envs=4, minibatches=2, device="cpu")
+    config = preset("control", env="CartPole-v1", num_envs=4, rollout_length=8,
+                    minibatches=2, device="cpu")  # fmt: skip
     with bench.started(config, CPU) as (learner,):
         assert isinstance(learner.envs, OnDevice)
         calls: list[str] = []

@@ -325,7 +325,7 @@ def test_parameters_of_another_network(
     """Its checksum is right, and yet it is none of this version's."""
     run = make_run(tmp_path / "run", [record(1, 1, [1])])
     for path, expected in (
-        (save_checkpoint(run, 1), "the model has 3 parameters; expected 9,155"),
+        (save_checkpoint(run, 1), "the model has 3 parameters; expected 9,164"),
         (save_checkpoint(run, 2, network="paper"), "--network paper reads images"),
     ):
         assert expected in complaint([command, str(path)], capsys)

@@ -206,7 +206,8 @@ def test_another_models_scores_are_not_overwritten(
 
 
 def test_the_same_run_may_be_played_again_after_more_training(tmp_path: Path) -> None:
-    config = a3c.preset("control", env="CartPole-v1", total_agent_steps=40, runs_dir=str(tmp_path))
+    config = a3c.preset("control", env="CartPole-v1", total_agent_steps=40,
+                        rollout_length=5, runs_dir=str(tmp_path))  # fmt: skip
     run = a3c.train(config, quiet=True).folder
     options = PlayOptions(str(run), 1, str(tmp_path / "out"), film=False)
     play(options)

@@ -39,7 +39,7 @@ EVALUATED = {"--evaluate-episodes": "1", "--max-episode-frames": "200"}
 GROUPS = {"--minibatches": "2"}
 MEASURED = {"--seconds": "0.1"}
 NODES = {"--nodes": "2"}
-LONGER = {"--total-agent-steps": "2400"}
+LONGER = {"--total-agent-steps": "4400"}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -100,7 +100,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        words = ["--total-agent-steps=2000", "--num-threads=1"]
+        # It learns nothing, so that games stay short and a hundred of them end
+        words = ["--total-agent-steps=4000", "--num-threads=1", "--lr=1e-9"]
         assert cli.main(["train", "CartPole-v1", *words]) == 0
         for model in ("runs/latest", "runs/latest/checkpoints/best.safetensors"):
             assert cli.main(["play", model, "--episodes", "1"]) == 0
@@ -140,7 +141,9 @@ def test_command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
             cli.main(words)
         assert not end.value.code
         return
-    if words[0] == "study" and (ROOT / words[1]).is_file():  # hours of runs: it can be read
+    if (
+        words[0] in ("study", "benchmark") and (ROOT / words[1]).is_file()
+    ):  # hours of runs: it can be read
         assert study_plan.plan(study_plan.read_spec(ROOT / words[1]), Path("studies"))
         return
     if "--cluster" in words:  # that there is a cluster, tests/cluster sees to
