@@ -656,7 +656,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize": True,
         # Runs are a tenth as long as on Atari and less, and so is what value methods wait for
         "epsilon_emulator_frames": 50_000,
-        "target_emulator_frames": 2000,
+        "target_emulator_frames": 500,
     },
     # The paper's other methods (section 4; supplement 8): t_max and I_AsyncUpdate are 5 as well,
     # epsilons and target network the defaults. It draws learning rates from 1e-4 to 1e-2 and names
