@@ -84,10 +84,10 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     scored: list[Score] = []
 
     def score_and_write(planned: Planned) -> None:
-        for policy in POLICIES:
-            score(planned, policy, options.episodes)
+        played = [score(planned, policy, options.episodes) for policy in POLICIES]
         scored.append(read(planned))
-        write(out, scored)
+        if any(played):  # else what was written before has it, and perhaps more
+            write(out, scored)
 
     with ready(plans, out):
         if not run_all(plans, score_and_write):
@@ -112,8 +112,9 @@ def folder_of(planned: Planned, policy: str) -> Path:
     return planned.folder / f"benchmark-{policy}"
 
 
-def score(planned: Planned, policy: str, episodes: int) -> None:
-    """Play the games of one policy, unless they have been played with the run's last parameters.
+def score(planned: Planned, policy: str, episodes: int) -> bool:
+    """Play the games of one policy, unless they have been played with the run's last parameters;
+    returns whether they had to be.
 
     Raises KeyboardInterrupt where that was interrupted: fewer games would be another protocol.
     """
@@ -122,7 +123,7 @@ def score(planned: Planned, policy: str, episodes: int) -> None:
         had = read_scores(folder)
         newest = checkpoint.newest(planned.folder).checkpoint.sha256
         if had.get("checkpoint_sha256") == newest and had["episodes"] == episodes:
-            return
+            return False
     options = PlayOptions(
         str(planned.folder), episodes, str(folder), "greedy" if policy == "greedy" else "sample",
         noop_max=planned.config.noop_max, film=False, device=planned.config.device,
@@ -130,6 +131,7 @@ def score(planned: Planned, policy: str, episodes: int) -> None:
     if play(options, quiet=True)["interrupted"]:
         (folder / SCORES).unlink()
         raise KeyboardInterrupt
+    return True
 
 
 def read(planned: Planned) -> Score:
