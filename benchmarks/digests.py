@@ -32,8 +32,7 @@ TASKS = {
     "cartpole": "CartPole-v1 --total-agent-steps 200000",
     "inverted pendulum": "InvertedPendulum-v5 --total-agent-steps 150000",
     "pendulum": "Pendulum-v1 --std dependent --total-agent-steps 20000",
-    "memory": "examples.memory:CartPoleHiddenVelocities-v1 --recurrent --rollout-length 16"
-    " --rmsprop-eps 1e-5 --total-agent-steps 40000",
+    "memory": "examples.memory:CartPoleHiddenVelocities-v1 --recurrent --total-agent-steps 40000",
 }
 
 
