@@ -121,21 +121,28 @@ class ActorLearner:
         """Let the untrained policy play in `envs`; what it sees and earns says how to normalise.
 
         For one thread, before `start`. moments: the network's, [2, D]. return_std: the deviation of
-        the discounted sum of rewards so far in an episode, as Gymnasium's NormalizeReward has it.
+        the discounted sum of rewards so far in an episode, as Gymnasium's NormalizeReward has it;
+        of their signs where learning sees those.
         """
         actor = Actor(envs, self.network, self.actor.choose)
         actor.start(seed_of(self.config, self.index))
-        observations, sums = [], []
+        sums: list[Tensor] = []
         total = torch.zeros(envs.num_envs, device=self.device)
+        first = actor.agents.observations[0].double()  # [D]; near the mean
+        offsets, squares = torch.zeros_like(first), torch.zeros_like(first)
         for _ in range(MOMENTS_STEPS):
-            observations.append(actor.agents.observations.clone())
+            offset = actor.agents.observations.double() - first  # [N, D]
+            offsets += offset.sum(0)
+            squares += offset.square().sum(0)
             step = actor.step().step
-            total = self.config.gamma * total + step.rewards
+            rewards = step.rewards.sign() if self.config.clip_rewards else step.rewards
+            total = self.config.gamma * total + rewards
             sums.append(total)
             total = total * ~step.ended
-        seen = torch.stack(observations).flatten(0, 1)  # [T N, D]
+        count = MOMENTS_STEPS * envs.num_envs
+        std = ((squares - offsets.square() / count) / (count - 1)).clamp_min(0).sqrt()
         with torch.no_grad():
-            moments.copy_(torch.stack([seen.mean(0), positive(seen.std(0))]))
+            moments.copy_(torch.stack([first + offsets / count, positive(std)]))
             return_std.copy_(positive(torch.stack(sums).std()))
         self.store.restart(self.parameters)
 

@@ -68,9 +68,9 @@ class Config:
     cluster: str = ""
     """Address of a Ray cluster to train on, or auto for that which this machine belongs to."""
     num_threads: int = AUTO
-    """Actor-learner threads of each node, at most one a core of its machine. auto: as many as there
-    are physical cores that this process may use, dealt to its nodes; at most 16. A run keeps the
-    number that it began with."""
+    """Actor-learner threads of each node; with --cluster at most one a core of its machine. auto:
+    as many as there are physical cores that this process may use, dealt to its nodes; at most 16.
+    A run keeps the number that it began with."""
     num_envs: int = AUTO
     """Agents (environments) of each thread. auto: 16, or 64 on a GPU."""
     rollout_length: int = AUTO

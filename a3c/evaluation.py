@@ -52,6 +52,11 @@ class Evaluation:
                 "--evaluate-every or fewer --evaluate-episodes keep pace with learning"
             )
 
+    def make_up(self) -> None:
+        """The last evaluation of a run that had been trained, if it was left out then."""
+        if not best.evaluated_at_end(self.log.evaluations, self.evaluator.config):
+            self.evaluator.copy()
+
     def _is_best(self, mean: float) -> bool:
         before = None if self.best is None else best.evaluated_return(self.best)
         return is_number(mean) and (before is None or mean > before)

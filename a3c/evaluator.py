@@ -89,10 +89,14 @@ class Evaluator:
 
         A copy of [P], less than a millisecond, for all of a thousand updates or more.
         """
+        if self.store.to_be_evaluated(before):
+            self.copy()
+
+    def copy(self) -> None:
+        """Of the store as it is, to be evaluated; while nobody changes it."""
         store = self.store
-        if store.to_be_evaluated(before):
-            copy = ToHost(store.parameters.clone())
-            self.waiting.put(Snapshot(store.agent_steps, store.updates, copy, self.metrics.save()))
+        copy = ToHost(store.parameters.clone())
+        self.waiting.put(Snapshot(store.agent_steps, store.updates, copy, self.metrics.save()))
 
     def start(self, on_failure: Callable[[], None]) -> None:
         """Start the thread; `on_failure` is called in it if it fails."""

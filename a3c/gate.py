@@ -56,9 +56,15 @@ class Gate:
         self._pause_wanted, self._stop_wanted = pause, self._stop_wanted or stop
 
     def wait_until_parked(self) -> None:
-        """Every thread stands between two updates, or has ended."""
+        """Every thread stands between two updates, or has ended.
+
+        Not those that still count from a pause before, and are about to go on: `_paused` is this
+        pause's only once a thread has looked.
+        """
         with self._boundary:
-            self._boundary.wait_for(lambda: self._parked >= self._running)
+            self._boundary.wait_for(
+                lambda: not self._running or (self._paused and self._parked >= self._running)
+            )
 
     def go_on(self) -> None:
         """The end of a pause."""

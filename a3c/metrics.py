@@ -105,7 +105,7 @@ class Metrics:
         return self.seconds_before + time.monotonic() - self.start
 
     def add(self, games: list[Game], values: dict[str, float]) -> None:
-        """One update of one thread: games that ended, and figures by name."""
+        """One rollout of one thread: games that ended, and figures, means of its updates."""
         self.merge(Part(1, values, games))
 
     def merge(self, part: Part) -> None:

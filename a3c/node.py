@@ -107,10 +107,10 @@ class Node:
 
     def record(self) -> None:
         """Record the CUDA graphs, if any. Raises InputError if there is too little memory."""
+        synchronise(self.devices)  # what was set up was so on another stream than the threads'
         if not self.learners[0].graphs.wanted:
             return
         gc.collect()  # an earlier run's graphs, destroyed while one is recorded, would spoil it
-        synchronise(self.devices)
         try:
             for learner in self.learners:
                 learner.record()

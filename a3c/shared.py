@@ -4,9 +4,9 @@ What is shared: the parameter vector [P], the optimiser's state, a target vector
 where the method needs one, and the counters `agent_steps` and `updates`. Each thread has everything
 else for itself.
 
-What is locked: every reading and writing of them takes `lock`, so no update is lost, no thread ever
-copies half an update, and the counters are exact. (The paper's Hogwild writes without a lock; what
-ours costs: docs/architecture.md, "One lock".)
+What is locked: who writes them or copies a vector takes `lock`, so no update is lost, no thread
+ever copies half an update, and the counters are exact. (The paper's Hogwild writes without a
+lock; what ours costs: docs/architecture.md, "One lock".)
 
 What is stale on purpose: in async mode a thread computes its gradients with the parameters that it
 copied before its rollout, or before this update; others may have applied theirs in the meantime.

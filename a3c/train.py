@@ -62,7 +62,7 @@ def train(
     metrics = Metrics(frames_per_agent_step(config))
     with Terminal(config, metrics, quiet) as terminal:
         found = start.to_resume(config, resume, start_from)
-        if found is not None and found.agent_steps >= config.total_agent_steps:
+        if found is not None and start.has_ended(found):
             return already_finished(found, metrics, terminal)
         with place(config, metrics, terminal) as node:
             run = Training(config, metrics, node, terminal)
@@ -136,6 +136,7 @@ class Training:
         self.store = node.store  # whose counters are the run's
         self.evaluator = evaluator_of(config, node, metrics)
         self.evaluation: Evaluation | None = None
+        self.interrupted = False
         self.new = self.established = False  # established: config.json and runs/latest are its own
         self.best_mean: float | None = None
         self.saved_metrics = metrics.save()  # of the last checkpoint
@@ -197,6 +198,8 @@ class Training:
         self.metrics.begin()
         if self.evaluator is not None:
             self.evaluator.start(self.abort)
+        if self.evaluation is not None and self.store.finished:
+            self.evaluation.make_up()
         self.node.start()
         try:
             self._watch()
@@ -232,6 +235,7 @@ class Training:
 
     def stop(self) -> None:
         """End after the updates under way. Safe in a signal handler."""
+        self.interrupted = True
         self.node.stop()
         if self.evaluator is not None:
             self.evaluator.stop()
@@ -284,7 +288,7 @@ class Training:
             mean,
             self.store.finished,
             None if self.evaluation is None else self.evaluation.score,
-            0 if self.evaluator is None else len(self.evaluator.left_out),
+            self.interrupted,
         )
 
     def _failures(self) -> list[BaseException]:

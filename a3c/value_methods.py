@@ -8,7 +8,8 @@ one-step Sarsa:  y = r + gamma Q(s', a'; theta-), a' being the action that is ta
 n-step Q:        y = r + gamma r' + ... + gamma^k max_a Q(s_k, a; theta-), s_k after the rollout
 
 The loss is (y - Q(s, a))^2, summed or averaged over the rollout. Gradients are taken at the copy of
-the parameters with which the rollout acted; Algorithm 1 reads the shared ones at each step.
+the parameters with which the rollout acted, or at the newest where a rollout makes several updates;
+Algorithm 1 reads the shared ones at each step.
 """
 
 from __future__ import annotations

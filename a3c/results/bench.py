@@ -43,6 +43,7 @@ from a3c.node import Node
 from a3c.results.progress import Progress
 from a3c.rollout import Rollout
 from a3c.run.provenance import processor, version_of
+from a3c.run.terminal import counted
 
 Work = Callable[[], int]  # does a piece of work of one thread; returns its agent steps
 
@@ -329,7 +330,7 @@ def parts(config: Config, device: torch.device, seconds: float, progress: Progre
             stand_still(learner)
         for part, working in (("acting", acting), ("learning", learning)):
             for threads in alone:
-                progress.status(f"{part}, {counted(threads)}")
+                progress.status(f"{part}, {counted(threads, 'thread')}")
                 works = [working(learner) for learner in learners[:threads]]
                 rate = Stretch(device, each).rate(works)
                 rates.append(Rate(part, threads, config.num_envs, rate))
@@ -340,7 +341,7 @@ def environments(
     config: Config, device: torch.device, threads: int, seconds: float, progress: Progress
 ) -> Rate:
     """The environments alone, with random actions; no device takes part."""
-    progress.status(f"environments, {counted(threads)}")
+    progress.status(f"environments, {counted(threads, 'thread')}")
     agents = min(config.num_envs, max(1, MOST_AGENTS // threads))
     made = [numpy_envs(config, agents, device) for _ in range(threads)]
     try:
@@ -518,8 +519,3 @@ def results(futures: list[Future[int]]) -> list[int]:
         if not isinstance(error, threading.BrokenBarrierError):
             raise error
     return [future.result() for future in futures]
-
-
-def counted(threads: int) -> str:
-    """1 thread, 2 threads."""
-    return f"{threads} thread" + ("" if threads == 1 else "s")

@@ -20,6 +20,7 @@ from a3c.config import InputError, check_number
 from a3c.envs.names import atari_game
 from a3c.results.charts import new_figure, write_figure
 from a3c.results.curves import Floats
+from a3c.results.figures import interval
 from a3c.results.output import whole_file
 from a3c.results.play import PLAY_RANGES, PlayOptions, play
 from a3c.results.play_folder import SCORES
@@ -35,8 +36,6 @@ POLICIES = ("sample", "greedy")
 # evaluations of training and over four runs.
 REFERENCES = Path(__file__).parent / "references.csv"
 LINEAR_TO = 1.0  # human-normalised, of the figure's symmetric logarithmic axis
-
-Figure = Callable[..., Any]  # of values, along an axis
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ def summary(ours: dict[str, float]) -> list[str]:
     for name, scores in rows.items():
         values = normalised({game: scores[game] for game in ours if game in scores})
         if len(values):
-            cells = [interval(values, figure) for figure in (np.median, np.mean, middle)]
+            cells = [with_interval(values, of) for of in (np.median, np.mean, middle)]
             lines.append(f"| {name} | {len(values)} | {' | '.join(cells)} |")
     return [*lines, "", "In brackets: 95 % of resamplings of the games (SciPy's bootstrap)."]
 
@@ -215,18 +214,10 @@ def middle(values: Floats, axis: int = -1) -> Any:
     return trim_mean(values, 0.25, axis=axis)
 
 
-def interval(values: Floats, figure: Figure) -> str:
-    """`123 % (100 to 150)`; of one game the figure alone."""
-    text = f"{figure(values):.0%}"
-    if len(values) < 2 or np.ptp(values) == 0:
-        return text
-    from scipy.stats import bootstrap
-
-    found = bootstrap(
-        (values,), figure, method="percentile", n_resamples=2000,
-        rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    return f"{text} ({100 * found.low:.0f} to {100 * found.high:.0f})"
+def with_interval(values: Floats, statistic: Callable[..., float]) -> str:
+    """`123% (100 to 150)`; of one game the statistic alone."""
+    value, low, high = interval(values, statistic)
+    return f"{value:.0%}" + f" ({100 * low:.0f} to {100 * high:.0f})" * (low < high)
 
 
 def duels(ours: dict[str, float]) -> list[str]:

@@ -20,6 +20,7 @@ from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, whole_num
 from a3c.results.curves import Floats
 from a3c.results.output import whole_file
 from a3c.results.study_csv import EVALUATED, Rows, Runs, label_of, read_csv, setting_of
+from a3c.run.terminal import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,17 +72,22 @@ def with_values(runs: Runs, measured: str) -> Runs:
     }
 
 
-def interval(values: Floats) -> tuple[float, float, float]:
-    """Mean over seeds, and the 95 % interval of that mean; of one seed, the mean alone."""
-    mean = float(np.mean(values))
+def interval(
+    values: Floats, statistic: Callable[..., float] = np.mean
+) -> tuple[float, float, float]:
+    """A statistic of values, as of seeds, and its 95 % interval; of one value, itself alone.
+
+    statistic: takes `axis`, as SciPy's bootstrap asks.
+    """
+    value = float(statistic(values))
     if len(values) < 2 or np.ptp(values) == 0:
-        return mean, mean, mean
+        return value, value, value
     from scipy.stats import bootstrap  # an extra, see check_scipy
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # few seeds: the bootstrap's distribution is coarse
-        found = bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0))
-    return mean, float(found.confidence_interval.low), float(found.confidence_interval.high)
+        warnings.simplefilter("ignore")  # few values: the bootstrap's distribution is coarse
+        found = bootstrap((values,), statistic, method="percentile", rng=np.random.default_rng(0))
+    return value, float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 LABELS = {
@@ -99,16 +105,11 @@ def draw_returns(runs: Runs, path: Path, measured: str) -> Path:
         lines = {label: averaged(seeds, name, measured) for label, seeds in runs.items()}
         size, text = unit(max(float(place[-1]) for place, *_ in lines.values()), units)
         for label, (place, mean, low, high) in lines.items():
-            axis.plot(place / size, mean, label=f"{label} ({seeds_of(runs[label])})")
+            axis.plot(place / size, mean, label=f"{label} ({counted(len(runs[label]), 'seed')})")
             axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
         axis.set_xlabel(text)
     axes[0].set_ylabel(LABELS[measured])
     return write_figure(figure, path)
-
-
-def seeds_of(seeds: list[Rows]) -> str:
-    """How many seeds a setting was run with."""
-    return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
 def averaged(seeds: list[Rows], name: str, measured: str) -> tuple[Floats, Floats, Floats, Floats]:

@@ -41,6 +41,7 @@ from a3c.results.progress import Progress
 from a3c.run import models
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.interrupts import interrupts
+from a3c.run.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,8 @@ def watched(progress: Progress, stop: threading.Event, protocol: Protocol) -> Go
     """Tells how far the games have come, and ends them at Ctrl-C."""
 
     def goes_on(under_way: int, agent_steps: int) -> bool:
-        ended = protocol.episodes - under_way
-        progress.status(f"{ended} of {plural(protocol.episodes)} ended, agent step {agent_steps:,}")
+        ended, games = protocol.episodes - under_way, counted(protocol.episodes, "game")
+        progress.status(f"{ended} of {games} ended, agent step {agent_steps:,}")
         return not stop.is_set()
 
     return goes_on
@@ -216,7 +217,7 @@ def best_and_median(episodes: list[Episode]) -> tuple[Episode, Episode]:
 def score_table(scores: dict[str, Any]) -> Table:
     """For the terminal."""
     policy = scores["protocol"]["policy"]
-    title = f"{scores['env']}: {plural(scores['episodes'], 'whole game')}, {policy} policy"
+    title = f"{scores['env']}: {counted(scores['episodes'], 'whole game')}, {policy} policy"
     table = Table("", "return", title=title)
     for name in ("mean", "std", "median", "min", "max"):
         table.add_row(name, f"{scores[name]:,.2f}")
@@ -230,17 +231,11 @@ def remarks(scores: dict[str, Any], asked: int) -> list[str]:
     """What one must know beside the table: games that are missing or cut."""
     lines = []
     if scores["interrupted"]:
-        lines.append(f"interrupted: {scores['episodes']} of {plural(asked)} had ended")
+        lines.append(f"interrupted: {scores['episodes']} of {counted(asked, 'game')} had ended")
     if any(scores["cut"]):
         seeds = [seed for seed, cut in zip(scores["seeds"], scores["cut"], strict=True) if cut]
         longest = scores["protocol"]["max_agent_steps"]
         named = ", ".join(str(seed) for seed in seeds[:10]) + (", ..." if len(seeds) > 10 else "")
-        lines.append(
-            f"cut after {plural(longest, 'agent step')}: {plural(len(seeds))}, seed {named}"
-        )
+        games = counted(len(seeds), "game")
+        lines.append(f"cut after {counted(longest, 'agent step')}: {games}, seed {named}")
     return lines
-
-
-def plural(count: int, noun: str = "game") -> str:
-    """1 game, 2 games."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

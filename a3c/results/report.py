@@ -40,7 +40,7 @@ from a3c.results.played import best_film, check_of_run, read_scores
 from a3c.results.run_config import read_run_config
 from a3c.results.scores import PUBLISHED, REPORTED
 from a3c.run import log, provenance, strict_json
-from a3c.run.best import SCORE
+from a3c.run.checkpoint import SCORE
 
 CURVE_POINTS = 400  # of a curve on the page
 # What the page says of a run's end

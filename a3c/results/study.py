@@ -23,7 +23,7 @@ from a3c.results import figures
 from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_csv
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
-from a3c.run import checkpoint, log
+from a3c.run import best, checkpoint, log
 from a3c.run.folder import locked
 from a3c.train import train
 
@@ -103,9 +103,11 @@ def check_memory_of(plans: list[Planned]) -> None:
 
 
 def finished(planned: Planned) -> bool:
-    """Whether the run has reached its end."""
-    records = records_of(planned)
-    return bool(records) and records[-1]["agent_steps"] >= planned.config.total_agent_steps
+    """Whether the run has reached its end: its newest checkpoint says so, which comes after the
+    last record; and its evaluations are there."""
+    newest = [int(path.stem) for path in checkpoint.numbered(planned.folder)[:1]]
+    trained = bool(newest) and newest[0] >= planned.config.total_agent_steps
+    return trained and best.is_complete(planned.folder, planned.config)
 
 
 def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: None) -> bool:
@@ -129,10 +131,10 @@ def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: N
 
 
 def run(planned: Planned) -> bool:
-    """Start the run, or go on with it; returns whether it reached its end, evaluations included."""
+    """Start the run, or go on with it; returns whether it reached its end undisturbed."""
     resumable = planned.folder.exists() and checkpoint.numbered(planned.folder)
     done = train(planned.config, planned.folder if resumable else None, quiet=True)
-    return done.finished and not done.evaluations_left_out
+    return done.finished and not done.interrupted
 
 
 def progress(plans: list[Planned]) -> Table:
@@ -145,18 +147,12 @@ def progress(plans: list[Planned]) -> Table:
 
 def standing(planned: Planned) -> tuple[str, str, str]:
     """Agent steps, mean return and rate of a run; dashes before its first record."""
-    records = records_of(planned)
-    if not records:
+    last = log.last(planned.folder / log.METRICS)
+    if last is None:
         return "-", "-", "-"
-    last = records[-1]
     steps, seconds, mean = last["agent_steps"], last["seconds"], last["mean_return_100"]
     return (
         f"{steps:,} of {planned.config.total_agent_steps:,}",
         "-" if mean is None else f"{mean:,.1f}",
         f"{steps / seconds:,.0f}" if seconds else "-",
     )
-
-
-def records_of(planned: Planned) -> list[log.Record]:
-    """What the run has logged so far."""
-    return log.read(planned.folder / "metrics.jsonl")

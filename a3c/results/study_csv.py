@@ -41,7 +41,7 @@ def write_csv(path: Path, plans: list[Planned]) -> bool:
 
 
 def rows_of(planned: Planned) -> list[dict[str, Any]]:
-    """A run's records nearest to RECORDS_OF_A_RUN equal steps of its length; its evaluations."""
+    """The last record of each RECORDS_OF_A_RUNth of a run's length; its evaluations."""
     records = [
         record
         for record in log.read(planned.folder / "metrics.jsonl")

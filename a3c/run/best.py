@@ -7,17 +7,15 @@ of games which had no part in the choice.
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from a3c.config import InputError
-from a3c.run import checkpoint, strict_json
-from a3c.run.checkpoint import Checkpoint
-
-SCORE = "best.json"
+from a3c.config import Config, InputError
+from a3c.run import checkpoint, log, strict_json
+from a3c.run.checkpoint import SCORE, Checkpoint
+from a3c.run.files import write_whole
 
 
 def path_of(run: Path) -> Path:
@@ -32,6 +30,22 @@ def load(run: Path) -> Checkpoint | None:
     except InputError:
         return None
     return None if evaluated_return(saved) is None else saved
+
+
+def is_complete(run: Path, config: Config) -> bool:
+    """Whether a run that has been trained has been evaluated at its end, and its best scored.
+
+    It lacks that where it was interrupted after its last update.
+    """
+    if config.evaluate_every == "never":
+        return True
+    at_end = evaluated_at_end(log.read_evaluations(run), config)
+    return at_end and ((run / SCORE).exists() or load(run) is None)
+
+
+def evaluated_at_end(evaluations: list[log.Record], config: Config) -> bool:
+    """Whether the last of them is that of the run's end."""
+    return bool(evaluations) and evaluations[-1]["agent_steps"] >= config.total_agent_steps
 
 
 def evaluated_return(saved: Checkpoint) -> float | None:
@@ -67,9 +81,4 @@ def score(
 
 def write_score(run: Path, found: dict[str, Any]) -> None:
     """best.json, whole or not at all. Raises OSError."""
-    temporary = run / "best.writing"
-    try:
-        temporary.write_text(strict_json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, run / SCORE)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(run / SCORE, strict_json.dumps(found, indent=1) + "\n")

@@ -24,10 +24,12 @@ from torch import Tensor
 from a3c.config import BEFORE, Config, InputError, nearest, to_dict
 from a3c.envs.protocol import Spec
 from a3c.run import strict_json
+from a3c.run.files import flush
 
 VERSION = 2
 KEPT = 3
 BEST = "best.safetensors"
+SCORE = "best.json"  # of the best by evaluation, see best.py
 
 
 Made = TypeVar("Made", Config, Spec)
@@ -180,15 +182,6 @@ def digest(header: str, tensors: dict[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def flush(path: Path, flags: int) -> None:
-    """Make the system write a file, or a folder's names, to the disk now."""
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def folder(run: Path) -> Path:
     """Where a run keeps its checkpoints."""
     return run / "checkpoints"
@@ -205,6 +198,7 @@ def save_into(run: Path, checkpoint: Checkpoint) -> Path:
         old.unlink()
     score, best = (checkpoint.progress[x] for x in ("mean_return_100", "best_mean_return_100"))
     if checkpoint.config.evaluate_every == "never" and score is not None and score == best:
+        (run / SCORE).unlink(missing_ok=True)  # another policy's
         save(folder(run) / BEST, checkpoint)
     return path
 

@@ -21,6 +21,7 @@ except ImportError:  # Windows: there nothing keeps two processes out of one fol
 
 from a3c.config import Config, InputError, as_input_error, to_dict
 from a3c.run import checkpoint, strict_json
+from a3c.run.files import write_whole
 
 LOCK = ".lock"
 # What flock says where another process has the lock; anything else means that there are no locks
@@ -37,7 +38,7 @@ class Run:
     mean_return_100: float | None  # of the last 100 games, unclipped
     finished: bool  # False if it was interrupted and can be resumed
     best: dict[str, Any] | None = None  # the score of the best by evaluation, as in best.json
-    evaluations_left_out: int = 0  # by an interrupt, at the end of what was trained
+    interrupted: bool = False  # asked to stop, perhaps only once it was trained
 
 
 def create_run_folder(config: Config) -> Path:
@@ -79,12 +80,7 @@ def make_numbered(folder: Path) -> Path:
 
 def write_config(folder: Path, config: Config) -> None:
     """config.json: the options of the run, as in its checkpoints. Raises OSError."""
-    temporary = folder / "config.writing"
-    try:
-        temporary.write_text(strict_json.dumps(to_dict(config), indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / "config.json")
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(folder / "config.json", strict_json.dumps(to_dict(config), indent=1) + "\n")
 
 
 def link_latest(folder: Path) -> list[str]:

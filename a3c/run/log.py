@@ -16,11 +16,13 @@ from typing import Any, NamedTuple, TextIO
 from a3c.config import as_input_error
 from a3c.metrics import STAGES
 from a3c.run import strict_json
+from a3c.run.files import write_whole
 
 Record = dict[str, Any]
 RecordOf = Callable[[bytes], Record | None]  # of a line; None if it is none
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"  # in the run's folder
+TAIL = 2**14  # bytes: a record has fewer, as a rule
 
 
 class Lines:
@@ -46,9 +48,7 @@ class Lines:
 
     def _keep(self) -> None:
         """Write what is kept in place of the file."""
-        temporary = self.path.with_suffix(".writing")
-        temporary.write_text("".join(strict_json.dumps(record) + "\n" for record in self.records))
-        os.replace(temporary, self.path)
+        write_whole(self.path, "".join(strict_json.dumps(each) + "\n" for each in self.records))
 
     def open(self) -> None:
         """Make the file, if there is none. Raises OSError."""
@@ -206,6 +206,26 @@ def read_evaluations(run: Path) -> list[Record]:
     InputError if the file cannot be read.
     """
     return scan_lines(run / EVALUATIONS, evaluation_of).records
+
+
+def last(path: Path) -> Record | None:
+    """The last record of a metrics.jsonl, None if there is none.
+
+    In a few milliseconds however long the run is: the file is read from its end. Raises InputError
+    if it cannot be read.
+    """
+    with as_input_error(f"cannot read {path}"):
+        if not path.exists():
+            return None
+        with path.open("rb") as file:
+            start, size = file.seek(0, os.SEEK_END), TAIL
+            while True:
+                start = file.seek(max(0, start - size))
+                lines = reversed(file.read().split(b"\n"))  # the first one cut: no record
+                found = next(filter(None, map(record_of, lines)), None)
+                if found is not None or start == 0:
+                    return found
+                size *= 4
 
 
 def scan(path: Path) -> Scan:

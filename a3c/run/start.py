@@ -22,7 +22,7 @@ from a3c.config import (
 from a3c.envs.protocol import Spec
 from a3c.network import network_name
 from a3c.optimiser import learning_rate
-from a3c.run import checkpoint, models, strict_json
+from a3c.run import best, checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import check_free
 
@@ -50,6 +50,13 @@ def to_resume(
     if start_from is not None:
         raise InputError("--from contradicts --resume: a run goes on with its own parameters")
     return find(config, run_to_resume(resume))
+
+
+def has_ended(found: Resumed) -> bool:
+    """Whether there is nothing left to do: neither to train nor to evaluate."""
+    config = found.checkpoint.config
+    trained = found.agent_steps >= config.total_agent_steps
+    return trained and best.is_complete(found.folder, config)
 
 
 def run_to_resume(resume: str | Path) -> Path:

@@ -22,7 +22,7 @@ from a3c.run import best, checkpoint, log
 from a3c.run.folder import Run
 from a3c.run.log import Log
 from a3c.shared import SharedParameters
-from a3c.train import RunFailed, train
+from a3c.train import RunFailed, Training, train
 from tests.a3c.test_train import equal, final, games, small, stop_after
 from tests.playable import Playable, registered
 
@@ -174,7 +174,6 @@ def test_what_comes_faster_than_it_can_be_played_waits_and_is_played_at_the_end(
     let_at_the_end(monkeypatch, let)
     run = train(config)
     assert records(run) == expected
-    assert run.evaluations_left_out == 0
     said = capsys.readouterr().out
     assert "still to be played: 3 evaluations" in said
     assert said.count("evaluation sampled ") >= 4
@@ -203,7 +202,6 @@ def test_an_interrupt_leaves_out_what_waits_and_a_resumed_run_redoes_nothing(
         stop_after(patch, updates=70)  # 2240 agent steps
         part = train(config)
     assert not part.finished
-    assert part.evaluations_left_out == 2
     assert "evaluations left out, at agent steps: 1,024, 2,016" in capsys.readouterr().out
     assert records(part) == []
     resumed = train(config, resume=part.folder, quiet=True)
@@ -214,22 +212,67 @@ def test_an_interrupt_leaves_out_what_waits_and_a_resumed_run_redoes_nothing(
 def test_an_interrupt_while_the_last_ones_are_played(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run is complete; nothing is waited for, and no score is printed."""
-    held_until_the_end(monkeypatch, threading.Event())
+    """The run is complete; nothing is waited for, and no score is printed. Resumed, it makes up for
+    the last one, whose parameters it has, and for the score."""
+    config = evaluated(tmp_path)
     original = Evaluation.finish
+    trainings: list[Training] = []
+
+    def open_(self: Training, *args: Any) -> None:
+        trainings.append(self)
+        open_as_ever(self, *args)
 
     def finish(self: Evaluation, complete: bool) -> None:
         assert complete
-        threading.Timer(0.3, self.evaluator.stop).start()
+        threading.Timer(0.3, trainings[0].stop).start()
         original(self, complete)
 
-    monkeypatch.setattr(Evaluation, "finish", finish)
-    run = train(evaluated(tmp_path))
-    assert run.finished
-    assert (run.evaluations_left_out, run.best) == (4, None)
-    assert "evaluations left out, at agent steps: 1,024, 2,016, 3,008, 4,000" in (
-        capsys.readouterr().out
-    )
+    open_as_ever = Training.open
+    with monkeypatch.context() as patch:
+        held_until_the_end(patch, threading.Event())
+        patch.setattr(Training, "open", open_)
+        patch.setattr(Evaluation, "finish", finish)
+        run = train(config)
+    assert (run.finished, run.interrupted, run.best) == (True, True, None)
+    left_out = "evaluations left out, at agent steps: 1,024, 2,016, 3,008, 4,000"
+    assert left_out in capsys.readouterr().out
+    resumed = train(config, resume=run.folder)
+    assert steps(resumed) == [4000]
+    assert equal(final(resumed), final(run))
+    assert resumed.best is not None
+    assert resumed.best["agent_steps"] == 4000
+    assert "already finished" not in capsys.readouterr().out
+    train(config, resume=run.folder)
+    assert "already finished" in capsys.readouterr().out
+
+
+def test_an_interrupt_while_the_best_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = evaluated(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "score", lambda *_: None)
+        run = train(config, quiet=True)
+    before = records(run)
+    assert len(before) == 4
+    assert run.best is None
+    resumed = train(config, resume=run.folder, quiet=True)
+    assert records(resumed) == before
+    assert resumed.best is not None
+    assert (run.folder / "best.json").exists()
+
+
+def test_a_best_by_training_has_no_score_of_another(tmp_path: Path) -> None:
+    """As of a run that is resumed with `--evaluate-every never`."""
+    run = train(evaluated(tmp_path), quiet=True)
+    assert (run.folder / "best.json").exists()
+    saved = checkpoint.newest(run.folder).checkpoint
+    means = dict.fromkeys(("mean_return_100", "best_mean_return_100"), 400.0)
+    config = replace(saved.config, evaluate_every="never")
+    later = saved._replace(config=config, progress={**saved.progress, **means})
+    checkpoint.save_into(run.folder, later)
+    assert checkpoint.load(best.path_of(run.folder)).progress["mean_return_100"] == 400
+    assert not (run.folder / "best.json").exists()
 
 
 def test_evaluations_after_the_checkpoint_are_dropped_and_done_again(

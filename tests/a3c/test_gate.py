@@ -45,6 +45,32 @@ def test_abort_wakes_who_is_parked() -> None:
     assert answers == [False]
 
 
+def test_a_pause_right_after_another_waits_for_those_who_are_about_to_go_on() -> None:
+    gate, updates = Gate(1), []
+
+    def work() -> None:
+        while gate.going_on():
+            updates.append(1)
+            gate.look(finished=False)
+        gate.leave()
+
+    gate.ask(pause=True, stop=False)
+    gate.look(finished=False)
+    thread = threading.Thread(target=work)
+    thread.start()
+    gate.wait_until_parked()
+    with gate._boundary:  # the thread cannot wake between the two pauses
+        gate.go_on()
+        gate.ask(pause=True, stop=False)
+        gate.wait_until_parked()
+        assert len(updates) == 1
+    time.sleep(0.02)
+    assert len(updates) == 1
+    gate.abort()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
 @pytest.mark.parametrize("mode", ["async", "sync"])
 def test_pausing_stops_all_threads_between_updates(mode: str) -> None:
     config = preset("fast", mode=mode, num_threads=3, total_agent_steps=10**9)

@@ -92,10 +92,28 @@ def test_records_have_the_keys_that_readers_index(tmp_path: Path) -> None:
     assert len(second["returns"]) == 8
 
 
+@pytest.mark.parametrize("games", [1, log.TAIL])
+@pytest.mark.parametrize("end", [b"", b"x\n" * log.TAIL, line(4)[:-4]])
+def test_the_last_record_is_that_of_the_whole_file(tmp_path: Path, games: int, end: bytes) -> None:
+    """Also where it is longer than what is read first, and damaged or unfinished lines follow."""
+    path = written(tmp_path / "metrics.jsonl", line(1), line(2), line(3, returns=[2.0] * games))
+    path.write_bytes(path.read_bytes() + end)
+    assert log.last(path) == log.read(path)[-1]
+    assert log.last(path)["agent_steps"] == 3  # type: ignore[index]
+
+
+def test_a_file_without_records_has_no_last_one(tmp_path: Path) -> None:
+    assert log.last(tmp_path / "metrics.jsonl") is None
+    assert log.last(written(tmp_path / "metrics.jsonl")) is None
+    assert log.last(written(tmp_path / "metrics.jsonl", b"x", b"y" * 3 * log.TAIL)) is None
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(InputError, match=r"cannot read .*metrics\.jsonl"):
         log.read(tmp_path / "metrics.jsonl")
+    with pytest.raises(InputError, match=r"cannot read .*metrics\.jsonl"):
+        log.last(tmp_path / "metrics.jsonl")
     assert log.read(tmp_path / "nothing.jsonl") == []
 
 

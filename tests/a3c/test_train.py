@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from a3c import cli
+from a3c.acting import Actor
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
@@ -106,6 +108,36 @@ def test_what_normalises_vectors_is_measured_once_and_saved(tmp_path: Path) -> N
     assert (std[:2] < 1).all()
     assert 1 < std[2] < 8
     assert 5 < return_std < 60  # of sums of ten rewards, about, each from -16.3 to 0
+
+
+def test_clipped_rewards_are_normalised_by_their_signs(tmp_path: Path) -> None:
+    """Pendulum's are negative, and its episodes have 200 agent steps."""
+    config = small(tmp_path, env="Pendulum-v1", clip_rewards=True, total_agent_steps=32)
+    return_std = load(train(config, quiet=True).folder).network.return_std
+    sums = [-sum(config.gamma**i for i in range(t % 200 + 1)) for t in range(500)]
+    expected = torch.tensor(sums * config.num_envs).std()
+    assert return_std is not None
+    torch.testing.assert_close(return_std.detach(), expected)
+
+
+def test_moments_are_those_of_all_that_was_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    step = Actor.step
+
+    def step_and_keep(self: Actor, *args: Any) -> Any:
+        seen.append(self.agents.observations.clone())
+        return step(self, *args)
+
+    monkeypatch.setattr(Actor, "step", step_and_keep)
+    config = small(tmp_path, env="Pendulum-v1", total_agent_steps=32)
+    moments = load(train(config, quiet=True).folder).network.moments
+    own = [each for each in seen if len(each) == config.num_envs]  # not the check of memory's
+    measured = torch.stack(own[:500]).flatten(0, 1).double()  # [T N, D]
+    expected = torch.stack([measured.mean(0), measured.std(0)]).float()
+    assert moments is not None
+    torch.testing.assert_close(moments.detach(), expected)
 
 
 def test_a_resumed_run_on_atari_equals_the_uninterrupted_one(

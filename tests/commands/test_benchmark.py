@@ -111,7 +111,7 @@ def test_the_table_counts_wins_and_normalises() -> None:
 
 def test_the_interquartile_mean_by_hand() -> None:
     assert module.middle(np.array([100.0, 1, 2, 3, 4, 5, 6, -100])) == pytest.approx(3.5)
-    assert module.interval(np.array([0.25]), np.median) == "25%"
+    assert module.with_interval(np.array([0.25]), np.median) == "25%"
 
 
 def test_every_reference_is_of_a_game_that_is_played() -> None:

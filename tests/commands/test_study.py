@@ -16,6 +16,7 @@ from a3c.envs.names import default_preset
 from a3c.results import figures, study, study_csv
 from a3c.results.study_csv import label_of
 from a3c.results.study_plan import FREE, Planned, folder_name, plan, read_spec
+from a3c.run import checkpoint
 from a3c.run.folder import Run, locked
 from a3c.train import train
 from tests.commands.made_run import evaluation, make_run, record, write_evaluations
@@ -305,9 +306,27 @@ def test_damaged_records_are_left_out_of_the_csv(tmp_path: Path) -> None:
         record(1000, 9.0, [], mean_return_100=5.0),
     ]
     make_run(one.runs_dir / "CartPole-v1-1", records)
-    assert study.finished(one)
     assert study.standing(one) == ("1,000 of 1,000", "5.0", "111")
     assert [row["agent_steps"] for row in study_csv.rows_of(one)] == [100, 1000]
+
+
+def test_a_run_has_ended_when_its_checkpoint_and_its_evaluations_say_so(tmp_path: Path) -> None:
+    text = '[base]\nenv = "CartPole-v1"\ntotal_agent_steps = 1000'
+    (one,) = planned(text, tmp_path)
+    (evaluated,) = planned(text + "\nevaluate_every = 500", tmp_path)
+    run = make_run(one.runs_dir / "CartPole-v1-1", [record(1008, 9.0, [1.0])])
+    checkpoints = checkpoint.folder(run)
+    checkpoints.mkdir()
+    (checkpoints / "000000000992.safetensors").touch()
+    assert not study.finished(one)  # killed after its last record
+    (checkpoints / "000000001008.safetensors").touch()
+    assert study.finished(one)
+    evaluated = evaluated._replace(runs_dir=one.runs_dir)
+    for agent_steps in (504, 1000):
+        assert not study.finished(evaluated)
+        write_evaluations(run, [evaluation(agent_steps, 9.0, 5.0)])
+    (run / "best.json").touch()
+    assert study.finished(evaluated)
 
 
 def evaluated_study(tmp_path: Path, evaluate: bool = True) -> Path:
@@ -397,14 +416,14 @@ def test_bad_intervals_are_named_before_the_first_run(tmp_path: Path) -> None:
     assert [one.config.evaluate_every for one in plans] == ["never", 1000]
 
 
-def test_an_interrupt_while_the_last_evaluations_are_played_ends_the_study(
+def test_an_interrupt_once_a_run_is_trained_ends_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (one,) = planned('[base]\nenv = "CartPole-v1"', tmp_path)
-    for left_out in (0, 2):
-        ended = Run(tmp_path, 1, 1, 1.0, True, None, left_out)
+    for interrupted in (False, True):
+        ended = Run(tmp_path, 1, 1, 1.0, True, None, interrupted)
         monkeypatch.setattr(study, "train", lambda *_, ended=ended, **__: ended)
-        assert study.run(one) == (left_out == 0)
+        assert study.run(one) != interrupted
 
 
 def test_a_study_from_its_spec_to_its_figures(
