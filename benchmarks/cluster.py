@@ -20,9 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
 import heapq
-import json
 import os
 import platform
 import random
@@ -33,8 +31,7 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,12 +51,30 @@ from a3c.network import Network, flatten, sizes
 from a3c.run import log, provenance
 from a3c.shared import SharedParameters
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed
+
+from benchmarks.processes import below, cpu_seconds, name_of, named, stat
+from benchmarks.rows import (
+    Lines,
+    Parts,
+    Results,
+    Row,
+    Rows,
+    chosen,
+    command_of,
+    header,
+    line,
+    measure_all,
+    parser_of,
+    preamble,
+    sections,
+    verdict,
+)
+from benchmarks.runs import evaluations_in, finish, records_in, start, stop
+
 RATIO = 1.8  # of two nodes' rate to one thread's
 EFFICIENCY = 0.9  # at 16 nodes
 IRREGULAR = 0.3  # periods of simulated nodes
-
-Row = dict[str, Any]
-Table = Iterator[str]
 
 
 @dataclass(frozen=True)
@@ -120,10 +135,9 @@ TINY = Sizes(
     mean_return=5,
     checkpoint_every_seconds=0.3,
 )
-Rows = dict[str, Callable[[], Row]]  # by name, how to find out
 
 
-def parts_of(sizes: Sizes, results: Results) -> dict[str, Rows]:
+def parts_of(sizes: Sizes, results: Results) -> Parts:
     """All there is to measure."""
     return {
         "rate": {sizes.env: partial(rates, sizes)},
@@ -137,70 +151,22 @@ def parts_of(sizes: Sizes, results: Results) -> dict[str, Rows]:
     }
 
 
-# Processes, as Linux tells of them
-
-
-def parents() -> dict[int, int]:
-    """Of all processes."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        if words := stat(int(path.parent.name)):
-            found[int(path.parent.name)] = int(words[1])
-    return found
-
-
-def stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on; none of a process that has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def below(pid: int) -> set[int]:
-    """The processes that descend from one."""
-    of, found = parents(), {pid}
-    while more := {child for child, parent in of.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
-
-
-def name_of(pid: int) -> str:
-    """The first word of its command, which Ray sets for actors; empty for one that has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode()
-    except OSError:
-        return ""
-
-
 def actors(name: str) -> list[int]:
     """Below this process: `Member` or `Server`."""
-    return [pid for pid in sorted(below(os.getpid())) if name_of(pid).startswith(f"ray::{name}")]
-
-
-def cpu_seconds(pid: int) -> float:
-    """That a process has had."""
-    words = stat(pid)
-    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK") if words else 0.0
+    return named(below(os.getpid()), f"ray::{name}")
 
 
 def cpu_by_kind(root: int) -> dict[str, float]:
     """CPU seconds of a command and all that it has started."""
-    found = {"command": cpu_seconds(root), "nodes": 0.0, "server": 0.0, "Ray": 0.0}
+    found = {"command": cpu_seconds(stat(root)), "nodes": 0.0, "server": 0.0, "Ray": 0.0}
     for pid in below(root):
         name = name_of(pid)
         kind = "nodes" if name.startswith("ray::Member") else "Ray"
-        found["server" if name.startswith("ray::Server") else kind] += cpu_seconds(pid)
+        found["server" if name.startswith("ray::Server") else kind] += cpu_seconds(stat(pid))
     return found
 
 
 # Rate
-
-
-def start(*words: str) -> subprocess.Popen[bytes]:
-    """`a3c train`, silent but for what goes wrong."""
-    command = [sys.executable, "-m", "a3c.cli", "train", *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
 def rates(sizes: Sizes) -> Row:
@@ -236,7 +202,7 @@ def watched(words: list[str], sizes: Sizes) -> Row:
             last = wait_for_record(process, Path(runs), first["seconds"] + sizes.seconds)
             after, seconds = cpu_by_kind(process.pid), time.monotonic() - begun
         finally:
-            stop(process)
+            stop(process, 60)
     steps = last["agent_steps"] - first["agent_steps"]
     return {
         "rate": steps / (last["seconds"] - first["seconds"]),
@@ -255,32 +221,12 @@ def wait_for_record(process: subprocess.Popen[bytes], runs: Path, seconds: float
     raise RuntimeError(f"the run ended with exit code {process.returncode}")
 
 
-def records_in(runs: Path) -> list[log.Record]:
-    """Of the one run there."""
-    (*_, path) = [None, *(each for each in runs.glob("*/metrics.jsonl") if is_run(each.parent))]
-    return log.read(path) if path else []
-
-
-def is_run(folder: Path) -> bool:
-    return not folder.is_symlink()  # runs/latest
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C does; then at once."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 # Learning
 
 
 def learning_rows(sizes: Sizes) -> Rows:
     """Every setting before the next seed."""
-    rows: Rows = {}
+    rows: dict[str, Callable[[], Row]] = {}
     for env, options in sizes.learned.items():
         for seed in range(1, sizes.seeds[env] + 1):
             ways = [("threads", count) for count in sizes.threads]
@@ -298,14 +244,10 @@ def learned(
     threads, nodes = (count, 1) if way == "threads" else (1, count)
     number = [f"--num-threads={threads}", *([f"--nodes={nodes}"] if nodes > 1 else [])]
     with tempfile.TemporaryDirectory() as runs:
-        code = start(env, f"--seed={seed}", f"--total-agent-steps={agent_steps}", *number, *options,
-                     f"--evaluate-every={agent_steps}", "--log-every-seconds=1", "--device=cpu",
-                     f"--runs-dir={runs}").wait()  # fmt: skip
-        if code:
-            raise RuntimeError(f"exit code {code}")
-        records = records_in(Path(runs))
-        (run,) = (path.parent for path in Path(runs).glob("*/metrics.jsonl") if is_run(path.parent))
-        evaluated = log.read_evaluations(run)
+        finish(env, f"--seed={seed}", f"--total-agent-steps={agent_steps}", *number, *options,
+               f"--evaluate-every={agent_steps}", "--log-every-seconds=1", "--device=cpu",
+               f"--runs-dir={runs}")  # fmt: skip
+        records, evaluated = records_in(Path(runs)), evaluations_in(Path(runs))
     last = records[-1]
     return {
         "env": env, "way": way, "count": count,
@@ -407,12 +349,12 @@ def costs_of_ray(config: Config, store: SharedParameters, sent: Sent, sizes: Siz
 
     median_seconds(round_trip, 3)  # memory is mapped
     (pid,) = actors("Server")
-    before, own = cpu_seconds(pid), time.process_time()
+    before, own = cpu_seconds(stat(pid)), time.process_time()
     seconds = median_seconds(round_trip, sizes.times)
     return {
         "serialise": median_seconds(lambda: ray.get(ray.put(known)), sizes.times),
         "round trip": seconds,
-        "server cpu": (cpu_seconds(pid) - before) / sizes.times,
+        "server cpu": (cpu_seconds(stat(pid)) - before) / sizes.times,
         "node cpu": (time.process_time() - own) / sizes.times,
     }
 
@@ -751,172 +693,77 @@ def running_below() -> list[str]:
     return [name_of(pid) for pid, words in own.items() if words and words[0] != "Z"]
 
 
-# What was measured, and what is left
+# The command
 
 
 SAME = ("processor", "sizes", "torch", "ray")  # of all rows of a file
 
 
-class Results:
-    """Rows by part and name, in a file that is whole at every moment."""
-
-    def __init__(self, path: Path, where: Row):
-        self.path, self.where = path, where
-        self.parts: dict[str, dict[str, Row]] = {}
-        if path.exists():
-            read = json.loads(path.read_text())
-            before, now = ([each[name] for name in SAME] for each in (read["where"], where))
-            if before != now:
-                sys.exit(f"{path} is of {', '.join(before)}, not {', '.join(now)}: another --out?")
-            self.parts = read["parts"]
-
-    def add(self, part: str, name: str, row: Row) -> None:
-        self.parts.setdefault(part, {})[name] = row
-        writing = self.path.with_suffix(".writing")
-        writing.write_text(json.dumps({"where": self.where, "parts": self.parts}, indent=1) + "\n")
-        os.replace(writing, self.path)
-
-    def left(self, part: str, names: Iterable[str]) -> list[str]:
-        """What was not measured, or failed."""
-        rows = self.parts.get(part, {})
-        return [name for name in names if name not in rows or "failed" in rows[name]]
-
-    def good(self, part: str) -> dict[str, Row]:
-        """What did not fail. Raises LookupError if there is nothing."""
-        found = {k: row for k, row in self.parts.get(part, {}).items() if "failed" not in row}
-        if not found:
-            raise LookupError(f"it needs the part {part}, which has not been measured")
-        return found
-
-
-def measure(part: str, rows: Mapping[str, Callable[[], Row]], results: Results) -> None:
-    """What is left of a part, here. A row that fails says so, and the others are measured."""
-    for name in results.left(part, rows):
-        begun = time.monotonic()
-        try:
-            row = rows[name]()
-        except Exception as error:
-            traceback.print_exc()
-            row = {"failed": f"{type(error).__name__}: {error}".splitlines()[0], "ok": False}
-        row |= {
-            "took": round(time.monotonic() - begun, 1),
-            "commit": results.where["commit"],
-            "load": round(os.getloadavg()[2], 1),  # of the last quarter of an hour
-        }
-        results.add(part, name, row)
-        print(f"{part}: {name}: {json.dumps(row)}", flush=True)
-
-
-def measure_elsewhere(part: str, options: argparse.Namespace) -> None:
-    """The same in a process of its own: Ray is imported once in each."""
-    words = [sys.executable, "-u", __file__, "--here", "--parts", part, "--out", str(options.out)]
-    words += ["--tiny"] if options.tiny else ["--seeds", options.seeds]
-    subprocess.run(words)
-
-
 def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    results = Path(__file__).parent / "results" / "cluster.md"
-    parser.add_argument("--parts", help="some of them, with commas between; all")
-    parser.add_argument("--out", type=Path, default=results, help="the table")
+    parser = parser_of(__doc__)
+    out = Path(__file__).parent / "results" / "cluster.md"
+    parser.add_argument("--out", type=Path, default=out, help="the table")
     parser.add_argument("--seeds", default="3,1", help="of CartPole and of Breakout")
-    parser.add_argument(
-        "--tiny", action="store_true", help="every step, and nothing to be learned of it"
-    )
-    parser.add_argument("--here", action="store_true", help="in this process")
     options = parser.parse_args(words)
+    sizes = sizes_of(options, parser)
+    results = Results(options.out.with_suffix(".json"), place(options), SAME)
+    parts = chosen(parts_of(sizes, results), options, parser)
+
+    def elsewhere(part: str) -> None:  # Ray is imported once in each process
+        subprocess.run(command_of(__file__, part, options, "--seeds", options.seeds))
+
+    return measure_all(parts, results, options, elsewhere, report, load)
+
+
+def sizes_of(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Sizes:
     try:
         seeds = tuple(map(int, options.seeds.split(",")))
         of_env = dict(zip(FULL.seeds, seeds, strict=True))
     except ValueError:
         parser.error(f"--seeds is {options.seeds!r}; expected two numbers, such as 3,1")
-    how_much = TINY if options.tiny else replace(FULL, seeds=of_env)
-    return measure_all(parser, options, how_much)
+    return TINY if options.tiny else replace(FULL, seeds=of_env)
 
 
-def measure_all(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, how_much: Sizes
-) -> int:
-    """What is left of the parts that are asked for."""
-    where = place() | {"sizes": "tiny" if options.tiny else "full"}
-    path = options.out.with_suffix(".json")
-    found = Results(path, where)
-    parts = parts_of(how_much, found)
-    chosen = options.parts.split(",") if options.parts else list(parts)
-    if unknown := [part for part in chosen if part not in parts]:
-        parser.error(f"no part {unknown[0]!r}; expected {', '.join(parts)}")
-    for part in chosen:
-        if not found.left(part, parts[part]):
-            print(f"{part}: nothing is left to measure", flush=True)
-        elif options.here:
-            measure(part, parts[part], found)
-        else:
-            measure_elsewhere(part, options)
-            found = Results(path, where)
-        options.out.write_text("\n".join(report(found)) + "\n")
-    rows = [found.parts.get(part, {}).get(name, {}) for part in chosen for name in parts[part]]
-    return int(not all(row.get("ok") for row in rows))
+def place(options: argparse.Namespace) -> Row:
+    """Versions, processor, how much is measured."""
+    return {
+        **provenance.provenance(),
+        "ray": provenance.version_of("ray"),
+        "system": platform.system(),
+        "sizes": "tiny" if options.tiny else "full",
+    }
+
+
+def load() -> Row:
+    """Of the last quarter of an hour: what else ran here would show in rates."""
+    return {"load": round(os.getloadavg()[2], 1)}
 
 
 # The report
 
 
-@functools.cache
-def place() -> Row:
-    """Versions, processor."""
-    ray = provenance.version_of("ray")
-    return {**provenance.provenance(), "ray": ray, "system": platform.system()}
+KNOWN = ("ray", "torch", "python", "numpy", "numba", "processor", "cores", "system")
 
 
-def report(results: Results) -> Table:
-    where = results.where
-    yield "# Several nodes"
-    yield ""
-    yield "`python benchmarks/cluster.py`: how each figure is made stands there."
-    yield ""
-    known = ["ray", "torch", "python", "numpy", "numba", "processor", "cores", "system"]
+def report(results: Results) -> Lines:
+    script = "benchmarks/cluster.py"
     rows = [row for part in results.parts.values() for row in part.values()]
-    commits = sorted({row["commit"] for row in rows if row["commit"]}) or ["unknown"]
     load = max((row["load"] for row in rows), default=0)
-    facts = [f"{name} {where[name]}" for name in known if where.get(name)]
-    yield "; ".join([*facts, f"commit {', '.join(commits)}", where["started"][:10],
-                     f"load of the machine at most {load:g}"]) + "."  # fmt: skip
+    most = f"load of the machine at most {load:g}"
+    yield from preamble("Several nodes", script, results, KNOWN, most)
     yield from goals_table(results)
-    for part, (title, table) in SECTIONS.items():
-        if part in results.parts:
-            yield from section(title, table, part, results.parts[part])
+    yield from sections(results, SECTIONS, f"python {script}")
 
 
-def section(
-    title: str, table: Callable[[dict[str, Row]], Table], part: str, rows: dict[str, Row]
-) -> Table:
-    yield from ["", f"## {title}", "", f"`python benchmarks/cluster.py --parts {part}`", ""]
-    good = {name: row for name, row in rows.items() if "failed" not in row}
-    if good:
-        yield from table(good)
-    yield from (
-        f"\nFailed: {name}: {row['failed']}" for name, row in rows.items() if name not in good
-    )
-
-
-def goals_table(results: Results) -> Table:
+def goals_table(results: Results) -> Lines:
     rate, killed = (first(results, part) for part in ("rate", "kills"))
-    yield from ["", "## Goals", "", "| | goal | reached |", "| --- | --- | --- |"]
+    yield from ["", "## Goals", "", *header(["", "goal", "reached"], "lll")]
     reached = f"{rate['ratio']:.2f}" if "ratio" in rate else "not measured"
-    yield f"| rate of two nodes to that of one thread | {RATIO} | {reached} |"
-    for kind, words in KINDS.items():
-        row = results.parts.get("simulation", {}).get(Setting(kind, 10, 1, 4).words, {})
-        made = kept = "not simulated"
-        if "nodes" in row:
-            made = f"{row['nodes']['16']['efficiency']:.0%}"
-            kept = f"{1 - row['own']['16']:.1%}"
-        yield f"| 16 nodes of {words}: agent steps that exchanges leave them | | {kept} |"
-        yield f"| the same: exchanges made of those wanted | {EFFICIENCY:.0%} | {made} |"
+    yield line(["rate of two nodes to that of one thread", f"{RATIO}", reached])
+    yield from simulated_goals(results.parts.get("simulation", {}))
     reached = verdict(killed) if "wrong" in killed else "not measured"
     goal = "counters exact, learned, no process left"
-    yield f"| nodes killed twenty times, the server twice | {goal} | {reached} |"
+    yield line(["nodes killed twenty times, the server twice", goal, reached])
 
 
 def first(results: Results, part: str) -> Row:
@@ -924,31 +771,39 @@ def first(results: Results, part: str) -> Row:
     return next(iter(results.parts.get(part, {}).values()), {})
 
 
-def verdict(row: Row) -> str:
-    return "ok" if row["ok"] else "**not ok**"
+def simulated_goals(rows: dict[str, Row]) -> Lines:
+    """Of each kind of node."""
+    for kind, words in KINDS.items():
+        row = rows.get(Setting(kind, 10, 1, 4).words, {})
+        made = kept = "not simulated"
+        if "nodes" in row:
+            made = f"{row['nodes']['16']['efficiency']:.0%}"
+            kept = f"{1 - row['own']['16']:.1%}"
+        yield line([f"16 nodes of {words}: agent steps that exchanges leave them", "", kept])
+        yield line(["the same: exchanges made of those wanted", f"{EFFICIENCY:.0%}", made])
 
 
-def rate_table(rows: dict[str, Row]) -> Table:
+def rate_table(rows: dict[str, Row]) -> Lines:
     for name, row in rows.items():
         yield f"{name}, agent steps per second; then CPU time of the processes by the clock's."
         yield ""
-        yield "| | of each run | median | nodes | server | Ray's own | the command |"
-        yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+        names = ["nodes", "server", "Ray's own", "the command"]
+        yield from header(["", "of each run", "median", *names], "llrrrrr")
         for way, found in row["rates"].items():
-            cores = " | ".join(f"{row['cores'][way][kind]:.2f}" for kind in CORES)
+            cores = [f"{row['cores'][way][kind]:.2f}" for kind in CORES]
             each = ", ".join(f"{x:,.0f}" for x in found)
-            yield f"| {way} | {each} | {statistics.median(found):,.0f} | {cores} |"
+            yield line([way, each, f"{statistics.median(found):,.0f}", *cores])
         ratios = ", ".join(f"{x:.2f}" for x in row["ratios"])
         yield f"\nRatios {ratios}; median {row['ratio']:.2f}. Cluster lag {row['cluster lag']:.2f}."
 
 
-def learning_table(rows: dict[str, Row]) -> Table:
+def learning_table(rows: dict[str, Row]) -> Lines:
     """Means over seeds, and each in brackets."""
     yield "Mean return of the last 100 games at a third, two thirds and all of the agent steps;"
     yield "then of sampled games of the last policy. Of several seeds the mean, each in brackets."
     yield ""
-    yield "| | 1/3 | 2/3 | all | evaluated | policy lag | cluster lag | agent steps/s |"
-    yield "| --- | --- | --- | --- | --- | ---: | ---: | ---: |"
+    names = ["1/3", "2/3", "all", "evaluated", "policy lag", "cluster lag", "agent steps/s"]
+    yield from header(["", *names], "lllllrrr")
     groups: dict[str, list[Row]] = {}
     for name, row in rows.items():
         groups.setdefault(name.rpartition(", seed")[0], []).append(row)
@@ -957,8 +812,7 @@ def learning_table(rows: dict[str, Row]) -> Table:
         columns.append([row["evaluated"] for row in seeds])
         lags = [average([row[lag] for row in seeds], 2) for lag in ("policy lag", "cluster lag")]
         rate = average([row["rate"] for row in seeds], 0)
-        returns = " | ".join(spread(each) for each in columns)
-        yield f"| {name} | {returns} | {' | '.join(lags)} | {rate} |"
+        yield line([name, *map(spread, columns), *lags, rate])
 
 
 def average(values: list[float | None], digits: int) -> str:
@@ -971,32 +825,31 @@ def spread(values: list[float | None]) -> str:
     return f"{average(values, 1)} ({each})" if len(values) > 1 else each
 
 
-def costs_table(rows: dict[str, Row]) -> Table:
+def costs_table(rows: dict[str, Row]) -> Lines:
     yield "Milliseconds, medians; CPU: means of both processes' time in an exchange by Ray. `take`"
     yield "and `merge` are the node's, `finite` and `apply` the server's, all of it without Ray;"
     yield "put and get: into Ray's object store and back in one process."
     yield ""
     names = ["take", "merge", "finite", "apply", "server alone", "serialise"]
     names += ["round trip", "server cpu", "node cpu"]
-    heads = ["put and get" if name == "serialise" else name for name in names]
-    yield f"| network | parameters | MB each way | {' | '.join(heads)} |"
-    yield "| --- |" + " ---: |" * (2 + len(names))
+    words = ["put and get" if name == "serialise" else name for name in names]
+    yield from header(["network", "parameters", "MB each way", *words], "lrr" + "r" * len(names))
     for name, row in rows.items():
-        cells = " | ".join(f"{1e3 * row[each]:.2f}" for each in names)
-        yield f"| {name} | {row['parameters']:,} | {row['bytes'] / 1e6:.2f} | {cells} |"
+        cells = [f"{1e3 * row[each]:.2f}" for each in names]
+        yield line([name, f"{row['parameters']:,}", f"{row['bytes'] / 1e6:.2f}", *cells])
 
 
-def simulation_table(rows: dict[str, Row]) -> Table:
+def simulation_table(rows: dict[str, Row]) -> Lines:
     yield from SIMULATION.strip().splitlines()
     yield ""
     counts = list(next(iter(rows.values()))["nodes"])
-    heads = " | ".join(f"{int(count):,} nodes" for count in counts)
-    yield f"| nodes of | wanted/s | server full at | network full at | {heads} |"
-    yield "| --- |" + " ---: |" * 3 + " --- |" * len(counts)
+    names = ["nodes of", "wanted/s", "server full at", "network full at"]
+    names += [f"{int(count):,} nodes" for count in counts]
+    yield from header(names, "lrrr" + "l" * len(counts))
     for name, row in rows.items():
-        cells = " | ".join(cell(row["nodes"][count]) for count in counts)
-        full = f"{row['server full']:,.0f} | {row['network full']:,.0f}"
-        yield f"| {name} | {row['wanted']:.1f} | {full} | {cells} |"
+        full = [f"{row['server full']:,.0f}", f"{row['network full']:,.0f}"]
+        cells = [cell(row["nodes"][count]) for count in counts]
+        yield line([name, f"{row['wanted']:.1f}", *full, *cells])
     own = max(share for row in rows.values() for share in row["own"].values())
     yield f"\nOf a node's cores its exchanges take {own:.1%} at most."
 
@@ -1020,7 +873,7 @@ def cell(row: Row) -> str:
     return f"{row['efficiency']:.0%}, {row['under_way']:.0%}; {lag}"
 
 
-def kills_table(rows: dict[str, Row]) -> Table:
+def kills_table(rows: dict[str, Row]) -> Lines:
     for name, row in rows.items():
         yield (
             f"{name}, two nodes, {row['agent steps']:,} agent steps: nodes killed "

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import platform
 import shutil
 import signal
@@ -31,8 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +53,28 @@ from a3c.metrics import RECENT_GAMES, STAGES, Metrics
 from a3c.network import Network
 from a3c.node import Node
 from a3c.run import checkpoint, log, provenance
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed
+
+from benchmarks.processes import end_group
+from benchmarks.rows import (
+    Lines,
+    Parts,
+    Results,
+    Row,
+    Rows,
+    Tables,
+    chosen,
+    command_of,
+    header,
+    line,
+    measure_all,
+    parser_of,
+    preamble,
+    sections,
+    verdict,
+)
+from benchmarks.runs import evaluations_in, finish, records_in, start, stop
 
 # Seconds after which a part is ended, the start of its process included; 535 in all. The emulator
 # is compiled beside `parity` where that has not been done before: what is left of it is `compile`.
@@ -156,8 +176,6 @@ TINY = Sizes(
     # Hardly learned from, so that games stay short: a hundred of them are what a mean is of
     goals={"pong": Goal("CartPole-v1", 15, 4000, ("--total-agent-steps=12000", "--lr=1e-9"))},
 )
-Row = dict[str, Any]
-Parts = dict[str, dict[str, Callable[[], Row]]]  # of each part its rows: by name, how to find out
 
 
 def parts_of(device: str, sizes: Sizes) -> Parts:
@@ -365,27 +383,14 @@ def difference(one: Played, other: Played) -> float:
 # Resume, several GPUs
 
 
-# The command; what cuDNN adds in any order could differ from run to run
-TRAIN = """
+# What cuDNN adds in any order could differ from run to run
+DETERMINISTIC = """
 import sys, torch
 from a3c import cli
-torch.backends.cudnn.deterministic = sys.argv[1] == "deterministic"
-sys.exit(cli.main(["train", *sys.argv[2:]]))
+torch.backends.cudnn.deterministic = True
+sys.exit(cli.main())
 """
-
-
-def start(*words: str, deterministic: bool = False) -> subprocess.Popen[bytes]:
-    """`a3c train`, silent but for what goes wrong."""
-    kind = "deterministic" if deterministic else "usual"
-    command = [sys.executable, "-c", TRAIN, kind, *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-
-def ended(*words: str, deterministic: bool = False) -> None:
-    """The same, to its end."""
-    code = start(*words, deterministic=deterministic).wait()
-    if code:
-        raise RuntimeError(f"a3c train {' '.join(words)}: exit code {code}")
+PROGRAM = ("-c", DETERMINISTIC)
 
 
 def resumed(device: str, sizes: Sizes) -> Row:
@@ -394,11 +399,11 @@ def resumed(device: str, sizes: Sizes) -> Row:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         words = [sizes.env, f"--preset={sizes.preset}", f"--device={device}", "--num-threads=1"]
         words += sizes.resumed
-        ended(*words, f"--runs-dir={whole}", deterministic=True)
+        finish(*words, f"--runs-dir={whole}", program=PROGRAM)
         run = kill_at_checkpoint([*words, f"--runs-dir={killed}"], killed)
         at = checkpoint.newest(run).checkpoint.progress["agent_steps"]
-        ended("--resume", str(run), deterministic=True)
-        one, other = (checkpoint.newest(each).checkpoint for each in (newest_run(whole), run))
+        finish("--resume", str(run), program=PROGRAM)
+        one, other = (checkpoint.newest(each).checkpoint for each in (whole / "latest", run))
     steps = [each.progress["agent_steps"] for each in (one, other)]
     differ = [
         name for name in one.tensors if not torch.equal(one.tensors[name], other.tensors[name])
@@ -409,7 +414,7 @@ def resumed(device: str, sizes: Sizes) -> Row:
 
 def kill_at_checkpoint(words: list[str], runs: Path) -> Path:
     """kill -9 as soon as there is a checkpoint; returns the run's folder."""
-    process = start(*words, deterministic=True)
+    process = start(*words, program=PROGRAM)
     while not (found := list(runs.glob("*/checkpoints/*.safetensors"))):
         if process.poll() is not None:
             raise RuntimeError("the run ended before its first checkpoint")
@@ -420,11 +425,7 @@ def kill_at_checkpoint(words: list[str], runs: Path) -> Path:
     return found[0].parent.parent
 
 
-def newest_run(runs: Path) -> Path:
-    return (runs / "latest").resolve()
-
-
-def several(device: str, sizes: Sizes) -> dict[str, Callable[[], Row]]:
+def several(device: str, sizes: Sizes) -> Rows:
     """Rows for more GPUs than one, if these are there and nobody asked for a certain one."""
     count = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     if count < 2:
@@ -436,9 +437,9 @@ def several(device: str, sizes: Sizes) -> dict[str, Callable[[], Row]]:
 def on_all(count: int, sizes: Sizes) -> Row:
     """A short run with two threads for each GPU comes to its end."""
     with tempfile.TemporaryDirectory() as runs:
-        ended(sizes.env, f"--preset={sizes.preset}", "--device=cuda", f"--num-threads={2 * count}",
-              "--num-envs=64", "--total-agent-steps=100000", f"--runs-dir={runs}")  # fmt: skip
-        last = log.read(newest_run(Path(runs)) / "metrics.jsonl")[-1]
+        finish(sizes.env, f"--preset={sizes.preset}", "--device=cuda", f"--num-threads={2 * count}",
+               "--num-envs=64", "--total-agent-steps=100000", f"--runs-dir={runs}")  # fmt: skip
+        last = records_in(Path(runs))[-1]
     return {"rate": last["agent_steps"] / last["seconds"], "ok": True}
 
 
@@ -535,33 +536,17 @@ def learned(goal: Goal, device: str, sizes: Sizes, limit: float) -> Row:
             found = progress(Path(runs), goal)
             if found.get("mean") and found.get("evaluation"):
                 break
-        stop(process)
+        stop(process, 10)
         found = progress(Path(runs), goal)
     return {"goal": goal.mean_return, **found, "ok": bool(found.get("mean"))}
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C does, so that the last record is written; then at once."""
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def progress(runs: Path, goal: Goal) -> Row:
     """Of the one run there: when it passed the goal, its best, its rate."""
-    runs_there = [
-        path.parent for path in runs.glob("*/metrics.jsonl") if not path.parent.is_symlink()
-    ]
-    if not runs_there:
-        return {}
-    records = log.read(runs_there[0] / "metrics.jsonl")
-    whole = [each for each in records if each["episodes"] >= RECENT_GAMES]
-    evaluations = log.read_evaluations(runs_there[0])
+    records, evaluations = records_in(runs), evaluations_in(runs)
     if not records:
         return {}
+    whole = [each for each in records if each["episodes"] >= RECENT_GAMES]
     return {
         "mean": first_above(whole, "mean_return_100", goal.mean_return),
         "evaluation": first_above(evaluations, "sampled_return", goal.mean_return),
@@ -582,69 +567,46 @@ def best(records: list[log.Record], name: str) -> float | None:
     return max((each[name] for each in records if each[name] is not None), default=None)
 
 
-# What was measured, and what is left
+# The command
 
 
 SAME = ("card", "sizes", "torch")  # of all rows of a file
 
 
-class Results:
-    """Rows by part and name, in a file that is whole at every moment."""
-
-    def __init__(self, path: Path, where: Row):
-        self.path, self.where = path, where
-        self.parts: dict[str, dict[str, Row]] = {}
-        if path.exists():
-            read = json.loads(path.read_text())
-            before, now = ([each[name] for name in SAME] for each in (read["where"], where))
-            if before != now:
-                sys.exit(f"{path} is of {', '.join(before)}, not {', '.join(now)}: another --out?")
-            self.parts = read["parts"]
-
-    def add(self, part: str, name: str, row: Row) -> None:
-        self.parts.setdefault(part, {})[name] = row
-        writing = self.path.with_suffix(".writing")
-        writing.write_text(json.dumps({"where": self.where, "parts": self.parts}, indent=1) + "\n")
-        os.replace(writing, self.path)
-
-    def left(self, part: str, names: Iterable[str]) -> list[str]:
-        """What was not measured, or failed."""
-        rows = self.parts.get(part, {})
-        return [name for name in names if name not in rows or "failed" in rows[name]]
+def main(words: list[str] | None = None) -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    parser.add_argument("--out", type=Path, help="the table; benchmarks/results/gpu-CARD.md")
+    options = parser.parse_args(words)
+    where = place(options.device) | {"sizes": "tiny" if options.tiny else "full"}
+    if options.out is None:
+        options.out = Path(__file__).parent / "results" / f"gpu-{slug(where['card'])}.md"
+    sizes = TINY if options.tiny else FULL
+    parts = chosen(parts_of(options.device, sizes), options, parser)
+    results = Results(options.out.with_suffix(".json"), where, SAME)
+    due = {part for part in parts if results.left(part, parts[part])}
+    needed = not (options.here or options.tiny) and not due.isdisjoint(NEED_THE_EMULATOR)
+    with compilation(needed) as compiling:
+        elsewhere = partial(measure_within, options=options, compiling=compiling)
+        return measure_all(parts, results, options, elsewhere, report)
 
 
-def measure(part: str, rows: Mapping[str, Callable[[], Row]], results: Results) -> None:
-    """What is left of a part, here. A row that fails says so, and the others are measured."""
-    for name in results.left(part, rows):
-        begun = time.monotonic()
-        try:
-            row = rows[name]()
-        except Exception as error:
-            traceback.print_exc()
-            row = {"failed": f"{type(error).__name__}: {error}".splitlines()[0], "ok": False}
-        row |= {"took": round(time.monotonic() - begun, 1), "commit": results.where["commit"]}
-        results.add(part, name, row)
-        print(f"{part}: {name}: {json.dumps(row)}", flush=True)
-
-
-def measure_within(part: str, options: argparse.Namespace) -> None:
-    """The same in a process of its own, with all that it started ended at the limit."""
-    words = [sys.executable, "-u", __file__, "--here", "--parts", part, "--device", options.device]
-    words += ["--out", str(options.out), *(["--tiny"] if options.tiny else [])]
-    process = subprocess.Popen(words, start_new_session=True)
+def measure_within(
+    part: str, options: argparse.Namespace, compiling: subprocess.Popen[bytes] | None
+) -> None:
+    """In a process of its own, which is ended at its limit with all that it started."""
+    if compiling is not None and part in (*NEED_THE_EMULATOR, "learner"):
+        wait_for(compiling)
+    begun = time.monotonic()
+    command = command_of(__file__, part, options, "--device", options.device)
+    process = subprocess.Popen(command, start_new_session=True)
     try:
         process.wait(LIMITS[part])
     except subprocess.TimeoutExpired:
         print(f"{part}: ended at its limit of {LIMITS[part]} seconds", flush=True)
     finally:
         end_group(process)
-
-
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """What a process has started would run on after it."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    print(f"{part}: {time.monotonic() - begun:.0f} seconds", flush=True)
 
 
 # To a GPU the newest frame travels: another function is compiled than for a CPU
@@ -658,63 +620,25 @@ envs.step(numpy.zeros(1, int))
 """
 
 
-def measure_all(parts: Parts, results: Results, options: argparse.Namespace) -> None:
-    """Part after part; the emulator is compiled beside what does without."""
-    due = [part for part in parts if results.left(part, parts[part])]
-    for part in parts.keys() - set(due):
-        print(f"{part}: nothing is left to measure", flush=True)
-    compiling = None
-    if not options.tiny and any(part in NEED_THE_EMULATOR for part in due):
-        compiling = subprocess.Popen([sys.executable, "-c", COMPILE], start_new_session=True)
+@contextmanager
+def compilation(needed: bool) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Of the emulator, beside parts that do without it."""
+    if not needed:
+        yield None
+        return
+    process = subprocess.Popen([sys.executable, "-c", COMPILE], start_new_session=True)
     try:
-        for part in due:
-            if (
-                compiling is not None
-                and compiling.poll() is None
-                and part in (*NEED_THE_EMULATOR, "learner")
-            ):
-                print("waiting for the emulator to be compiled", flush=True)
-                with suppress(subprocess.TimeoutExpired):
-                    compiling.wait(LIMITS["compile"])
-            begun = time.monotonic()
-            measure_within(part, options)
-            print(f"{part}: {time.monotonic() - begun:.0f} seconds", flush=True)
-            report_into(options.out, Results(results.path, results.where))
+        yield process
     finally:
-        if compiling is not None:
-            end_group(compiling)
+        end_group(process)
 
 
-def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--parts", help="some of them, with commas between; all")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
-    parser.add_argument("--out", type=Path, help="the table; benchmarks/results/gpu-CARD.md")
-    parser.add_argument(
-        "--tiny", action="store_true", help="every step, and nothing to be learned of it"
-    )
-    parser.add_argument("--here", action="store_true", help="in this process, without limits")
-    options = parser.parse_args(words)
-    where = place(options.device) | {"sizes": "tiny" if options.tiny else "full"}
-    if options.out is None:
-        options.out = Path(__file__).parent / "results" / f"gpu-{slug(where['card'])}.md"
-    parts = parts_of(options.device, TINY if options.tiny else FULL)
-    chosen = options.parts.split(",") if options.parts else list(parts)
-    if unknown := [part for part in chosen if part not in parts]:
-        parser.error(f"no part {unknown[0]!r}; expected {', '.join(parts)}")
-    parts = {part: rows for part, rows in parts.items() if part in chosen}
-    results = Results(options.out.with_suffix(".json"), where)
-    if options.here:
-        for part, rows in parts.items():
-            measure(part, rows, results)
-    else:
-        measure_all(parts, results, options)
-    results = Results(results.path, where)
-    report_into(options.out, results)
-    found = [results.parts.get(part, {}).get(name, {}) for part in parts for name in parts[part]]
-    return int(not all(row.get("ok") for row in found))
+def wait_for(compiling: subprocess.Popen[bytes]) -> None:
+    """It would slow down what is measured, or be done twice."""
+    if compiling.poll() is None:
+        print("waiting for the emulator to be compiled", flush=True)
+        with suppress(subprocess.TimeoutExpired):
+            compiling.wait(LIMITS["compile"])
 
 
 # The report
@@ -748,38 +672,21 @@ def slug(words: str) -> str:
     return "-".join(words.lower().split())
 
 
-def report_into(path: Path, results: Results) -> None:
-    path.write_text("\n".join(report(results)) + "\n")
+KNOWN = ("cards", "driver", "cuda", "cudnn", "torch", "python", "numpy", "numba", "processor",
+         "cores", "system")  # fmt: skip
 
 
-def report(results: Results) -> Iterator[str]:
-    where = results.where
-    yield f"# On {where['card']}"
-    yield ""
-    yield "`python benchmarks/gpu.py`: how each figure is made stands there."
-    yield ""
-    known = ["cards", "driver", "cuda", "cudnn", "torch", "python", "numpy", "numba", "processor",
-             "cores", "system"]  # fmt: skip
-    measured_rows = [row for rows in results.parts.values() for row in rows.values()]
-    commits = sorted({row["commit"] for row in measured_rows if row["commit"]}) or ["unknown"]
-    facts = [f"{name} {where[name]}" for name in known if where.get(name)]
-    yield "; ".join([*facts, f"commit {', '.join(commits)}", where["started"][:10]]) + "."
+def report(results: Results) -> Lines:
+    title = f"On {results.where['card']}"
+    yield from preamble(title, "benchmarks/gpu.py", results, KNOWN)
     yield from goals_table(results.parts)
-    sections = {"parity": parity_table, "resume": resume_table, "devices": devices_table,
-                "learner": rate_table, "rates": rate_table}  # fmt: skip
-    for part, rows in results.parts.items():
-        yield from ["", f"## {TITLES[part]}", ""]
-        good = {name: row for name, row in rows.items() if "failed" not in row}
-        yield from sections.get(part, learning_table)(good)
-        yield from (
-            f"\nFailed: {name}: {row['failed']}" for name, row in rows.items() if name not in good
-        )
+    yield from sections(results, SECTIONS)
 
 
-def goals_table(parts: dict[str, dict[str, Row]]) -> Table:
+def goals_table(parts: dict[str, dict[str, Row]]) -> Lines:
     """What was to be reached on one H100 with 16 cores, and what is known of others."""
-    yield from ["", "## Goals", "", "| | goal | reached | published |", "| --- | --- | --- | --- |"]
-    for words, goal, reached, published in (
+    yield from ["", "## Goals", "", *header(["", "goal", "reached", "published"], "llll")]
+    yield from map(line, (
         ("training, frames/s", "400,000", most_frames(parts.get("rates", {})),
          "Sample Factory 136,000 with 36 cores and a GPU; CuLE 26,000 to 68,000 on a V100"),
         ("the learner alone, frames/s", "1,000,000", most_frames(parts.get("learner", {})), ""),
@@ -787,8 +694,7 @@ def goals_table(parts: dict[str, dict[str, Row]]) -> Table:
          "2 minutes on an RTX 3090"),
         ("Breakout, mean of 100 games 400", "180 s", reached_after(parts.get("breakout", {})),
          "15 minutes on an RTX 3090"),
-    ):  # fmt: skip
-        yield f"| {words} | {goal} | {reached} | {published} |"
+    ))  # fmt: skip
 
 
 def most_frames(rows: dict[str, Row]) -> str:
@@ -804,75 +710,73 @@ def reached_after(rows: dict[str, Row]) -> str:
     return "not measured"
 
 
-Table = Iterator[str]
-TITLES = {
-    "parity": f"Against the CPU: relative error of the gradient, below {CLOSE:g} expected",
-    "resume": "A run that was killed and resumed",
-    "devices": "Several GPUs",
-    "learner": "The learner alone: environments that do nothing, all else as in training",
-    "rates": "Training",
-    "pong": "Until Pong is learned",
-    "breakout": "Until Breakout is learned",
-}
-
-
-def parity_table(rows: dict[str, Row]) -> Table:
+def parity_table(rows: dict[str, Row]) -> Lines:
     """In float32 without TF32; the worst of all updates."""
     kinds = ["off", "on", "on against off"]
-    yield "| network, head | graphs off | graphs on | on against off | |"
-    yield "| --- | ---: | ---: | ---: | --- |"
+    yield from header(["network, head", "graphs off", "graphs on", "on against off", ""], "lrrrl")
     for name, row in rows.items():
         cells = [f"{row[kind]:.1e}" if kind in row else "-" for kind in kinds]
-        yield f"| {name} | {' | '.join(cells)} | {verdict(row)} |"
+        yield line([name, *cells, verdict(row)])
 
 
-def verdict(row: Row) -> str:
-    return "ok" if row["ok"] else "**not ok**"
-
-
-def resume_table(rows: dict[str, Row]) -> Table:
+def resume_table(rows: dict[str, Row]) -> Lines:
     for name, row in rows.items():
         same = ", ".join(row["differ"]) + " differ" if row["differ"] else "bit by bit equal"
         where = f"killed at {row['killed at']:,} of {row['agent steps']:,} agent steps"
         yield f"{name}: {where}; against a run that was not: {same}. {verdict(row)}"
 
 
-def devices_table(rows: dict[str, Row]) -> Table:
+def devices_table(rows: dict[str, Row]) -> Lines:
     for name, row in rows.items():
         yield f"- {name}: {verdict(row)}, {json.dumps(row)}"
 
 
-def rate_table(rows: dict[str, Row]) -> Table:
+def rate_table(rows: dict[str, Row]) -> Lines:
     """The stages are the threads' time; on a GPU what a stage launches runs on after it."""
-    stages = " | ".join(STAGES)
-    yield (
-        "| network, graphs, agents | threads | minibatches | agent steps/s | frames/s | updates |"
-        f" GPU memory | {stages} |"
-    )
-    yield "| --- |" + " ---: |" * (6 + len(STAGES))
+    names = ["network, graphs, agents", "threads", "minibatches", "agent steps/s", "frames/s"]
+    names += ["updates", "GPU memory", *STAGES]
+    yield from header(names, "l" + "r" * (len(names) - 1))
     for name, row in rows.items():
         total = sum(row["stages"].values()) or 1
-        parts = " | ".join(f"{row['stages'][stage] / total:.0%}" for stage in STAGES)
+        parts = [f"{row['stages'][stage] / total:.0%}" for stage in STAGES]
         memory = f"{row['gpu memory'] / 2**30:.1f} GiB" if row["gpu memory"] else "-"
         about = "" if row["ok"] else " (no whole rollouts)"
-        yield (f"| {name} | {row['threads']} | {row['minibatches']} | {row['rate']:,.0f}{about} "
-               f"| {row['frames']:,.0f} | {row['updates']:,} | {memory} | {parts} |")  # fmt: skip
+        yield line([name, f"{row['threads']}", f"{row['minibatches']}",
+                    f"{row['rate']:,.0f}{about}", f"{row['frames']:,.0f}", f"{row['updates']:,}",
+                    memory, *parts])  # fmt: skip
 
 
-def learning_table(rows: dict[str, Row]) -> Table:
+def learning_table(rows: dict[str, Row]) -> Lines:
     """Seconds from the first action on; evaluation: of that moment's policy, sampled actions."""
-    yield "| | goal | mean of 100 games | evaluation of 10 | best mean | best evaluation | run |"
-    yield "| --- | ---: | --- | --- | ---: | ---: | --- |"
+    names = ["mean of 100 games", "evaluation of 10", "best mean", "best evaluation", "run"]
+    yield from header(["", "goal", *names], "lrllrrl")
     for name, row in rows.items():
         when = [passed(row.get(kind)) for kind in ("mean", "evaluation")]
         best = [f"{row[x]:.1f}" if row.get(x) is not None else "-"
                 for x in ("best mean", "best evaluation")]  # fmt: skip
         run = f"{row.get('agent steps', 0):,} agent steps in {row.get('seconds', 0):.0f} s"
-        yield f"| {name} | {row['goal']:g} | {' | '.join([*when, *best])} | {run} |"
+        yield line([name, f"{row['goal']:g}", *when, *best, run])
 
 
 def passed(when: list[float] | None) -> str:
     return "not reached" if when is None else f"{when[0]:.0f} s, {when[1]:,.0f} agent steps"
+
+
+SECTIONS: Tables = {
+    "parity": (
+        f"Against the CPU: relative error of the gradient, below {CLOSE:g} expected",
+        parity_table,
+    ),
+    "resume": ("A run that was killed and resumed", resume_table),
+    "devices": ("Several GPUs", devices_table),
+    "learner": (
+        "The learner alone: environments that do nothing, all else as in training",
+        rate_table,
+    ),
+    "rates": ("Training", rate_table),
+    "pong": ("Until Pong is learned", learning_table),
+    "breakout": ("Until Breakout is learned", learning_table),
+}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from unittest.mock import Mock
 import pytest
 
 from benchmarks import cluster
-from benchmarks.cluster import Costs, Kind, Results, Row, Setting, simulate
+from benchmarks.cluster import Costs, Kind, Setting, simulate
+from benchmarks.rows import Results, Row
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -102,7 +103,7 @@ def with_rows(tmp_path: Path) -> Results:
              "server cpu": 0.001, "node cpu": 0.002}  # fmt: skip
     large = {**small, "parameters": 10**6, "bytes": 8_000_000, "take": 0.003, "merge": 0.004,
              "round trip": 0.020, "server cpu": 0.009, "node cpu": 0.006}  # fmt: skip
-    results = Results(tmp_path / "cluster.json", dict.fromkeys(cluster.SAME, ""))
+    results = Results(tmp_path / "cluster.json", {}, same=())
     results.parts = {
         "costs": {"large": large, "small": small},
         "rate": {"": {"rates": {"one thread": [3200.0]}}},
