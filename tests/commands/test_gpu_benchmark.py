@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu
-from benchmarks.gpu import TINY, difference, played
+from benchmarks.gpu import TINY
+from benchmarks.parity import CLOSE, READABLE, difference, played
 from benchmarks.rows import Results, Row, measure
 
 WORDS = ["--device", "cpu", "--tiny"]
@@ -130,11 +131,11 @@ def test_parity_notices_another_arithmetic(
 ) -> None:
     def changed(**changes: Any) -> float:
         for name, value in changes.items():
-            monkeypatch.setitem(gpu.READABLE, name, value)
-        return difference(expected, played(network, head, "cpu", "off", TINY))
+            monkeypatch.setitem(READABLE, name, value)
+        return difference(expected, played(network, head, "cpu", "off", TINY.extent))
 
-    expected = played(network, head, "cpu", "off", TINY)
+    expected = played(network, head, "cpu", "off", TINY.extent)
     assert changed() == 0
     assert len({tuple(row.flatten()) for row in expected.actions}) > 1  # it is no stand-still
     assert float(expected.gradients.norm(dim=1).min()) > 1
-    assert changed(gamma=0.989) > gpu.CLOSE
+    assert changed(gamma=0.989) > CLOSE
