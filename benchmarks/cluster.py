@@ -19,7 +19,6 @@ It needs Ray (pip install -e '.[cluster]'), and Linux, whose /proc tells of proc
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import platform
 import random
@@ -37,23 +36,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
-
-from a3c.cluster.exchange import Exchange, Newest, Sent, apply
-from a3c.cluster.machines import LOOPBACK, QUIET, joined
-from a3c.cluster.server import Server
-from a3c.config import Config, preset
-from a3c.envs import spec_of
-from a3c.methods import make_method
-from a3c.metrics import Part as MetricsPart
-from a3c.network import Network, flatten, sizes
+from a3c.cluster.machines import LOOPBACK, QUIET
+from a3c.config import preset
 from a3c.run import log, provenance
-from a3c.shared import SharedParameters
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed
 
-from benchmarks import simulation
-from benchmarks.processes import below, cpu_seconds, name_of, named, stat
+from benchmarks import exchange_costs, simulation
+from benchmarks.processes import actors, below, cpu_seconds, name_of, stat
 from benchmarks.rows import (
     Lines,
     Parts,
@@ -141,8 +131,8 @@ def parts_of(sizes: Sizes, results: Results) -> Parts:
         "rate": {sizes.env: partial(rates, sizes)},
         "learning": learning_rows(sizes),
         "costs": {
-            name: partial(costs, env, network, average, sizes)
-            for name, (env, network, average) in networks(sizes).items()
+            name: partial(exchange_costs.measured, *which, sizes.times)
+            for name, which in exchange_costs.networks(sizes.env).items()
         },
         "simulation": {
             each.words: partial(
@@ -152,11 +142,6 @@ def parts_of(sizes: Sizes, results: Results) -> Parts:
         },
         "kills": {"CartPole-v1": partial(killed, sizes)},
     }
-
-
-def actors(name: str) -> list[int]:
-    """Below this process: `Member` or `Server`."""
-    return named(below(os.getpid()), f"ray::{name}")
 
 
 def cpu_by_kind(root: int) -> dict[str, float]:
@@ -272,104 +257,6 @@ def return_at(records: list[log.Record], agent_steps: int) -> float | None:
 def mean_of(records: list[log.Record], name: str) -> float | None:
     values = [each[name] for each in records if each.get(name) is not None]
     return statistics.mean(values) if values else None
-
-
-# Costs
-
-
-def networks(sizes: Sizes) -> dict[str, tuple[str, str, bool]]:
-    """What is exchanged: the network that counts, and one of next to no parameters; and whether the
-    average of squared gradients travels with them."""
-    small = {"mlp": ("CartPole-v1", "mlp", False)}
-    if sizes.env != "breakout":
-        return small
-    large = {"paper": False, "paper, and its average": True}
-    return {**{name: ("breakout", "paper", average) for name, average in large.items()}, **small}
-
-
-def costs(env: str, network: str, average: bool, sizes: Sizes) -> Row:
-    """Median seconds of each step of an exchange, and CPU seconds of whole ones."""
-    torch.set_num_threads(1)  # as train() has it
-    config = preset("fast", env=env, network=network, num_threads=1, nodes=2, device="cpu")
-    store = store_of(config)
-    store.updates = 10_000  # the average has a past
-    exchange = Exchange(store)
-    exchange.updates -= 1  # as if there had been an update
-    change = exchange.take(everything=average)
-    sent, newest = Sent(0, 0, 0, change, MetricsPart(0, {}, [])), newest_of(config, store)
-    if not average:
-        del newest.vectors["square_avg"]
-    median = partial(median_seconds, times=sizes.times)
-    row: Row = {
-        "parameters": len(store.parameters),
-        "bytes": change.bytes(),  # each way
-        "take": median(lambda: exchange.take(everything=average)),
-        "merge": median(lambda: exchange.merge(newest)),
-        "finite": median(change.finite),
-        "apply": median(lambda: apply(store, change)),
-        "server alone": median(alone(config, store, sent)),
-    }
-    with joined(config):
-        row |= costs_of_ray(config, store, sent, sizes)
-    return row | {"ok": True}
-
-
-def store_of(config: Config) -> SharedParameters:
-    """As a node has it."""
-    method = make_method(config)
-    network = Network(config, spec_of(config), method, torch.float32)
-    return SharedParameters(flatten(network)[0], sizes(network), config)
-
-
-def newest_of(config: Config, store: SharedParameters) -> Newest:
-    """A server's answer."""
-    vectors = {name: vector.numpy().copy() for name, vector in store.save().items()}
-    return Newest(0, 0, 0, 0, vectors, False, False, (0, 0.0, 0.0))
-
-
-def alone(config: Config, store: SharedParameters, sent: Sent) -> Callable[[], object]:
-    """All that the server computes in an exchange, without Ray."""
-    server = Server(config, [len(store.parameters)], 0)
-    loop = asyncio.new_event_loop()
-    vectors = {name: vector.numpy() for name, vector in store.save().items()}
-    loop.run_until_complete(server.load(vectors, 0, 0, set()))
-    known = sent._replace(life=server.life)
-    return lambda: loop.run_until_complete(server.exchange(known))
-
-
-def costs_of_ray(config: Config, store: SharedParameters, sent: Sent, sizes: Sizes) -> Row:
-    """With a real actor: a round trip, and the CPU time of both ends."""
-    import ray  # which knows by now where to listen
-
-    actor: Any = ray.remote(Server)
-    server = actor.options(num_cpus=0).remote(config, [len(store.parameters)], 0)
-    vectors = {name: vector.numpy() for name, vector in store.save().items()}
-    ray.get(server.load.remote(vectors, 0, 0, set()))
-    known = sent._replace(life=ray.get(server.join.remote(0)).life)
-
-    def round_trip() -> None:
-        ray.get(server.exchange.remote(known))
-
-    median_seconds(round_trip, 3)  # memory is mapped
-    (pid,) = actors("Server")
-    before, own = cpu_seconds(stat(pid)), time.process_time()
-    seconds = median_seconds(round_trip, sizes.times)
-    return {
-        "serialise": median_seconds(lambda: ray.get(ray.put(known)), sizes.times),
-        "round trip": seconds,
-        "server cpu": (cpu_seconds(stat(pid)) - before) / sizes.times,
-        "node cpu": (time.process_time() - own) / sizes.times,
-    }
-
-
-def median_seconds(do: Callable[[], object], times: int) -> float:
-    """Of one call."""
-    found = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        do()
-        found.append(time.perf_counter() - begun)
-    return statistics.median(found)
 
 
 # Kills
@@ -606,20 +493,6 @@ def spread(values: list[float | None]) -> str:
     return f"{average(values, 1)} ({each})" if len(values) > 1 else each
 
 
-def costs_table(rows: dict[str, Row]) -> Lines:
-    yield "Milliseconds, medians; CPU: means of both processes' time in an exchange by Ray. `take`"
-    yield "and `merge` are the node's, `finite` and `apply` the server's, all of it without Ray;"
-    yield "put and get: into Ray's object store and back in one process."
-    yield ""
-    names = ["take", "merge", "finite", "apply", "server alone", "serialise"]
-    names += ["round trip", "server cpu", "node cpu"]
-    words = ["put and get" if name == "serialise" else name for name in names]
-    yield from header(["network", "parameters", "MB each way", *words], "lrr" + "r" * len(names))
-    for name, row in rows.items():
-        cells = [f"{1e3 * row[each]:.2f}" for each in names]
-        yield line([name, f"{row['parameters']:,}", f"{row['bytes'] / 1e6:.2f}", *cells])
-
-
 def kills_table(rows: dict[str, Row]) -> Lines:
     for name, row in rows.items():
         yield (
@@ -642,7 +515,7 @@ def kills_table(rows: dict[str, Row]) -> Lines:
 SECTIONS = {
     "rate": ("Rate", rate_table),
     "learning": ("Learning", learning_table),
-    "costs": ("What an exchange costs", costs_table),
+    "costs": ("What an exchange costs", exchange_costs.table),
     "simulation": ("More nodes, by simulation", simulation.table),
     "kills": ("Kills", kills_table),
 }

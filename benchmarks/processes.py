@@ -49,6 +49,11 @@ def named(pids: set[int], name: str) -> list[int]:
     return [pid for pid in sorted(pids) if name_of(pid).startswith(name)]
 
 
+def actors(name: str) -> list[int]:
+    """Ray's, of this class, below this process."""
+    return named(below(os.getpid()), f"ray::{name}")
+
+
 def cpu_seconds(fields: list[str], children: bool = False) -> float:
     """That a process has had, by its fields; with those of its children that have ended."""
     ticks = sum(map(int, fields[11 : 15 if children else 13]))
