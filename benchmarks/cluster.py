@@ -44,23 +44,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not ins
 
 from benchmarks import exchange_costs, simulation
 from benchmarks.processes import actors, below, cpu_seconds, name_of, stat
-from benchmarks.rows import (
-    Lines,
-    Parts,
-    Results,
-    Row,
-    Rows,
-    chosen,
-    command_of,
-    header,
-    line,
-    measure_all,
-    parser_of,
-    preamble,
-    sections,
-    verdict,
-)
+from benchmarks.rows import Parts, Results, Row, Rows, chosen, command_of, measure_all, parser_of
 from benchmarks.runs import evaluations_in, finish, records_in, start, stop
+from benchmarks.tables import Lines, header, line, preamble, sections, verdict
 
 RATIO = 1.8  # of two nodes' rate to one thread's
 

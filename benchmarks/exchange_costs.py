@@ -21,7 +21,8 @@ from a3c.metrics import Part
 from a3c.network import Network, flatten, sizes
 from a3c.shared import SharedParameters
 from benchmarks.processes import actors, cpu_seconds, stat
-from benchmarks.rows import Lines, Row, header, line
+from benchmarks.rows import Row
+from benchmarks.tables import Lines, header, line
 
 
 def networks(env: str) -> dict[str, tuple[str, str, bool]]:

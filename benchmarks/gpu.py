@@ -50,24 +50,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not ins
 
 from benchmarks.parity import CLOSE, Extent, Prepared, node_of, parity, parity_table
 from benchmarks.processes import end_group
-from benchmarks.rows import (
-    Lines,
-    Parts,
-    Results,
-    Row,
-    Rows,
-    Tables,
-    chosen,
-    command_of,
-    header,
-    line,
-    measure_all,
-    parser_of,
-    preamble,
-    sections,
-    verdict,
-)
+from benchmarks.rows import Parts, Results, Row, Rows, chosen, command_of, measure_all, parser_of
 from benchmarks.runs import evaluations_in, finish, records_in, start, stop
+from benchmarks.tables import Lines, Tables, header, line, preamble, sections, verdict
 
 # Seconds after which a part is ended, the start of its process included; 535 in all. The emulator
 # is compiled beside `parity` where that has not been done before: what is left of it is `compile`.

@@ -24,7 +24,8 @@ from a3c.methods import A3C
 from a3c.metrics import Metrics
 from a3c.network import Network
 from a3c.node import Node
-from benchmarks.rows import Lines, Row, header, line, verdict
+from benchmarks.rows import Row
+from benchmarks.tables import Lines, header, line, verdict
 
 CLOSE = 1e-4  # relative error of gradients in float32
 

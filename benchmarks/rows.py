@@ -1,4 +1,4 @@
-"""Rows of a benchmark: measured one by one, kept in a JSON, shown in the Markdown file beside it.
+"""Rows of a benchmark: measured one by one, and kept in a JSON beside the Markdown file.
 
 A part of a benchmark is rows by name. What is measured stands at once in the JSON, and is not
 measured again: begun anew, the command goes on where it was.
@@ -12,15 +12,13 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
 Rows = Mapping[str, Callable[[], Row]]  # by name, how to find out
 Parts = dict[str, Rows]
-Lines = Iterator[str]
-Tables = Mapping[str, tuple[str, Callable[[dict[str, Row]], Lines]]]  # by part: title, table
 
 
 # What was measured, and what is left
@@ -111,7 +109,7 @@ def measure_all(
     results: Results,
     options: argparse.Namespace,
     elsewhere: Callable[[str], object],
-    report: Callable[[Results], Lines],
+    report: Callable[[Results], Iterable[str]],
     around: Callable[[], Row] = lambda: {},
 ) -> int:
     """What is left of each part, and the report after it. Returns the command's exit code.
@@ -158,51 +156,3 @@ def command_of(script: str, part: str, options: argparse.Namespace, *words: str)
     """It measures a part in a process of its own."""
     command = [sys.executable, "-u", script, "--here", "--parts", part, "--out", str(options.out)]
     return [*command, *(["--tiny"] if options.tiny else []), *words]
-
-
-# What is shown
-
-
-def preamble(title: str, script: str, results: Results, known: Sequence[str], *more: str) -> Lines:
-    """known: names of facts about where this was measured, left out where they are not known."""
-    where = results.where
-    rows = [row for part in results.parts.values() for row in part.values()]
-    commits = sorted({row["commit"] for row in rows if row["commit"]}) or ["unknown"]
-    facts = [f"{name} {where[name]}" for name in known if where.get(name)]
-    facts += [f"commit {', '.join(commits)}", where["started"][:10], *more]
-    yield from [f"# {title}", "", f"`python {script}`: how each figure is made stands there.", ""]
-    yield "; ".join(facts) + "."
-
-
-def sections(results: Results, tables: Tables, command: str | None = None) -> Lines:
-    """command: what measures a part, where each is to say so."""
-    for part, (title, table) in tables.items():
-        if part not in results.parts:
-            continue
-        yield from ["", f"## {title}", ""]
-        yield from [f"`{command} --parts {part}`", ""] if command else []
-        yield from section(results.parts[part], table)
-
-
-def section(rows: dict[str, Row], table: Callable[[dict[str, Row]], Lines]) -> Lines:
-    """What is good in a table, and what failed below it."""
-    if found := good(rows):
-        yield from table(found)
-    for name, row in rows.items():
-        if "failed" in row:
-            yield f"\nFailed: {name}: {row['failed']}"
-
-
-def header(names: Iterable[str], aligned: str) -> Lines:
-    """The first lines of a table. aligned: l or r for each column."""
-    yield line(names)
-    yield line({"l": "---", "r": "---:"}[side] for side in aligned)
-
-
-def line(cells: Iterable[str]) -> str:
-    """Of a table."""
-    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
-
-
-def verdict(row: Row) -> str:
-    return "ok" if row["ok"] else "**not ok**"

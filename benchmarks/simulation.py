@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from a3c.cluster.exchange import AVERAGE_EVERY
 from a3c.config import UPDATE_AGENT_STEPS
-from benchmarks.rows import Lines, Results, Row, header, line
+from benchmarks.rows import Results, Row
+from benchmarks.tables import Lines, header, line
 
 EFFICIENCY = 0.9  # at 16 nodes
 IRREGULAR = 0.3  # periods of simulated nodes
