@@ -19,10 +19,6 @@ It needs Ray (pip install -e '.[cluster]'), and Linux, whose /proc tells of proc
 from __future__ import annotations
 
 import argparse
-import asyncio
-import functools
-import heapq
-import json
 import os
 import platform
 import random
@@ -33,33 +29,26 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
-import torch
-
-from a3c.cluster.exchange import AVERAGE_EVERY, Exchange, Newest, Sent, apply
-from a3c.cluster.machines import LOOPBACK, QUIET, joined
-from a3c.cluster.server import Server
-from a3c.config import UPDATE_AGENT_STEPS, Config, preset
-from a3c.envs import spec_of
-from a3c.methods import make_method
-from a3c.metrics import Part as MetricsPart
-from a3c.network import Network, flatten, sizes
+from a3c.cluster.machines import LOOPBACK, QUIET
+from a3c.config import preset
 from a3c.run import log, provenance
-from a3c.shared import SharedParameters
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed
+
+from benchmarks import exchange_costs, simulation
+from benchmarks.processes import actors, below, cpu_seconds, name_of, stat
+from benchmarks.rows import Parts, Results, Row, Rows, chosen, command_of, measure_all, parser_of
+from benchmarks.runs import evaluations_in, finish, records_in, start, stop
+from benchmarks.tables import Lines, header, line, preamble, sections, verdict
 
 RATIO = 1.8  # of two nodes' rate to one thread's
-EFFICIENCY = 0.9  # at 16 nodes
-IRREGULAR = 0.3  # periods of simulated nodes
-
-Row = dict[str, Any]
-Table = Iterator[str]
 
 
 @dataclass(frozen=True)
@@ -120,87 +109,38 @@ TINY = Sizes(
     mean_return=5,
     checkpoint_every_seconds=0.3,
 )
-Rows = dict[str, Callable[[], Row]]  # by name, how to find out
 
 
-def parts_of(sizes: Sizes, results: Results) -> dict[str, Rows]:
+def parts_of(sizes: Sizes, results: Results) -> Parts:
     """All there is to measure."""
     return {
         "rate": {sizes.env: partial(rates, sizes)},
         "learning": learning_rows(sizes),
         "costs": {
-            name: partial(costs, env, network, average, sizes)
-            for name, (env, network, average) in networks(sizes).items()
+            name: partial(exchange_costs.measured, *which, sizes.times)
+            for name, which in exchange_costs.networks(sizes.env).items()
         },
-        "simulation": {each.words: partial(simulated, each, sizes, results) for each in settings()},
+        "simulation": {
+            each.words: partial(
+                simulation.simulated, each, sizes.simulated, sizes.exchanges, results
+            )
+            for each in simulation.settings()
+        },
         "kills": {"CartPole-v1": partial(killed, sizes)},
     }
 
 
-# Processes, as Linux tells of them
-
-
-def parents() -> dict[int, int]:
-    """Of all processes."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        if words := stat(int(path.parent.name)):
-            found[int(path.parent.name)] = int(words[1])
-    return found
-
-
-def stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on; none of a process that has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def below(pid: int) -> set[int]:
-    """The processes that descend from one."""
-    of, found = parents(), {pid}
-    while more := {child for child, parent in of.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
-
-
-def name_of(pid: int) -> str:
-    """The first word of its command, which Ray sets for actors; empty for one that has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode()
-    except OSError:
-        return ""
-
-
-def actors(name: str) -> list[int]:
-    """Below this process: `Member` or `Server`."""
-    return [pid for pid in sorted(below(os.getpid())) if name_of(pid).startswith(f"ray::{name}")]
-
-
-def cpu_seconds(pid: int) -> float:
-    """That a process has had."""
-    words = stat(pid)
-    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK") if words else 0.0
-
-
 def cpu_by_kind(root: int) -> dict[str, float]:
     """CPU seconds of a command and all that it has started."""
-    found = {"command": cpu_seconds(root), "nodes": 0.0, "server": 0.0, "Ray": 0.0}
+    found = {"command": cpu_seconds(stat(root)), "nodes": 0.0, "server": 0.0, "Ray": 0.0}
     for pid in below(root):
         name = name_of(pid)
         kind = "nodes" if name.startswith("ray::Member") else "Ray"
-        found["server" if name.startswith("ray::Server") else kind] += cpu_seconds(pid)
+        found["server" if name.startswith("ray::Server") else kind] += cpu_seconds(stat(pid))
     return found
 
 
 # Rate
-
-
-def start(*words: str) -> subprocess.Popen[bytes]:
-    """`a3c train`, silent but for what goes wrong."""
-    command = [sys.executable, "-m", "a3c.cli", "train", *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
 def rates(sizes: Sizes) -> Row:
@@ -236,7 +176,7 @@ def watched(words: list[str], sizes: Sizes) -> Row:
             last = wait_for_record(process, Path(runs), first["seconds"] + sizes.seconds)
             after, seconds = cpu_by_kind(process.pid), time.monotonic() - begun
         finally:
-            stop(process)
+            stop(process, 60)
     steps = last["agent_steps"] - first["agent_steps"]
     return {
         "rate": steps / (last["seconds"] - first["seconds"]),
@@ -255,32 +195,12 @@ def wait_for_record(process: subprocess.Popen[bytes], runs: Path, seconds: float
     raise RuntimeError(f"the run ended with exit code {process.returncode}")
 
 
-def records_in(runs: Path) -> list[log.Record]:
-    """Of the one run there."""
-    (*_, path) = [None, *(each for each in runs.glob("*/metrics.jsonl") if is_run(each.parent))]
-    return log.read(path) if path else []
-
-
-def is_run(folder: Path) -> bool:
-    return not folder.is_symlink()  # runs/latest
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C does; then at once."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 # Learning
 
 
 def learning_rows(sizes: Sizes) -> Rows:
     """Every setting before the next seed."""
-    rows: Rows = {}
+    rows: dict[str, Callable[[], Row]] = {}
     for env, options in sizes.learned.items():
         for seed in range(1, sizes.seeds[env] + 1):
             ways = [("threads", count) for count in sizes.threads]
@@ -298,14 +218,10 @@ def learned(
     threads, nodes = (count, 1) if way == "threads" else (1, count)
     number = [f"--num-threads={threads}", *([f"--nodes={nodes}"] if nodes > 1 else [])]
     with tempfile.TemporaryDirectory() as runs:
-        code = start(env, f"--seed={seed}", f"--total-agent-steps={agent_steps}", *number, *options,
-                     f"--evaluate-every={agent_steps}", "--log-every-seconds=1", "--device=cpu",
-                     f"--runs-dir={runs}").wait()  # fmt: skip
-        if code:
-            raise RuntimeError(f"exit code {code}")
-        records = records_in(Path(runs))
-        (run,) = (path.parent for path in Path(runs).glob("*/metrics.jsonl") if is_run(path.parent))
-        evaluated = log.read_evaluations(run)
+        finish(env, f"--seed={seed}", f"--total-agent-steps={agent_steps}", *number, *options,
+               f"--evaluate-every={agent_steps}", "--log-every-seconds=1", "--device=cpu",
+               f"--runs-dir={runs}")  # fmt: skip
+        records, evaluated = records_in(Path(runs)), evaluations_in(Path(runs))
     last = records[-1]
     return {
         "env": env, "way": way, "count": count,
@@ -327,314 +243,6 @@ def return_at(records: list[log.Record], agent_steps: int) -> float | None:
 def mean_of(records: list[log.Record], name: str) -> float | None:
     values = [each[name] for each in records if each.get(name) is not None]
     return statistics.mean(values) if values else None
-
-
-# Costs
-
-
-def networks(sizes: Sizes) -> dict[str, tuple[str, str, bool]]:
-    """What is exchanged: the network that counts, and one of next to no parameters; and whether the
-    average of squared gradients travels with them."""
-    small = {"mlp": ("CartPole-v1", "mlp", False)}
-    if sizes.env != "breakout":
-        return small
-    large = {"paper": False, "paper, and its average": True}
-    return {**{name: ("breakout", "paper", average) for name, average in large.items()}, **small}
-
-
-def costs(env: str, network: str, average: bool, sizes: Sizes) -> Row:
-    """Median seconds of each step of an exchange, and CPU seconds of whole ones."""
-    torch.set_num_threads(1)  # as train() has it
-    config = preset("fast", env=env, network=network, num_threads=1, nodes=2, device="cpu")
-    store = store_of(config)
-    store.updates = 10_000  # the average has a past
-    exchange = Exchange(store)
-    exchange.updates -= 1  # as if there had been an update
-    change = exchange.take(everything=average)
-    sent, newest = Sent(0, 0, 0, change, MetricsPart(0, {}, [])), newest_of(config, store)
-    if not average:
-        del newest.vectors["square_avg"]
-    median = partial(median_seconds, times=sizes.times)
-    row: Row = {
-        "parameters": len(store.parameters),
-        "bytes": change.bytes(),  # each way
-        "take": median(lambda: exchange.take(everything=average)),
-        "merge": median(lambda: exchange.merge(newest)),
-        "finite": median(change.finite),
-        "apply": median(lambda: apply(store, change)),
-        "server alone": median(alone(config, store, sent)),
-    }
-    with joined(config):
-        row |= costs_of_ray(config, store, sent, sizes)
-    return row | {"ok": True}
-
-
-def store_of(config: Config) -> SharedParameters:
-    """As a node has it."""
-    method = make_method(config)
-    network = Network(config, spec_of(config), method, torch.float32)
-    return SharedParameters(flatten(network)[0], sizes(network), config)
-
-
-def newest_of(config: Config, store: SharedParameters) -> Newest:
-    """A server's answer."""
-    vectors = {name: vector.numpy().copy() for name, vector in store.save().items()}
-    return Newest(0, 0, 0, 0, vectors, False, False, (0, 0.0, 0.0))
-
-
-def alone(config: Config, store: SharedParameters, sent: Sent) -> Callable[[], object]:
-    """All that the server computes in an exchange, without Ray."""
-    server = Server(config, [len(store.parameters)], 0)
-    loop = asyncio.new_event_loop()
-    vectors = {name: vector.numpy() for name, vector in store.save().items()}
-    loop.run_until_complete(server.load(vectors, 0, 0, set()))
-    known = sent._replace(life=server.life)
-    return lambda: loop.run_until_complete(server.exchange(known))
-
-
-def costs_of_ray(config: Config, store: SharedParameters, sent: Sent, sizes: Sizes) -> Row:
-    """With a real actor: a round trip, and the CPU time of both ends."""
-    import ray  # which knows by now where to listen
-
-    actor: Any = ray.remote(Server)
-    server = actor.options(num_cpus=0).remote(config, [len(store.parameters)], 0)
-    vectors = {name: vector.numpy() for name, vector in store.save().items()}
-    ray.get(server.load.remote(vectors, 0, 0, set()))
-    known = sent._replace(life=ray.get(server.join.remote(0)).life)
-
-    def round_trip() -> None:
-        ray.get(server.exchange.remote(known))
-
-    median_seconds(round_trip, 3)  # memory is mapped
-    (pid,) = actors("Server")
-    before, own = cpu_seconds(pid), time.process_time()
-    seconds = median_seconds(round_trip, sizes.times)
-    return {
-        "serialise": median_seconds(lambda: ray.get(ray.put(known)), sizes.times),
-        "round trip": seconds,
-        "server cpu": (cpu_seconds(pid) - before) / sizes.times,
-        "node cpu": (time.process_time() - own) / sizes.times,
-    }
-
-
-def median_seconds(do: Callable[[], object], times: int) -> float:
-    """Of one call."""
-    found = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        do()
-        found.append(time.perf_counter() - begun)
-    return statistics.median(found)
-
-
-# Simulation
-
-
-class Kind(NamedTuple):
-    """A node: how fast it is. A node wants to exchange when each thread has made an update."""
-
-    name: str
-    threads: int
-    updates_per_second: float
-
-    @property
-    def period(self) -> float:
-        """Seconds between two exchanges, as wanted."""
-        return self.threads / self.updates_per_second
-
-
-class Costs(NamedTuple):
-    """Of one exchange with one server, or one shard of it, in seconds."""
-
-    node: float  # of a node's exchanger, before and after
-    link: float  # of the server's network each way, which it can do one after another
-    server: float  # one thread
-    delay: float  # in which nobody is busy, there and back
-
-
-class Outcome(NamedTuple):
-    """Of all nodes, without the first fifth of their exchanges."""
-
-    efficiency: float  # exchanges made / wanted
-    under_way: float  # share of a node's time with an exchange under way
-    lag_exchanges: float  # mean: of others, between what a node took and what it sent
-    lag_updates: float
-    server_busy: float
-    link_busy: float  # in one direction
-
-
-@dataclass
-class Node:
-    """A simulated one."""
-
-    took: float  # when it last took what was new
-    wanted: float  # seconds after that until it wants to do so again
-    carried: float = 0.0  # updates of the exchange under way
-    seen: tuple[int, float] = 0, 0.0  # exchanges and updates of the server, when it was answered
-
-
-class Sums:
-    """Of the time since `since`."""
-
-    def __init__(self, since: float):
-        self.since = since
-        self.wanted = self.taken = self.under_way = 0.0  # seconds, over exchanges
-        self.served = dict.fromkeys(STATIONS, 0.0)
-        self.lags: list[tuple[int, float]] = []
-
-    def outcome(self, end: float, nodes: int, on_their_way: list[float]) -> Outcome:
-        """on_their_way: when those exchanges began that are under way at the end."""
-        seconds = end - self.since
-        under_way = self.under_way + sum(end - max(each, self.since) for each in on_their_way)
-        exchanges, updates = zip(*self.lags, strict=True)
-        return Outcome(
-            self.wanted / self.taken,
-            under_way / (nodes * seconds),
-            statistics.fmean(exchanges),
-            statistics.fmean(updates),
-            self.served["server"] / seconds,
-            self.served["in"] / seconds,
-        )
-
-
-STATIONS = ("in", "server", "out")
-NEXT = {"in": "server", "server": "out", "out": "done"}
-
-
-def simulate(
-    kind: Kind, costs: Costs, nodes: int, exchanges: int, irregular: float = 0.0
-) -> Outcome:
-    """Nodes that begin one after another within a period; so many exchanges of each on average.
-
-    An exchange: half of the node's time and of the delay, the server's network in, the server, its
-    network out, the other halves. Network and server serve in the order of arrival. A node that is
-    done sends again once its threads have made the updates since it last took, at once if they
-    have; what it sends are all updates since then.
-    irregular: periods are drawn between 1 - irregular and 1 + irregular times the kind's.
-    """
-    period, drawn, half = kind.period, random.Random(1), (costs.node + costs.delay) / 2
-    serve = {"in": costs.link, "server": costs.server, "out": costs.link}
-    free = dict.fromkeys(STATIONS, 0.0)  # from when on
-    each = [Node(period * (i / nodes - 1), period) for i in range(nodes)]
-    events = [(node.took + period, "take", i) for i, node in enumerate(each)]
-    heapq.heapify(events)
-    sums, version, updates, now = Sums(0.0), 0, 0.0, 0.0
-    while version < nodes * exchanges:
-        now, what, i = heapq.heappop(events)
-        node = each[i]
-        if what == "take":
-            sums.wanted, sums.taken = sums.wanted + node.wanted, sums.taken + now - node.took
-            node.carried, node.took = (now - node.took) * kind.updates_per_second, now
-            heapq.heappush(events, (now + half, "in", i))
-            continue
-        if what == "done":
-            sums.under_way += now - max(node.took, sums.since)
-            node.wanted = period * drawn.uniform(1 - irregular, 1 + irregular)
-            heapq.heappush(events, (max(now, node.took + node.wanted), "take", i))
-            continue
-        if what == "out":  # the server has added it
-            sums.lags.append((version - node.seen[0], updates - node.seen[1]))
-            version, updates = version + 1, updates + node.carried
-            node.seen = version, updates
-            if version == nodes * exchanges // 5:
-                sums = Sums(now)
-        free[what] = max(now, free[what]) + serve[what]
-        sums.served[what] += serve[what]
-        following = NEXT[what]
-        heapq.heappush(events, (free[what] + half * (following == "done"), following, i))
-    on_their_way = [each[i].took for _, what, i in events if what != "take"]
-    return sums.outcome(now, nodes, on_their_way)
-
-
-class Setting(NamedTuple):
-    """What is simulated."""
-
-    kind: str  # cpu, gpu
-    gigabits: int  # per second, of the server's network, each way
-    shards: int
-    bytes_per_number: int  # on the wire
-
-    @property
-    def words(self) -> str:
-        wire = ", bfloat16 on the wire" if self.bytes_per_number == 2 else ""
-        shards = f"server in {self.shards} shards" if self.shards > 1 else "one server"
-        return f"{KINDS[self.kind]}, {self.gigabits} Gbit/s, {shards}{wire}"
-
-
-KINDS = {"cpu": "16 CPU threads", "gpu": "a GPU of 50,000 agent steps/s"}
-GPU_AGENT_STEPS_PER_SECOND = 50_000
-NODE_THREADS = 16
-
-
-def settings() -> Iterator[Setting]:
-    """Of each kind of node."""
-    for kind in KINDS:
-        for gigabits in (10, 1):
-            yield from (Setting(kind, gigabits, shards, 4) for shards in (1, 2, 4, 8))
-            yield Setting(kind, gigabits, 1, 2)
-
-
-def simulated(setting: Setting, sizes: Sizes, results: Results) -> Row:
-    """By number of nodes, and how many it would take to saturate server and network."""
-    kind, each = kind_of(setting.kind, results), costs_of(setting, results)
-    found = {
-        str(nodes): simulate(kind, each, nodes, sizes.exchanges, IRREGULAR)._asdict()
-        for nodes in sizes.simulated
-    }
-    return {
-        "nodes": found,
-        "wanted": 1 / kind.period,  # exchanges per second of a node
-        "server full": kind.period / each.server,  # nodes
-        "network full": kind.period / each.link,
-        # what the exchanges that are made take of the node's cores, where each has one
-        "own": {
-            nodes: row["efficiency"] * each.node / kind.period / kind.threads
-            for nodes, row in found.items()
-        },
-        "ok": setting.shards > 1 or found["16"]["efficiency"] >= EFFICIENCY,
-    }
-
-
-def kind_of(name: str, results: Results) -> Kind:
-    """Of the two: with this machine's rate of a thread, or a GPU's. It needs `rate`."""
-    if name == "gpu":
-        rate = GPU_AGENT_STEPS_PER_SECOND
-    else:
-        (row,) = results.good("rate").values()
-        rate = NODE_THREADS * statistics.median(row["rates"]["one thread"])
-    return Kind(name, NODE_THREADS, rate / UPDATE_AGENT_STEPS)
-
-
-def costs_of(setting: Setting, results: Results) -> Costs:
-    """It needs `costs`: the largest network, and the smallest for what does not shrink in shards.
-
-    A shard has a K-th of the vectors, on a machine with a network of its own. The server's CPU time
-    is taken as its one thread's, though Ray copies in others: so it saturates rather too early.
-    """
-    rows = results.good("costs")
-    most = max(row["parameters"] for row in rows.values())
-    large = usual([row for row in rows.values() if row["parameters"] == most])
-    small = min(rows.values(), key=lambda row: row["parameters"])
-    share = 1 / setting.shards
-    wire = large["bytes"] * setting.bytes_per_number / 4 * share
-
-    def parted(name: str) -> float:
-        return float(small[name] + max(0.0, large[name] - small[name]) * share)
-
-    node = large["take"] + large["merge"] + parted("node cpu") * setting.shards
-    idle = max(0.0, large["round trip"] - large["server cpu"] - large["node cpu"])
-    return Costs(node, wire * 8 / (setting.gigabits * 1e9), parted("server cpu"), idle)
-
-
-def usual(rows: list[Row]) -> Row:
-    """The mean exchange of a network: its average travels with one in AVERAGE_EVERY."""
-    plain, whole = (f(rows, key=lambda row: row["bytes"]) for f in (min, max))
-    mean: Row = {
-        name: plain[name] + (whole[name] - plain[name]) / AVERAGE_EVERY
-        for name in plain.keys() & whole.keys()
-        if isinstance(plain[name], float | int)
-    }
-    return mean
 
 
 # Kills
@@ -751,172 +359,77 @@ def running_below() -> list[str]:
     return [name_of(pid) for pid, words in own.items() if words and words[0] != "Z"]
 
 
-# What was measured, and what is left
+# The command
 
 
 SAME = ("processor", "sizes", "torch", "ray")  # of all rows of a file
 
 
-class Results:
-    """Rows by part and name, in a file that is whole at every moment."""
-
-    def __init__(self, path: Path, where: Row):
-        self.path, self.where = path, where
-        self.parts: dict[str, dict[str, Row]] = {}
-        if path.exists():
-            read = json.loads(path.read_text())
-            before, now = ([each[name] for name in SAME] for each in (read["where"], where))
-            if before != now:
-                sys.exit(f"{path} is of {', '.join(before)}, not {', '.join(now)}: another --out?")
-            self.parts = read["parts"]
-
-    def add(self, part: str, name: str, row: Row) -> None:
-        self.parts.setdefault(part, {})[name] = row
-        writing = self.path.with_suffix(".writing")
-        writing.write_text(json.dumps({"where": self.where, "parts": self.parts}, indent=1) + "\n")
-        os.replace(writing, self.path)
-
-    def left(self, part: str, names: Iterable[str]) -> list[str]:
-        """What was not measured, or failed."""
-        rows = self.parts.get(part, {})
-        return [name for name in names if name not in rows or "failed" in rows[name]]
-
-    def good(self, part: str) -> dict[str, Row]:
-        """What did not fail. Raises LookupError if there is nothing."""
-        found = {k: row for k, row in self.parts.get(part, {}).items() if "failed" not in row}
-        if not found:
-            raise LookupError(f"it needs the part {part}, which has not been measured")
-        return found
-
-
-def measure(part: str, rows: Mapping[str, Callable[[], Row]], results: Results) -> None:
-    """What is left of a part, here. A row that fails says so, and the others are measured."""
-    for name in results.left(part, rows):
-        begun = time.monotonic()
-        try:
-            row = rows[name]()
-        except Exception as error:
-            traceback.print_exc()
-            row = {"failed": f"{type(error).__name__}: {error}".splitlines()[0], "ok": False}
-        row |= {
-            "took": round(time.monotonic() - begun, 1),
-            "commit": results.where["commit"],
-            "load": round(os.getloadavg()[2], 1),  # of the last quarter of an hour
-        }
-        results.add(part, name, row)
-        print(f"{part}: {name}: {json.dumps(row)}", flush=True)
-
-
-def measure_elsewhere(part: str, options: argparse.Namespace) -> None:
-    """The same in a process of its own: Ray is imported once in each."""
-    words = [sys.executable, "-u", __file__, "--here", "--parts", part, "--out", str(options.out)]
-    words += ["--tiny"] if options.tiny else ["--seeds", options.seeds]
-    subprocess.run(words)
-
-
 def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    results = Path(__file__).parent / "results" / "cluster.md"
-    parser.add_argument("--parts", help="some of them, with commas between; all")
-    parser.add_argument("--out", type=Path, default=results, help="the table")
+    parser = parser_of(__doc__)
+    out = Path(__file__).parent / "results" / "cluster.md"
+    parser.add_argument("--out", type=Path, default=out, help="the table")
     parser.add_argument("--seeds", default="3,1", help="of CartPole and of Breakout")
-    parser.add_argument(
-        "--tiny", action="store_true", help="every step, and nothing to be learned of it"
-    )
-    parser.add_argument("--here", action="store_true", help="in this process")
     options = parser.parse_args(words)
+    sizes = sizes_of(options, parser)
+    results = Results(options.out.with_suffix(".json"), place(options), SAME)
+    parts = chosen(parts_of(sizes, results), options, parser)
+
+    def elsewhere(part: str) -> None:  # Ray is imported once in each process
+        subprocess.run(command_of(__file__, part, options, "--seeds", options.seeds))
+
+    return measure_all(parts, results, options, elsewhere, report, load)
+
+
+def sizes_of(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Sizes:
     try:
         seeds = tuple(map(int, options.seeds.split(",")))
         of_env = dict(zip(FULL.seeds, seeds, strict=True))
     except ValueError:
         parser.error(f"--seeds is {options.seeds!r}; expected two numbers, such as 3,1")
-    how_much = TINY if options.tiny else replace(FULL, seeds=of_env)
-    return measure_all(parser, options, how_much)
+    return TINY if options.tiny else replace(FULL, seeds=of_env)
 
 
-def measure_all(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, how_much: Sizes
-) -> int:
-    """What is left of the parts that are asked for."""
-    where = place() | {"sizes": "tiny" if options.tiny else "full"}
-    path = options.out.with_suffix(".json")
-    found = Results(path, where)
-    parts = parts_of(how_much, found)
-    chosen = options.parts.split(",") if options.parts else list(parts)
-    if unknown := [part for part in chosen if part not in parts]:
-        parser.error(f"no part {unknown[0]!r}; expected {', '.join(parts)}")
-    for part in chosen:
-        if not found.left(part, parts[part]):
-            print(f"{part}: nothing is left to measure", flush=True)
-        elif options.here:
-            measure(part, parts[part], found)
-        else:
-            measure_elsewhere(part, options)
-            found = Results(path, where)
-        options.out.write_text("\n".join(report(found)) + "\n")
-    rows = [found.parts.get(part, {}).get(name, {}) for part in chosen for name in parts[part]]
-    return int(not all(row.get("ok") for row in rows))
+def place(options: argparse.Namespace) -> Row:
+    """Versions, processor, how much is measured."""
+    return {
+        **provenance.provenance(),
+        "ray": provenance.version_of("ray"),
+        "system": platform.system(),
+        "sizes": "tiny" if options.tiny else "full",
+    }
+
+
+def load() -> Row:
+    """Of the last quarter of an hour: what else ran here would show in rates."""
+    return {"load": round(os.getloadavg()[2], 1)}
 
 
 # The report
 
 
-@functools.cache
-def place() -> Row:
-    """Versions, processor."""
-    ray = provenance.version_of("ray")
-    return {**provenance.provenance(), "ray": ray, "system": platform.system()}
+KNOWN = ("ray", "torch", "python", "numpy", "numba", "processor", "cores", "system")
 
 
-def report(results: Results) -> Table:
-    where = results.where
-    yield "# Several nodes"
-    yield ""
-    yield "`python benchmarks/cluster.py`: how each figure is made stands there."
-    yield ""
-    known = ["ray", "torch", "python", "numpy", "numba", "processor", "cores", "system"]
+def report(results: Results) -> Lines:
+    script = "benchmarks/cluster.py"
     rows = [row for part in results.parts.values() for row in part.values()]
-    commits = sorted({row["commit"] for row in rows if row["commit"]}) or ["unknown"]
     load = max((row["load"] for row in rows), default=0)
-    facts = [f"{name} {where[name]}" for name in known if where.get(name)]
-    yield "; ".join([*facts, f"commit {', '.join(commits)}", where["started"][:10],
-                     f"load of the machine at most {load:g}"]) + "."  # fmt: skip
+    most = f"load of the machine at most {load:g}"
+    yield from preamble("Several nodes", script, results, KNOWN, most)
     yield from goals_table(results)
-    for part, (title, table) in SECTIONS.items():
-        if part in results.parts:
-            yield from section(title, table, part, results.parts[part])
+    yield from sections(results, SECTIONS, f"python {script}")
 
 
-def section(
-    title: str, table: Callable[[dict[str, Row]], Table], part: str, rows: dict[str, Row]
-) -> Table:
-    yield from ["", f"## {title}", "", f"`python benchmarks/cluster.py --parts {part}`", ""]
-    good = {name: row for name, row in rows.items() if "failed" not in row}
-    if good:
-        yield from table(good)
-    yield from (
-        f"\nFailed: {name}: {row['failed']}" for name, row in rows.items() if name not in good
-    )
-
-
-def goals_table(results: Results) -> Table:
+def goals_table(results: Results) -> Lines:
     rate, killed = (first(results, part) for part in ("rate", "kills"))
-    yield from ["", "## Goals", "", "| | goal | reached |", "| --- | --- | --- |"]
+    yield from ["", "## Goals", "", *header(["", "goal", "reached"], "lll")]
     reached = f"{rate['ratio']:.2f}" if "ratio" in rate else "not measured"
-    yield f"| rate of two nodes to that of one thread | {RATIO} | {reached} |"
-    for kind, words in KINDS.items():
-        row = results.parts.get("simulation", {}).get(Setting(kind, 10, 1, 4).words, {})
-        made = kept = "not simulated"
-        if "nodes" in row:
-            made = f"{row['nodes']['16']['efficiency']:.0%}"
-            kept = f"{1 - row['own']['16']:.1%}"
-        yield f"| 16 nodes of {words}: agent steps that exchanges leave them | | {kept} |"
-        yield f"| the same: exchanges made of those wanted | {EFFICIENCY:.0%} | {made} |"
+    yield line(["rate of two nodes to that of one thread", f"{RATIO}", reached])
+    yield from simulation.goals(results.parts.get("simulation", {}))
     reached = verdict(killed) if "wrong" in killed else "not measured"
     goal = "counters exact, learned, no process left"
-    yield f"| nodes killed twenty times, the server twice | {goal} | {reached} |"
+    yield line(["nodes killed twenty times, the server twice", goal, reached])
 
 
 def first(results: Results, part: str) -> Row:
@@ -924,31 +437,27 @@ def first(results: Results, part: str) -> Row:
     return next(iter(results.parts.get(part, {}).values()), {})
 
 
-def verdict(row: Row) -> str:
-    return "ok" if row["ok"] else "**not ok**"
-
-
-def rate_table(rows: dict[str, Row]) -> Table:
+def rate_table(rows: dict[str, Row]) -> Lines:
     for name, row in rows.items():
         yield f"{name}, agent steps per second; then CPU time of the processes by the clock's."
         yield ""
-        yield "| | of each run | median | nodes | server | Ray's own | the command |"
-        yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+        names = ["nodes", "server", "Ray's own", "the command"]
+        yield from header(["", "of each run", "median", *names], "llrrrrr")
         for way, found in row["rates"].items():
-            cores = " | ".join(f"{row['cores'][way][kind]:.2f}" for kind in CORES)
+            cores = [f"{row['cores'][way][kind]:.2f}" for kind in CORES]
             each = ", ".join(f"{x:,.0f}" for x in found)
-            yield f"| {way} | {each} | {statistics.median(found):,.0f} | {cores} |"
+            yield line([way, each, f"{statistics.median(found):,.0f}", *cores])
         ratios = ", ".join(f"{x:.2f}" for x in row["ratios"])
         yield f"\nRatios {ratios}; median {row['ratio']:.2f}. Cluster lag {row['cluster lag']:.2f}."
 
 
-def learning_table(rows: dict[str, Row]) -> Table:
+def learning_table(rows: dict[str, Row]) -> Lines:
     """Means over seeds, and each in brackets."""
     yield "Mean return of the last 100 games at a third, two thirds and all of the agent steps;"
     yield "then of sampled games of the last policy. Of several seeds the mean, each in brackets."
     yield ""
-    yield "| | 1/3 | 2/3 | all | evaluated | policy lag | cluster lag | agent steps/s |"
-    yield "| --- | --- | --- | --- | --- | ---: | ---: | ---: |"
+    names = ["1/3", "2/3", "all", "evaluated", "policy lag", "cluster lag", "agent steps/s"]
+    yield from header(["", *names], "lllllrrr")
     groups: dict[str, list[Row]] = {}
     for name, row in rows.items():
         groups.setdefault(name.rpartition(", seed")[0], []).append(row)
@@ -957,8 +466,7 @@ def learning_table(rows: dict[str, Row]) -> Table:
         columns.append([row["evaluated"] for row in seeds])
         lags = [average([row[lag] for row in seeds], 2) for lag in ("policy lag", "cluster lag")]
         rate = average([row["rate"] for row in seeds], 0)
-        returns = " | ".join(spread(each) for each in columns)
-        yield f"| {name} | {returns} | {' | '.join(lags)} | {rate} |"
+        yield line([name, *map(spread, columns), *lags, rate])
 
 
 def average(values: list[float | None], digits: int) -> str:
@@ -971,56 +479,7 @@ def spread(values: list[float | None]) -> str:
     return f"{average(values, 1)} ({each})" if len(values) > 1 else each
 
 
-def costs_table(rows: dict[str, Row]) -> Table:
-    yield "Milliseconds, medians; CPU: means of both processes' time in an exchange by Ray. `take`"
-    yield "and `merge` are the node's, `finite` and `apply` the server's, all of it without Ray;"
-    yield "put and get: into Ray's object store and back in one process."
-    yield ""
-    names = ["take", "merge", "finite", "apply", "server alone", "serialise"]
-    names += ["round trip", "server cpu", "node cpu"]
-    heads = ["put and get" if name == "serialise" else name for name in names]
-    yield f"| network | parameters | MB each way | {' | '.join(heads)} |"
-    yield "| --- |" + " ---: |" * (2 + len(names))
-    for name, row in rows.items():
-        cells = " | ".join(f"{1e3 * row[each]:.2f}" for each in names)
-        yield f"| {name} | {row['parameters']:,} | {row['bytes'] / 1e6:.2f} | {cells} |"
-
-
-def simulation_table(rows: dict[str, Row]) -> Table:
-    yield from SIMULATION.strip().splitlines()
-    yield ""
-    counts = list(next(iter(rows.values()))["nodes"])
-    heads = " | ".join(f"{int(count):,} nodes" for count in counts)
-    yield f"| nodes of | wanted/s | server full at | network full at | {heads} |"
-    yield "| --- |" + " ---: |" * 3 + " --- |" * len(counts)
-    for name, row in rows.items():
-        cells = " | ".join(cell(row["nodes"][count]) for count in counts)
-        full = f"{row['server full']:,.0f} | {row['network full']:,.0f}"
-        yield f"| {name} | {row['wanted']:.1f} | {full} | {cells} |"
-    own = max(share for row in rows.values() for share in row["own"].values())
-    yield f"\nOf a node's cores its exchanges take {own:.1%} at most."
-
-
-SIMULATION = """
-No node ever waits for an exchange: no agent step is lost, and where server or network are full
-exchanges are larger, and the lag longer. A node wants an exchange when each of its threads has had
-an update, on average; these periods are drawn from 0.7 to 1.3 times the mean. In each cell:
-efficiency, which is the exchanges that are made of those that are wanted; the share of time in
-which a node has an exchange under way; the cluster lag in exchanges, and in updates. Full at: so
-many nodes would want all that the server's thread, or its network each way, can do. Threads of a
-CPU are as fast as the one of `rate`, with updates of 320 agent steps; costs are those of `costs`,
-of eight exchanges one with the average of squared gradients.
-bfloat16 is arithmetic: half of the bytes on the network, everything else as it was. Shards: each
-has a part of the vectors, and a machine of its own.
-"""
-
-
-def cell(row: Row) -> str:
-    lag = f"{row['lag_exchanges']:,.0f}, {row['lag_updates']:,.0f}"
-    return f"{row['efficiency']:.0%}, {row['under_way']:.0%}; {lag}"
-
-
-def kills_table(rows: dict[str, Row]) -> Table:
+def kills_table(rows: dict[str, Row]) -> Lines:
     for name, row in rows.items():
         yield (
             f"{name}, two nodes, {row['agent steps']:,} agent steps: nodes killed "
@@ -1042,8 +501,8 @@ def kills_table(rows: dict[str, Row]) -> Table:
 SECTIONS = {
     "rate": ("Rate", rate_table),
     "learning": ("Learning", learning_table),
-    "costs": ("What an exchange costs", costs_table),
-    "simulation": ("More nodes, by simulation", simulation_table),
+    "costs": ("What an exchange costs", exchange_costs.table),
+    "simulation": ("More nodes, by simulation", simulation.table),
     "kills": ("Kills", kills_table),
 }
 

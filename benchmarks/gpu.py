@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import platform
 import shutil
 import signal
@@ -31,30 +30,29 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-from unittest import mock
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Generator, Tensor
 
 from a3c.config import Config, preset
-from a3c.devices import pick_device, pick_devices
+from a3c.devices import pick_device
 from a3c.envs import spec_of
-from a3c.envs.on_device import OnDevice
-from a3c.envs.protocol import Array, NumpyStep, Spec
-from a3c.heads import Outputs
-from a3c.methods import A3C
-from a3c.metrics import RECENT_GAMES, STAGES, Metrics
-from a3c.network import Network
+from a3c.metrics import RECENT_GAMES, STAGES
 from a3c.node import Node
 from a3c.run import checkpoint, log, provenance
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed
+
+from benchmarks.parity import CLOSE, Extent, Prepared, node_of, parity, parity_table
+from benchmarks.processes import end_group
+from benchmarks.rows import Parts, Results, Row, Rows, chosen, command_of, measure_all, parser_of
+from benchmarks.runs import evaluations_in, finish, records_in, start, stop
+from benchmarks.tables import Lines, Tables, header, line, preamble, sections, verdict
 
 # Seconds after which a part is ended, the start of its process included; 535 in all. The emulator
 # is compiled beside `parity` where that has not been done before: what is left of it is `compile`.
@@ -64,7 +62,6 @@ LIMITS = {
 }  # fmt: skip
 TO_END = 20  # seconds of these in which a run that has not learned ends, is read and written
 NEED_THE_EMULATOR = ("resume", "devices", "rates", "pong", "breakout")
-CLOSE = 1e-4  # relative error of gradients in float32
 
 
 class Speed(NamedTuple):
@@ -96,9 +93,7 @@ class Sizes:
     env: str
     networks: tuple[str, ...]  # of parity
     heads: tuple[str, ...]
-    agents: int  # of parity
-    rollout_length: int
-    updates: int
+    extent: Extent  # of parity
     resumed: tuple[str, ...]  # options of the run that is killed
     learner: tuple[Speed, ...]
     rates: tuple[Speed, ...]
@@ -114,9 +109,7 @@ FULL = Sizes(
     env="breakout",
     networks=("paper", "seed", "nature", "mlp"),
     heads=HEADS,
-    agents=8,
-    rollout_length=5,
-    updates=6,
+    extent=Extent(agents=8, rollout_length=5, updates=6),
     resumed=("--num-envs=64", "--total-agent-steps=60000", "--checkpoint-every-seconds=0.5"),
     learner=(
         Speed("paper", "on", 1024),
@@ -144,9 +137,7 @@ TINY = Sizes(
     env="CartPole-v1",
     networks=("paper", "mlp"),
     heads=("dependent std", "recurrent", "minibatches"),
-    agents=4,
-    rollout_length=3,
-    updates=2,
+    extent=Extent(agents=4, rollout_length=3, updates=2),
     resumed=("--num-envs=8", "--total-agent-steps=40000", "--checkpoint-every-seconds=0.2"),
     learner=(Speed("mlp", "off", 8),),
     rates=(Speed("mlp", "off", 8),),
@@ -156,15 +147,13 @@ TINY = Sizes(
     # Hardly learned from, so that games stay short: a hundred of them are what a mean is of
     goals={"pong": Goal("CartPole-v1", 15, 4000, ("--total-agent-steps=12000", "--lr=1e-9"))},
 )
-Row = dict[str, Any]
-Parts = dict[str, dict[str, Callable[[], Row]]]  # of each part its rows: by name, how to find out
 
 
 def parts_of(device: str, sizes: Sizes) -> Parts:
     """All there is to measure."""
     return {
         "parity": {
-            f"{network}, {head}": partial(parity, network, head, device, sizes)
+            f"{network}, {head}": partial(parity, network, head, device, sizes.extent)
             for head in sizes.heads
             for network in sizes.networks
         },
@@ -181,211 +170,17 @@ def parts_of(device: str, sizes: Sizes) -> Parts:
     }
 
 
-# Parity: environments that were prepared in advance, actions without chance
-
-
-class Prepared:
-    """NumpyEnvs whose observations and ends were drawn in advance; rewards follow from the actions.
-
-    `actions`: what was brought to them. alike: all agents see and get the same.
-    """
-
-    def __init__(self, spec: Spec, num_envs: int, moments: int, ends: float, alike: bool = False):
-        self.spec, self.num_envs, self.moments, self.t = spec, num_envs, moments, 0
-        random, agents = np.random.default_rng(1), 1 if alike else num_envs
-        seen = spec.observation_shape[: 2 if spec.stacked else None]  # the newest frame alone
-        shape = moments, agents, *seen
-        drawn = (
-            random.integers(0, 256, shape, np.uint8) if spec.pixels else random.normal(size=shape)
-        )
-        happened = random.random((3, moments, agents)) < ends
-        self.observations = spread(drawn.astype(np.uint8 if spec.pixels else np.float32), num_envs)
-        self.terminated, self.truncated, self.life_lost = (spread(x, num_envs) for x in happened)
-        self.remembers = ends > 0  # where nothing ends only the time counts
-        self.actions: list[Array] = []
-
-    def reset(self, seed: int) -> Array:
-        self.t = 0
-        return self.observations[0]
-
-    def step(self, actions: Array) -> NumpyStep:
-        if self.remembers:
-            self.actions.append(actions.copy())
-        self.t = t = (self.t + 1) % self.moments
-        terminated = self.terminated[t]
-        truncated = self.truncated[t] & ~terminated
-        rewards = (actions.reshape(self.num_envs, -1).sum(1) + t) % 3 - 1
-        final = self.observations[t - 1] if (terminated | truncated).any() else None
-        return NumpyStep(
-            self.observations[t],
-            rewards.astype(np.float32),
-            terminated,
-            truncated,
-            self.life_lost[t] & ~terminated & ~truncated,
-            final,
-        )
-
-    def save_state(self) -> dict[str, Array] | None:
-        return None
-
-    def load_state(self, state: dict[str, Array]) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
-
-
-def spread(moments: Array, num_envs: int) -> Array:
-    """[T, 1, ...] -> [T, N, ...]; as it is where there are N."""
-    return moments if moments.shape[1] == num_envs else moments.repeat(num_envs, 1)
-
-
-class Likeliest(A3C):
-    """Acts without chance: the devices' random numbers differ."""
-
-    def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
-        return network.heads.policy.mode(outputs[0])
-
-
-@contextmanager
-def node_of(
-    config: Config, make: Callable[..., Prepared] | None, method: type[A3C] = A3C
-) -> Iterator[Node]:
-    """A node that is ready to start; in place of its environments what `make` makes of a number."""
-    changed: dict[str, Any] = {"make_method": method}
-    if make is not None:
-        changed["make_envs"] = lambda _, agents, device: OnDevice(make(agents), device)
-        changed["check_memory"] = lambda *_: None  # of environments that are not there
-    torch.set_num_threads(1)  # as train() has it
-    with mock.patch.multiple("a3c.node", **changed):
-        node = Node(config, pick_devices(config.device), Metrics(config.mean_frame_skip))
-        node.begin()
-    try:
-        yield node
-    finally:
-        node.stop()
-        node.join()
-        node.close()
-
-
-class Played(NamedTuple):
-    """What came of the same rollouts and updates."""
-
-    actions: Array  # [T, N, ...] of all rollouts
-    gradients: Tensor  # float64 [updates, P]
-
-
-# With a large epsilon a step is the gradient times the learning rate, and so large that it can be
-# read off the parameters: whatever way they took there
-READABLE: dict[str, Any] = {
-    "lr": 100.0, "lr_schedule": "constant", "rmsprop_initial": 0.0, "rmsprop_eps": 1.0,
-    "rmsprop_decay": 0.99, "max_grad_norm": 1e9, "precision": "float32", "num_threads": 1,
-}  # fmt: skip
-
-
-def parity(network: str, head: str, device: str, sizes: Sizes) -> Row:
-    """The CPU's gradients against the device's, with and without graphs."""
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    expected = played(network, head, "cpu", "off", sizes)
-    found = {mode: played(network, head, device, mode, sizes) for mode in modes(device)}
-    row: Row = {mode: difference(expected, each) for mode, each in found.items()}
-    if "on" in found:
-        row["on against off"] = difference(found["off"], found["on"])
-    return row | {"ok": all(error < CLOSE for error in row.values())}
-
-
-def modes(device: str) -> tuple[str, ...]:
-    """Of graphs, on that device."""
-    return ("off", "on") if pick_device(device).type == "cuda" else ("off",)
-
-
-def played(network: str, head: str, device: str, mode: str, sizes: Sizes) -> Played:
-    """A few rollouts and updates of a thread, each from the same parameters."""
-    config = config_of_parity(network, head, device, mode, sizes)
-    spec, made = spec_of_parity(network, head), []
-    gradients: list[Tensor] = []
-
-    def make(agents: int) -> Prepared:
-        made.append(Prepared(spec, agents, 7, 0.2, alike=head == "minibatches"))
-        return made[-1]
-
-    with node_of(config, make, Likeliest) as node:
-        initial = node.store.parameters.clone()
-
-        def look(_: int) -> None:
-            gradients.append((initial - node.store.parameters).cpu().double())
-            node.store.parameters.copy_(initial)
-
-        node.store.in_update = look
-        run_to_its_end(node)
-    return Played(np.stack(made[0].actions), torch.stack(gradients))
-
-
-def config_of_parity(network: str, head: str, device: str, mode: str, sizes: Sizes) -> Config:
-    grouped, vectors = head == "minibatches", network == "mlp"
-    return preset(
-        "fast",
-        env="CartPole-v1" if vectors else "breakout",
-        network=network,
-        num_envs=sizes.agents,
-        rollout_length=sizes.rollout_length,
-        total_agent_steps=sizes.agents * sizes.rollout_length * sizes.updates,
-        minibatches=2 if grouped else 1,
-        correction="vtrace" if grouped else "none",
-        recurrent=head == "recurrent",
-        std="dependent" if head == "dependent std" else "independent",
-        device=device,
-        **READABLE,
-        cuda_graphs=mode if device != "cpu" else "off",
-    )
-
-
-def spec_of_parity(network: str, head: str) -> Spec:
-    """Pixels or vectors, discrete or continuous actions."""
-    pixels = network != "mlp"
-    return Spec((84, 84, 4) if pixels else (6,), pixels, pixels, "std" not in head, 4)
-
-
-def run_to_its_end(node: Node) -> None:
-    node.start()
-    node.join()
-    if node.failures:
-        raise node.failures[0]
-
-
-def difference(one: Played, other: Played) -> float:
-    """The largest relative error of an update's gradient; infinite where actions differ."""
-    if one.actions.dtype.kind == "i" and not np.array_equal(one.actions, other.actions):
-        return float("inf")
-    errors = (one.gradients - other.gradients).norm(dim=1) / one.gradients.norm(dim=1)
-    return float(errors.max())
-
-
 # Resume, several GPUs
 
 
-# The command; what cuDNN adds in any order could differ from run to run
-TRAIN = """
+# What cuDNN adds in any order could differ from run to run
+DETERMINISTIC = """
 import sys, torch
 from a3c import cli
-torch.backends.cudnn.deterministic = sys.argv[1] == "deterministic"
-sys.exit(cli.main(["train", *sys.argv[2:]]))
+torch.backends.cudnn.deterministic = True
+sys.exit(cli.main())
 """
-
-
-def start(*words: str, deterministic: bool = False) -> subprocess.Popen[bytes]:
-    """`a3c train`, silent but for what goes wrong."""
-    kind = "deterministic" if deterministic else "usual"
-    command = [sys.executable, "-c", TRAIN, kind, *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-
-def ended(*words: str, deterministic: bool = False) -> None:
-    """The same, to its end."""
-    code = start(*words, deterministic=deterministic).wait()
-    if code:
-        raise RuntimeError(f"a3c train {' '.join(words)}: exit code {code}")
+PROGRAM = ("-c", DETERMINISTIC)
 
 
 def resumed(device: str, sizes: Sizes) -> Row:
@@ -394,11 +189,11 @@ def resumed(device: str, sizes: Sizes) -> Row:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         words = [sizes.env, f"--preset={sizes.preset}", f"--device={device}", "--num-threads=1"]
         words += sizes.resumed
-        ended(*words, f"--runs-dir={whole}", deterministic=True)
+        finish(*words, f"--runs-dir={whole}", program=PROGRAM)
         run = kill_at_checkpoint([*words, f"--runs-dir={killed}"], killed)
         at = checkpoint.newest(run).checkpoint.progress["agent_steps"]
-        ended("--resume", str(run), deterministic=True)
-        one, other = (checkpoint.newest(each).checkpoint for each in (newest_run(whole), run))
+        finish("--resume", str(run), program=PROGRAM)
+        one, other = (checkpoint.newest(each).checkpoint for each in (whole / "latest", run))
     steps = [each.progress["agent_steps"] for each in (one, other)]
     differ = [
         name for name in one.tensors if not torch.equal(one.tensors[name], other.tensors[name])
@@ -409,7 +204,7 @@ def resumed(device: str, sizes: Sizes) -> Row:
 
 def kill_at_checkpoint(words: list[str], runs: Path) -> Path:
     """kill -9 as soon as there is a checkpoint; returns the run's folder."""
-    process = start(*words, deterministic=True)
+    process = start(*words, program=PROGRAM)
     while not (found := list(runs.glob("*/checkpoints/*.safetensors"))):
         if process.poll() is not None:
             raise RuntimeError("the run ended before its first checkpoint")
@@ -420,25 +215,21 @@ def kill_at_checkpoint(words: list[str], runs: Path) -> Path:
     return found[0].parent.parent
 
 
-def newest_run(runs: Path) -> Path:
-    return (runs / "latest").resolve()
-
-
-def several(device: str, sizes: Sizes) -> dict[str, Callable[[], Row]]:
+def several(device: str, sizes: Sizes) -> Rows:
     """Rows for more GPUs than one, if these are there and nobody asked for a certain one."""
     count = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     if count < 2:
         return {}
-    rows = {"parity on cuda:1": partial(parity, "paper", "discrete", "cuda:1", sizes)}
+    rows = {"parity on cuda:1": partial(parity, "paper", "discrete", "cuda:1", sizes.extent)}
     return {**rows, f"training on all {count}": partial(on_all, count, sizes)}
 
 
 def on_all(count: int, sizes: Sizes) -> Row:
     """A short run with two threads for each GPU comes to its end."""
     with tempfile.TemporaryDirectory() as runs:
-        ended(sizes.env, f"--preset={sizes.preset}", "--device=cuda", f"--num-threads={2 * count}",
-              "--num-envs=64", "--total-agent-steps=100000", f"--runs-dir={runs}")  # fmt: skip
-        last = log.read(newest_run(Path(runs)) / "metrics.jsonl")[-1]
+        finish(sizes.env, f"--preset={sizes.preset}", "--device=cuda", f"--num-threads={2 * count}",
+               "--num-envs=64", "--total-agent-steps=100000", f"--runs-dir={runs}")  # fmt: skip
+        last = records_in(Path(runs))[-1]
     return {"rate": last["agent_steps"] / last["seconds"], "ok": True}
 
 
@@ -535,33 +326,17 @@ def learned(goal: Goal, device: str, sizes: Sizes, limit: float) -> Row:
             found = progress(Path(runs), goal)
             if found.get("mean") and found.get("evaluation"):
                 break
-        stop(process)
+        stop(process, 10)
         found = progress(Path(runs), goal)
     return {"goal": goal.mean_return, **found, "ok": bool(found.get("mean"))}
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C does, so that the last record is written; then at once."""
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def progress(runs: Path, goal: Goal) -> Row:
     """Of the one run there: when it passed the goal, its best, its rate."""
-    runs_there = [
-        path.parent for path in runs.glob("*/metrics.jsonl") if not path.parent.is_symlink()
-    ]
-    if not runs_there:
-        return {}
-    records = log.read(runs_there[0] / "metrics.jsonl")
-    whole = [each for each in records if each["episodes"] >= RECENT_GAMES]
-    evaluations = log.read_evaluations(runs_there[0])
+    records, evaluations = records_in(runs), evaluations_in(runs)
     if not records:
         return {}
+    whole = [each for each in records if each["episodes"] >= RECENT_GAMES]
     return {
         "mean": first_above(whole, "mean_return_100", goal.mean_return),
         "evaluation": first_above(evaluations, "sampled_return", goal.mean_return),
@@ -582,69 +357,46 @@ def best(records: list[log.Record], name: str) -> float | None:
     return max((each[name] for each in records if each[name] is not None), default=None)
 
 
-# What was measured, and what is left
+# The command
 
 
 SAME = ("card", "sizes", "torch")  # of all rows of a file
 
 
-class Results:
-    """Rows by part and name, in a file that is whole at every moment."""
-
-    def __init__(self, path: Path, where: Row):
-        self.path, self.where = path, where
-        self.parts: dict[str, dict[str, Row]] = {}
-        if path.exists():
-            read = json.loads(path.read_text())
-            before, now = ([each[name] for name in SAME] for each in (read["where"], where))
-            if before != now:
-                sys.exit(f"{path} is of {', '.join(before)}, not {', '.join(now)}: another --out?")
-            self.parts = read["parts"]
-
-    def add(self, part: str, name: str, row: Row) -> None:
-        self.parts.setdefault(part, {})[name] = row
-        writing = self.path.with_suffix(".writing")
-        writing.write_text(json.dumps({"where": self.where, "parts": self.parts}, indent=1) + "\n")
-        os.replace(writing, self.path)
-
-    def left(self, part: str, names: Iterable[str]) -> list[str]:
-        """What was not measured, or failed."""
-        rows = self.parts.get(part, {})
-        return [name for name in names if name not in rows or "failed" in rows[name]]
+def main(words: list[str] | None = None) -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    parser.add_argument("--out", type=Path, help="the table; benchmarks/results/gpu-CARD.md")
+    options = parser.parse_args(words)
+    where = place(options.device) | {"sizes": "tiny" if options.tiny else "full"}
+    if options.out is None:
+        options.out = Path(__file__).parent / "results" / f"gpu-{slug(where['card'])}.md"
+    sizes = TINY if options.tiny else FULL
+    parts = chosen(parts_of(options.device, sizes), options, parser)
+    results = Results(options.out.with_suffix(".json"), where, SAME)
+    due = {part for part in parts if results.left(part, parts[part])}
+    needed = not (options.here or options.tiny) and not due.isdisjoint(NEED_THE_EMULATOR)
+    with compilation(needed) as compiling:
+        elsewhere = partial(measure_within, options=options, compiling=compiling)
+        return measure_all(parts, results, options, elsewhere, report)
 
 
-def measure(part: str, rows: Mapping[str, Callable[[], Row]], results: Results) -> None:
-    """What is left of a part, here. A row that fails says so, and the others are measured."""
-    for name in results.left(part, rows):
-        begun = time.monotonic()
-        try:
-            row = rows[name]()
-        except Exception as error:
-            traceback.print_exc()
-            row = {"failed": f"{type(error).__name__}: {error}".splitlines()[0], "ok": False}
-        row |= {"took": round(time.monotonic() - begun, 1), "commit": results.where["commit"]}
-        results.add(part, name, row)
-        print(f"{part}: {name}: {json.dumps(row)}", flush=True)
-
-
-def measure_within(part: str, options: argparse.Namespace) -> None:
-    """The same in a process of its own, with all that it started ended at the limit."""
-    words = [sys.executable, "-u", __file__, "--here", "--parts", part, "--device", options.device]
-    words += ["--out", str(options.out), *(["--tiny"] if options.tiny else [])]
-    process = subprocess.Popen(words, start_new_session=True)
+def measure_within(
+    part: str, options: argparse.Namespace, compiling: subprocess.Popen[bytes] | None
+) -> None:
+    """In a process of its own, which is ended at its limit with all that it started."""
+    if compiling is not None and part in (*NEED_THE_EMULATOR, "learner"):
+        wait_for(compiling)
+    begun = time.monotonic()
+    command = command_of(__file__, part, options, "--device", options.device)
+    process = subprocess.Popen(command, start_new_session=True)
     try:
         process.wait(LIMITS[part])
     except subprocess.TimeoutExpired:
         print(f"{part}: ended at its limit of {LIMITS[part]} seconds", flush=True)
     finally:
         end_group(process)
-
-
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """What a process has started would run on after it."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    print(f"{part}: {time.monotonic() - begun:.0f} seconds", flush=True)
 
 
 # To a GPU the newest frame travels: another function is compiled than for a CPU
@@ -658,63 +410,25 @@ envs.step(numpy.zeros(1, int))
 """
 
 
-def measure_all(parts: Parts, results: Results, options: argparse.Namespace) -> None:
-    """Part after part; the emulator is compiled beside what does without."""
-    due = [part for part in parts if results.left(part, parts[part])]
-    for part in parts.keys() - set(due):
-        print(f"{part}: nothing is left to measure", flush=True)
-    compiling = None
-    if not options.tiny and any(part in NEED_THE_EMULATOR for part in due):
-        compiling = subprocess.Popen([sys.executable, "-c", COMPILE], start_new_session=True)
+@contextmanager
+def compilation(needed: bool) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Of the emulator, beside parts that do without it."""
+    if not needed:
+        yield None
+        return
+    process = subprocess.Popen([sys.executable, "-c", COMPILE], start_new_session=True)
     try:
-        for part in due:
-            if (
-                compiling is not None
-                and compiling.poll() is None
-                and part in (*NEED_THE_EMULATOR, "learner")
-            ):
-                print("waiting for the emulator to be compiled", flush=True)
-                with suppress(subprocess.TimeoutExpired):
-                    compiling.wait(LIMITS["compile"])
-            begun = time.monotonic()
-            measure_within(part, options)
-            print(f"{part}: {time.monotonic() - begun:.0f} seconds", flush=True)
-            report_into(options.out, Results(results.path, results.where))
+        yield process
     finally:
-        if compiling is not None:
-            end_group(compiling)
+        end_group(process)
 
 
-def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--parts", help="some of them, with commas between; all")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
-    parser.add_argument("--out", type=Path, help="the table; benchmarks/results/gpu-CARD.md")
-    parser.add_argument(
-        "--tiny", action="store_true", help="every step, and nothing to be learned of it"
-    )
-    parser.add_argument("--here", action="store_true", help="in this process, without limits")
-    options = parser.parse_args(words)
-    where = place(options.device) | {"sizes": "tiny" if options.tiny else "full"}
-    if options.out is None:
-        options.out = Path(__file__).parent / "results" / f"gpu-{slug(where['card'])}.md"
-    parts = parts_of(options.device, TINY if options.tiny else FULL)
-    chosen = options.parts.split(",") if options.parts else list(parts)
-    if unknown := [part for part in chosen if part not in parts]:
-        parser.error(f"no part {unknown[0]!r}; expected {', '.join(parts)}")
-    parts = {part: rows for part, rows in parts.items() if part in chosen}
-    results = Results(options.out.with_suffix(".json"), where)
-    if options.here:
-        for part, rows in parts.items():
-            measure(part, rows, results)
-    else:
-        measure_all(parts, results, options)
-    results = Results(results.path, where)
-    report_into(options.out, results)
-    found = [results.parts.get(part, {}).get(name, {}) for part in parts for name in parts[part]]
-    return int(not all(row.get("ok") for row in found))
+def wait_for(compiling: subprocess.Popen[bytes]) -> None:
+    """It would slow down what is measured, or be done twice."""
+    if compiling.poll() is None:
+        print("waiting for the emulator to be compiled", flush=True)
+        with suppress(subprocess.TimeoutExpired):
+            compiling.wait(LIMITS["compile"])
 
 
 # The report
@@ -748,38 +462,21 @@ def slug(words: str) -> str:
     return "-".join(words.lower().split())
 
 
-def report_into(path: Path, results: Results) -> None:
-    path.write_text("\n".join(report(results)) + "\n")
+KNOWN = ("cards", "driver", "cuda", "cudnn", "torch", "python", "numpy", "numba", "processor",
+         "cores", "system")  # fmt: skip
 
 
-def report(results: Results) -> Iterator[str]:
-    where = results.where
-    yield f"# On {where['card']}"
-    yield ""
-    yield "`python benchmarks/gpu.py`: how each figure is made stands there."
-    yield ""
-    known = ["cards", "driver", "cuda", "cudnn", "torch", "python", "numpy", "numba", "processor",
-             "cores", "system"]  # fmt: skip
-    measured_rows = [row for rows in results.parts.values() for row in rows.values()]
-    commits = sorted({row["commit"] for row in measured_rows if row["commit"]}) or ["unknown"]
-    facts = [f"{name} {where[name]}" for name in known if where.get(name)]
-    yield "; ".join([*facts, f"commit {', '.join(commits)}", where["started"][:10]]) + "."
+def report(results: Results) -> Lines:
+    title = f"On {results.where['card']}"
+    yield from preamble(title, "benchmarks/gpu.py", results, KNOWN)
     yield from goals_table(results.parts)
-    sections = {"parity": parity_table, "resume": resume_table, "devices": devices_table,
-                "learner": rate_table, "rates": rate_table}  # fmt: skip
-    for part, rows in results.parts.items():
-        yield from ["", f"## {TITLES[part]}", ""]
-        good = {name: row for name, row in rows.items() if "failed" not in row}
-        yield from sections.get(part, learning_table)(good)
-        yield from (
-            f"\nFailed: {name}: {row['failed']}" for name, row in rows.items() if name not in good
-        )
+    yield from sections(results, SECTIONS)
 
 
-def goals_table(parts: dict[str, dict[str, Row]]) -> Table:
+def goals_table(parts: dict[str, dict[str, Row]]) -> Lines:
     """What was to be reached on one H100 with 16 cores, and what is known of others."""
-    yield from ["", "## Goals", "", "| | goal | reached | published |", "| --- | --- | --- | --- |"]
-    for words, goal, reached, published in (
+    yield from ["", "## Goals", "", *header(["", "goal", "reached", "published"], "llll")]
+    yield from map(line, (
         ("training, frames/s", "400,000", most_frames(parts.get("rates", {})),
          "Sample Factory 136,000 with 36 cores and a GPU; CuLE 26,000 to 68,000 on a V100"),
         ("the learner alone, frames/s", "1,000,000", most_frames(parts.get("learner", {})), ""),
@@ -787,8 +484,7 @@ def goals_table(parts: dict[str, dict[str, Row]]) -> Table:
          "2 minutes on an RTX 3090"),
         ("Breakout, mean of 100 games 400", "180 s", reached_after(parts.get("breakout", {})),
          "15 minutes on an RTX 3090"),
-    ):  # fmt: skip
-        yield f"| {words} | {goal} | {reached} | {published} |"
+    ))  # fmt: skip
 
 
 def most_frames(rows: dict[str, Row]) -> str:
@@ -804,75 +500,64 @@ def reached_after(rows: dict[str, Row]) -> str:
     return "not measured"
 
 
-Table = Iterator[str]
-TITLES = {
-    "parity": f"Against the CPU: relative error of the gradient, below {CLOSE:g} expected",
-    "resume": "A run that was killed and resumed",
-    "devices": "Several GPUs",
-    "learner": "The learner alone: environments that do nothing, all else as in training",
-    "rates": "Training",
-    "pong": "Until Pong is learned",
-    "breakout": "Until Breakout is learned",
-}
-
-
-def parity_table(rows: dict[str, Row]) -> Table:
-    """In float32 without TF32; the worst of all updates."""
-    kinds = ["off", "on", "on against off"]
-    yield "| network, head | graphs off | graphs on | on against off | |"
-    yield "| --- | ---: | ---: | ---: | --- |"
-    for name, row in rows.items():
-        cells = [f"{row[kind]:.1e}" if kind in row else "-" for kind in kinds]
-        yield f"| {name} | {' | '.join(cells)} | {verdict(row)} |"
-
-
-def verdict(row: Row) -> str:
-    return "ok" if row["ok"] else "**not ok**"
-
-
-def resume_table(rows: dict[str, Row]) -> Table:
+def resume_table(rows: dict[str, Row]) -> Lines:
     for name, row in rows.items():
         same = ", ".join(row["differ"]) + " differ" if row["differ"] else "bit by bit equal"
         where = f"killed at {row['killed at']:,} of {row['agent steps']:,} agent steps"
         yield f"{name}: {where}; against a run that was not: {same}. {verdict(row)}"
 
 
-def devices_table(rows: dict[str, Row]) -> Table:
+def devices_table(rows: dict[str, Row]) -> Lines:
     for name, row in rows.items():
         yield f"- {name}: {verdict(row)}, {json.dumps(row)}"
 
 
-def rate_table(rows: dict[str, Row]) -> Table:
+def rate_table(rows: dict[str, Row]) -> Lines:
     """The stages are the threads' time; on a GPU what a stage launches runs on after it."""
-    stages = " | ".join(STAGES)
-    yield (
-        "| network, graphs, agents | threads | minibatches | agent steps/s | frames/s | updates |"
-        f" GPU memory | {stages} |"
-    )
-    yield "| --- |" + " ---: |" * (6 + len(STAGES))
+    names = ["network, graphs, agents", "threads", "minibatches", "agent steps/s", "frames/s"]
+    names += ["updates", "GPU memory", *STAGES]
+    yield from header(names, "l" + "r" * (len(names) - 1))
     for name, row in rows.items():
         total = sum(row["stages"].values()) or 1
-        parts = " | ".join(f"{row['stages'][stage] / total:.0%}" for stage in STAGES)
+        parts = [f"{row['stages'][stage] / total:.0%}" for stage in STAGES]
         memory = f"{row['gpu memory'] / 2**30:.1f} GiB" if row["gpu memory"] else "-"
         about = "" if row["ok"] else " (no whole rollouts)"
-        yield (f"| {name} | {row['threads']} | {row['minibatches']} | {row['rate']:,.0f}{about} "
-               f"| {row['frames']:,.0f} | {row['updates']:,} | {memory} | {parts} |")  # fmt: skip
+        yield line([name, f"{row['threads']}", f"{row['minibatches']}",
+                    f"{row['rate']:,.0f}{about}", f"{row['frames']:,.0f}", f"{row['updates']:,}",
+                    memory, *parts])  # fmt: skip
 
 
-def learning_table(rows: dict[str, Row]) -> Table:
+def learning_table(rows: dict[str, Row]) -> Lines:
     """Seconds from the first action on; evaluation: of that moment's policy, sampled actions."""
-    yield "| | goal | mean of 100 games | evaluation of 10 | best mean | best evaluation | run |"
-    yield "| --- | ---: | --- | --- | ---: | ---: | --- |"
+    names = ["mean of 100 games", "evaluation of 10", "best mean", "best evaluation", "run"]
+    yield from header(["", "goal", *names], "lrllrrl")
     for name, row in rows.items():
         when = [passed(row.get(kind)) for kind in ("mean", "evaluation")]
         best = [f"{row[x]:.1f}" if row.get(x) is not None else "-"
                 for x in ("best mean", "best evaluation")]  # fmt: skip
         run = f"{row.get('agent steps', 0):,} agent steps in {row.get('seconds', 0):.0f} s"
-        yield f"| {name} | {row['goal']:g} | {' | '.join([*when, *best])} | {run} |"
+        yield line([name, f"{row['goal']:g}", *when, *best, run])
 
 
 def passed(when: list[float] | None) -> str:
     return "not reached" if when is None else f"{when[0]:.0f} s, {when[1]:,.0f} agent steps"
+
+
+SECTIONS: Tables = {
+    "parity": (
+        f"Against the CPU: relative error of the gradient, below {CLOSE:g} expected",
+        parity_table,
+    ),
+    "resume": ("A run that was killed and resumed", resume_table),
+    "devices": ("Several GPUs", devices_table),
+    "learner": (
+        "The learner alone: environments that do nothing, all else as in training",
+        rate_table,
+    ),
+    "rates": ("Training", rate_table),
+    "pong": ("Until Pong is learned", learning_table),
+    "breakout": ("Until Breakout is learned", learning_table),
+}
 
 
 if __name__ == "__main__":

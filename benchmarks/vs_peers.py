@@ -43,6 +43,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `benchmarks` is not installed
+
+from benchmarks.processes import cpu_seconds, end_group, stats
+
 ROOT = Path(__file__).resolve().parent.parent
 CLEANRL = "cleanrl==1.2.0"
 CLEANRL_SCRIPT = "cleanrl/ppo_atari_envpool.py"
@@ -150,14 +154,8 @@ def session_seconds(leader: int) -> float:
     The operating system's sum over our ended children would miss SB3's workers: they descend
     from a fork server that nobody waits for.
     """
-    ticks = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # a process may end while we look
-            # The name, in brackets, may hold blanks; the fields count from behind it.
-            fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == leader:
-                ticks += sum(int(field) for field in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    session = (fields for fields in stats().values() if int(fields[3]) == leader)
+    return sum(cpu_seconds(fields, children=True) for fields in session)
 
 
 def measure(contender: Contender, warmup: float, seconds: float) -> Reading:
@@ -167,7 +165,7 @@ def measure(contender: Contender, warmup: float, seconds: float) -> Reading:
         began, busy = time.monotonic(), busy_seconds()
         process = start(contender, folder)
         # Two minutes of grace cover imports and compilation before the first step.
-        watchdog = threading.Timer(warmup + seconds + 120, kill, [process])
+        watchdog = threading.Timer(warmup + seconds + 120, end_group, [process])
         watchdog.start()
         try:
             speed = rate(contender.points(process, folder), warmup, seconds)
@@ -216,15 +214,9 @@ def stop(process: subprocess.Popen[str]) -> None:
         process.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=15)
-    kill(process)
-    process.wait()
+    end_group(process)
     if process.stdout is not None:
         process.stdout.close()
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def log_tail(folder: Path, lines: int = 15) -> str:

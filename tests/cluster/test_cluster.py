@@ -26,6 +26,7 @@ from a3c.run import checkpoint, provenance
 from a3c.run.log import read
 from a3c.run.provenance import what_must_be_the_same
 from a3c.train import train
+from benchmarks.processes import below, name_of, named, stats
 
 pytestmark = pytest.mark.xdist_group("ray")
 SOON = 60.0  # seconds; all of it is waited for only where something is wrong
@@ -45,39 +46,6 @@ def until(true: Callable[[], Any]) -> Any:
         assert time.monotonic() < end, "it never came"
         time.sleep(0.02)
     return found
-
-
-def parents() -> dict[int, int]:
-    """Of all processes."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            words = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        found[int(path.parent.name)] = int(words[1])
-    return found
-
-
-def below(pid: int) -> set[int]:
-    """The processes that descend from one."""
-    of, found = parents(), {pid}
-    while more := {child for child, parent in of.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
-
-
-def name_of(pid: int) -> str:
-    """The first of a process's words; nothing of one that has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode()
-    except OSError:
-        return ""
-
-
-def named(pids: set[int], name: str) -> list[int]:
-    """Those of these processes, in their order, whose name begins so."""
-    return [pid for pid in sorted(pids) if name_of(pid).startswith(name)]
 
 
 def meanwhile(do: Callable[[], None]) -> threading.Thread:
@@ -202,7 +170,7 @@ def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
         actors |= {*named(below(process.pid), "ray::Server")}
         assert len(actors) == 3
         process.kill()
-    until(lambda: not actors & parents().keys())
+    until(lambda: not actors & stats().keys())
     (folder,) = tmp_path.glob("CartPole*")
     saved = checkpoint.newest(folder).checkpoint  # go on, on this machine alone
     config = replace(saved.config, nodes=1, total_agent_steps=saved.progress["agent_steps"] + 1_000)
@@ -258,7 +226,7 @@ def test_an_address_where_something_else_answers(
 
 
 def test_auto_where_there_is_no_cluster(tmp_path: Path) -> None:
-    if any("gcs_server" in name_of(pid) for pid in parents()):
+    if any("gcs_server" in name_of(pid) for pid in stats()):
         pytest.skip("somebody else's Ray runs on this machine: there is a cluster")
     with pytest.raises(InputError, match=r"--cluster is 'auto': Could not.*expected auto"):
         train(config_in(tmp_path, cluster="auto"), quiet=True)

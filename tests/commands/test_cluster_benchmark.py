@@ -10,7 +10,8 @@ from unittest.mock import Mock
 import pytest
 
 from benchmarks import cluster
-from benchmarks.cluster import Costs, Kind, Results, Row, Setting, simulate
+from benchmarks.rows import Results, Row
+from benchmarks.simulation import Costs, Kind, Setting, costs_of, kind_of, simulate, simulated
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -102,7 +103,7 @@ def with_rows(tmp_path: Path) -> Results:
              "server cpu": 0.001, "node cpu": 0.002}  # fmt: skip
     large = {**small, "parameters": 10**6, "bytes": 8_000_000, "take": 0.003, "merge": 0.004,
              "round trip": 0.020, "server cpu": 0.009, "node cpu": 0.006}  # fmt: skip
-    results = Results(tmp_path / "cluster.json", dict.fromkeys(cluster.SAME, ""))
+    results = Results(tmp_path / "cluster.json", {}, same=())
     results.parts = {
         "costs": {"large": large, "small": small},
         "rate": {"": {"rates": {"one thread": [3200.0]}}},
@@ -112,26 +113,26 @@ def with_rows(tmp_path: Path) -> Results:
 
 def test_costs_of_shards_and_of_bfloat16(tmp_path: Path) -> None:
     results = with_rows(tmp_path)
-    one = cluster.costs_of(Setting("cpu", 10, 1, 4), results)
+    one = costs_of(Setting("cpu", 10, 1, 4), results)
     assert one == pytest.approx(Costs(node=0.013, link=0.0064, server=0.009, delay=0.005))
-    four = cluster.costs_of(Setting("cpu", 10, 4, 4), results)
+    four = costs_of(Setting("cpu", 10, 4, 4), results)
     assert four.server == pytest.approx(0.001 + 0.008 / 4)  # what does not shrink, and the rest
     assert four.link == pytest.approx(0.0016)
     assert four.node == pytest.approx(0.007 + 4 * (0.002 + 0.004 / 4))  # a message to each
-    half = cluster.costs_of(Setting("cpu", 1, 1, 2), results)
+    half = costs_of(Setting("cpu", 1, 1, 2), results)
     assert half == pytest.approx(one._replace(link=0.032))
 
 
 def test_where_server_and_network_are_full(tmp_path: Path) -> None:
     results = with_rows(tmp_path)
-    row = cluster.simulated(Setting("cpu", 10, 1, 4), cluster.TINY, results)
+    row = simulated(Setting("cpu", 10, 1, 4), (4, 16), 10, results)
     assert row["wanted"] == pytest.approx(10)  # 16 threads of 10 updates a second
     assert row["server full"] == pytest.approx(0.1 / 0.009)
     assert row["network full"] == pytest.approx(0.1 / 0.0064)
     assert row["nodes"]["16"]["efficiency"] == pytest.approx(0.1 / 0.009 / 16, rel=0.05)
     assert not row["ok"]
     assert row["own"]["4"] == pytest.approx(0.013 / 0.1 / 16)
-    assert cluster.kind_of("gpu", results).updates_per_second == pytest.approx(156.25)
+    assert kind_of("gpu", results).updates_per_second == pytest.approx(156.25)
 
 
 def test_a_simulation_without_its_costs_says_so(

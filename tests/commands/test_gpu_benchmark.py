@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu
-from benchmarks.gpu import TINY, Results, Row, difference, measure, played
+from benchmarks.gpu import TINY
+from benchmarks.parity import CLOSE, READABLE, difference, played
+from benchmarks.rows import Results, Row, measure
 
 WORDS = ["--device", "cpu", "--tiny"]
 
@@ -41,9 +43,8 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def results_in(folder: Path) -> Results:
-    return Results(
-        folder / "gpu.json", {"card": "CPU", "sizes": "tiny", "torch": "2", "commit": "x"}
-    )
+    where = {"card": "CPU", "sizes": "tiny", "torch": "2", "commit": "x"}
+    return Results(folder / "gpu.json", where, gpu.SAME)
 
 
 def test_what_failed_is_measured_again_and_nothing_else(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_what_failed_is_measured_again_and_nothing_else(tmp_path: Path) -> None:
 def test_a_table_is_of_one_card(tmp_path: Path) -> None:
     results_in(tmp_path).add("parity", "a", {"ok": True})
     with pytest.raises(SystemExit, match="of CPU, tiny, 2, not H100, tiny, 2: another"):
-        Results(tmp_path / "gpu.json", {"card": "H100", "sizes": "tiny", "torch": "2"})
+        Results(tmp_path / "gpu.json", {"card": "H100", "sizes": "tiny", "torch": "2"}, gpu.SAME)
 
 
 def test_a_part_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -130,11 +131,11 @@ def test_parity_notices_another_arithmetic(
 ) -> None:
     def changed(**changes: Any) -> float:
         for name, value in changes.items():
-            monkeypatch.setitem(gpu.READABLE, name, value)
-        return difference(expected, played(network, head, "cpu", "off", TINY))
+            monkeypatch.setitem(READABLE, name, value)
+        return difference(expected, played(network, head, "cpu", "off", TINY.extent))
 
-    expected = played(network, head, "cpu", "off", TINY)
+    expected = played(network, head, "cpu", "off", TINY.extent)
     assert changed() == 0
     assert len({tuple(row.flatten()) for row in expected.actions}) > 1  # it is no stand-still
     assert float(expected.gradients.norm(dim=1).min()) > 1
-    assert changed(gamma=0.989) > gpu.CLOSE
+    assert changed(gamma=0.989) > CLOSE

@@ -12,8 +12,8 @@ from a3c.config import METHODS, preset
 from a3c.memory import gpu_bytes
 from a3c.run import checkpoint
 from a3c.train import train
-from benchmarks.gpu import (
-    FULL,
+from benchmarks.gpu import FULL
+from benchmarks.parity import (
     Prepared,
     config_of_parity,
     modes,
@@ -23,6 +23,7 @@ from benchmarks.gpu import (
     spec_of_parity,
 )
 
+EXTENT = FULL.extent
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 MODES = modes("cuda") if torch.cuda.is_available() else ("off",)
 
@@ -38,7 +39,7 @@ MODES = modes("cuda") if torch.cuda.is_available() else ("off",)
     ],
 )
 def test_updates_are_those_of_the_cpu(network: str, head: str) -> None:
-    row = parity(network, head, "cuda", FULL)
+    row = parity(network, head, "cuda", EXTENT)
     assert row["ok"], row
 
 
@@ -62,7 +63,7 @@ def no_unawares() -> Iterator[None]:
 )
 def test_no_operation_waits_but_those_that_say_so(network: str, head: str, mode: str) -> None:
     """What waits at events is counted on the CPU; PyTorch knows the operations that do unasked."""
-    config = config_of_parity(network, head, "cuda", mode, replace(FULL, updates=12))
+    config = config_of_parity(network, head, "cuda", mode, EXTENT._replace(updates=12))
     config = replace(config, lr=1e-4)
     spec = spec_of_parity(network, head)
     with node_of(config, lambda agents: Prepared(spec, agents, 7, 0.2)) as node:
@@ -91,7 +92,7 @@ def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, method: str, tmp_path: 
 
 
 def most_allocated(agents: int) -> int:
-    config = replace(config_of_parity("paper", "discrete", "cuda", "off", FULL), num_envs=agents)
+    config = replace(config_of_parity("paper", "discrete", "cuda", "off", EXTENT), num_envs=agents)
     config = replace(config, total_agent_steps=2 * agents * config.rollout_length)
     gc.collect()  # a node before this one
     torch.cuda.empty_cache()
@@ -106,6 +107,6 @@ def most_allocated(agents: int) -> int:
 
 def test_the_estimate_is_what_a_gpu_gives() -> None:
     growth = (most_allocated(512) - most_allocated(256)) / 256
-    config = config_of_parity("paper", "discrete", "cuda", "off", FULL)
+    config = config_of_parity("paper", "discrete", "cuda", "off", EXTENT)
     found = gpu_bytes(config, spec_of_parity("paper", "discrete"), torch.device("cuda"))
     assert found.agent == pytest.approx(growth, rel=0.3)
