@@ -531,8 +531,9 @@ def _check_together(config: Config) -> None:
     if config.method in VALUE_METHODS:
         _check_value_method(config)
     if config.optimizer != "shared-rmsprop" and config.nodes > 1:
+        nodes = "--cluster" if config.nodes == ALL_MACHINES else f"--nodes {config.nodes}"
         raise InputError(
-            f"--optimizer is {config.optimizer!r} with --nodes {config.nodes}, which exchange what "
+            f"--optimizer is {config.optimizer!r} with {nodes}, which exchange what "
             "they share; expected shared-rmsprop"
         )
     if config.optimizer == "rmsprop" and config.mode == "sync":

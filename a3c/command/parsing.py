@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tyro
@@ -14,8 +15,22 @@ from a3c.config import InputError, nearest, option
 
 Options = TypeVar("Options")
 
+
+def no_choice(found: re.Match[str]) -> str:
+    """Of a word that is none of an option's choices."""
+    value, name, listed = found.groups()
+    choices = re.findall(r"'([^']*)'", listed)
+    return f"{name} is {value!r}; expected {', '.join(choices)}{nearest(value, choices)}"
+
+
 # tyro's words, and what is said in their place
-PLAINER = (
+PLAINER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)", no_choice),
+    (
+        r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)",
+        r"\1 is \2; expected a whole number",
+    ),
+    (r"Unrecognized options: (.*)", r"unexpected words: \1"),
     (r"Missing value for argument '(\S+)'\. Expected 1 values", r"\1 needs a value"),
     (
         r"Error parsing (\S+): could not convert string to float: (.*)",

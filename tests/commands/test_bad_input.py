@@ -41,7 +41,14 @@ TRAIN = [
     ),
     ("train breakout --num-threads=", "--num-threads is ''; expected a whole number, or auto"),
     ("train breakout --seed", "--seed"),
-    ("train breakout --mode asinc", "asinc"),
+    (
+        "train breakout --mode asinc",
+        "--mode is 'asinc'; expected async, sync; did you mean 'async'?",
+    ),
+    ("train breakout --optimizer adam", "--optimizer is 'adam'; expected shared-rmsprop, rmsprop"),
+    ("train CartPole-v1 --normalize maybe", "unexpected words: maybe"),
+    ("play breakout --episodes x", "--episodes is 'x'; expected a whole number"),
+    ("play breakout --policy gredy", "expected sample, greedy; did you mean 'greedy'?"),
     ("train breakout --preset fst", "--preset is 'fst'; expected fast, paper, seed, control"),
     ("train breakout --preset", "--preset needs a value"),
     ("train breakout --device tpu", "--device is 'tpu'"),
@@ -51,7 +58,7 @@ TRAIN = [
     ("train Pendulum-v1 --method n-step-q", "Pendulum-v1 are continuous; expected --method a3c"),
     (
         "train CartPole-v1 --method q",
-        "('a3c', 'one-step-q', 'one-step-sarsa', 'n-step-q')",
+        "--method is 'q'; expected a3c, one-step-q, one-step-sarsa, n-step-q",
     ),
     ("train CartPole-v1 --method n-step-q --recurrent", "which has no LSTM; expected --method a3c"),
     (
