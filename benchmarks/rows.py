@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from a3c.run.files import write_whole
 
 Row = dict[str, Any]
 Rows = Mapping[str, Callable[[], Row]]  # by name, how to find out
@@ -47,9 +48,8 @@ class Results:
 
     def add(self, part: str, name: str, row: Row) -> None:
         self.parts.setdefault(part, {})[name] = row
-        writing = self.path.with_suffix(".writing")
-        writing.write_text(json.dumps({"where": self.where, "parts": self.parts}, indent=1) + "\n")
-        os.replace(writing, self.path)
+        found = {"where": self.where, "parts": self.parts}
+        write_whole(self.path, json.dumps(found, indent=1) + "\n")
 
     def left(self, part: str, names: Iterable[str]) -> list[str]:
         """What was not measured, or failed."""
