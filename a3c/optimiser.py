@@ -137,8 +137,10 @@ def clip_each(gradients: Tensor, sizes: list[int], bound: float) -> None:
 
 
 def learning_rate(config: Config, agent_steps: int) -> float:
-    """Constant, or linear to `lr_final_fraction` at `lr_schedule_until` of the run."""
+    """Constant, or falling to `lr_final_fraction` at `lr_schedule_until` of the run."""
     if config.lr_schedule == "constant":
         return config.lr
     done = min(1.0, agent_steps / (config.total_agent_steps * config.lr_schedule_until))
+    if config.lr_schedule == "exponential":
+        return config.lr * float(config.lr_final_fraction**done)
     return config.lr * (1.0 - done * (1.0 - config.lr_final_fraction))

@@ -29,7 +29,8 @@ def test_fast_is_the_default() -> None:
     assert values(Config(), "num_threads num_envs rollout_length") == [2, 16, 20]
     assert values(Config(), "minibatches epochs correction") == [1, 1, "none"]
     assert values(Config(), "gae_lambda") == [0.95]
-    assert values(Config(), "lr lr_schedule loss_reduction") == [1e-3, "linear", "mean"]
+    assert values(Config(), "lr lr_schedule lr_final_fraction") == [3e-3, "exponential", 0.01]
+    assert values(Config(), "loss_reduction") == ["mean"]
     assert values(Config(), "rmsprop_decay rmsprop_eps rmsprop_initial") == [
         0.97,
         1e-9,
@@ -159,7 +160,7 @@ def test_the_average_of_squares_spans_as_much_data_however_large_updates_are(
     assert Config(num_envs=64, minibatches=minibatches, rmsprop_decay=0.5).rmsprop_decay == 0.5
 
 
-@pytest.mark.parametrize(("minibatches", "lr"), [(4, 1e-3), (1, 2e-3), (16, 5e-4)])
+@pytest.mark.parametrize(("minibatches", "lr"), [(4, 3e-3), (1, 6e-3), (16, 1.5e-3)])
 def test_the_learning_rate_follows_the_root_of_an_updates_size(minibatches: int, lr: float) -> None:
     assert Config(num_envs=64, minibatches=minibatches).lr == pytest.approx(lr)
     assert Config(num_envs=64, minibatches=minibatches, lr=0.1).lr == 0.1
@@ -252,7 +253,13 @@ def test_the_rule_of_momentums_learning_rate() -> None:
         Config(optimizer="momentum", num_threads=1, num_envs=n, minibatches=1).lr for n in (16, 64)
     ]
     assert rates == [1.0, 2.0]
-    assert Config(optimizer="rmsprop", num_threads=1, num_envs=16).lr == 1e-3
+    assert Config(optimizer="rmsprop", num_threads=1, num_envs=16).lr == 3e-3
+
+
+def test_an_exponential_schedule_never_reaches_nothing() -> None:
+    with pytest.raises(InputError, match=r"--lr-final-fraction is 0 with .*; expected more, such"):
+        preset("fast", lr_final_fraction=0.0)
+    assert preset("fast", lr_schedule="linear", lr_final_fraction=0.0).lr_final_fraction == 0
 
 
 def test_what_an_optimiser_does_not_read() -> None:

@@ -1,6 +1,7 @@
 """Clipping and the learning rate; RMSProp itself is tested through SharedParameters."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,10 +42,22 @@ def test_a_gradient_that_is_not_finite_becomes_nothing(how: str, bad: float) -> 
 
 
 def test_learning_rate_schedules() -> None:
-    to_zero = preset("fast", lr=1.0, total_agent_steps=100)
+    to_zero = preset(
+        "fast", lr=1.0, lr_schedule="linear", lr_final_fraction=0.0, total_agent_steps=100
+    )
     assert [learning_rate(to_zero, steps) for steps in (0, 25, 100, 120)] == [1, 0.75, 0, 0]
     seed = preset("seed", total_agent_steps=100)
     assert learning_rate(seed, 0) == pytest.approx(2.5e-4)
     assert learning_rate(seed, 25) == pytest.approx(2.5e-4 * 0.55)
     assert learning_rate(seed, 50) == learning_rate(seed, 100) == pytest.approx(2.5e-5)
     assert learning_rate(preset("fast", lr=0.1, lr_schedule="constant"), 10**9) == 0.1
+
+
+def test_an_exponential_learning_rate() -> None:
+    """A hundredth is left at its end, a tenth at the middle, and as much as then from there on."""
+    whole = preset("fast", lr=1.0, total_agent_steps=100)
+    rates = [learning_rate(whole, steps) for steps in (0, 50, 100, 120)]
+    assert rates == pytest.approx([1.0, 0.1, 0.01, 0.01])
+    half = replace(whole, lr_schedule_until=0.5, lr_final_fraction=0.25)
+    rates = [learning_rate(half, steps) for steps in (25, 50, 100)]
+    assert rates == pytest.approx([0.5, 0.25, 0.25])
