@@ -41,6 +41,7 @@ ROLLOUT, SHORT_ROLLOUT = 20, 10  # agent steps of each agent
 MANY_AGENTS = 512  # of all threads; more have SHORT_ROLLOUT
 UPDATE_AGENT_STEPS = 320  # of an update: what the defaults are tuned for
 LEARNING_RATE = 3e-3  # for such updates
+SHORTEST_EXPONENTIAL = 10_000_000  # agent steps; what a rate has to do, it has to do in any run
 MOMENTUM_LEARNING_RATE = 1.0  # the same with momentum, which does not scale gradients of 0.05 or so
 DECAY = 0.97  # of the average of squared gradients, for such updates
 SMALL_LAG = 3  # updates: of that an uncorrected policy does not suffer
@@ -122,12 +123,12 @@ class Config:
     """Learning rate at the start. auto: 3e-3 for updates of 320 agent steps, and with the root of
     their number: 6e-3 for four times as many. With momentum 1 in place of 3e-3."""
     lr_schedule: Literal["constant", "linear", "exponential"] = "exponential"
-    """constant; or from lr to lr * lr_final_fraction, linear on a line, exponential by the same
-    factor in each agent step."""
+    """constant; or from lr to lr * lr_final_fraction: linear on a line, exponential by the same
+    factor in each agent step, which takes 10 million of them in a shorter run, too."""
     lr_final_fraction: float = 0.01
     """What is left of lr at the end of the schedule."""
     lr_schedule_until: float = 1.0
-    """Fraction of the run at which the schedule ends; constant from there on."""
+    """Fraction of its time at which the schedule ends; constant from there on."""
     momentum: float = 0.9
     """What of a momentum stays in an update; the rest is the gradient's."""
     rmsprop_decay: float = AUTO

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3c.config import Config
+from a3c.config import SHORTEST_EXPONENTIAL, Config
 
 
 class Optimiser(Protocol):
@@ -137,10 +137,13 @@ def clip_each(gradients: Tensor, sizes: list[int], bound: float) -> None:
 
 
 def learning_rate(config: Config, agent_steps: int) -> float:
-    """Constant, or falling to `lr_final_fraction` at `lr_schedule_until` of the run."""
+    """Constant, or falling to `lr_final_fraction` at `lr_schedule_until` of the run, or of
+    SHORTEST_EXPONENTIAL."""
     if config.lr_schedule == "constant":
         return config.lr
-    done = min(1.0, agent_steps / (config.total_agent_steps * config.lr_schedule_until))
-    if config.lr_schedule == "exponential":
+    exponential = config.lr_schedule == "exponential"
+    whole = max(config.total_agent_steps, SHORTEST_EXPONENTIAL if exponential else 0)
+    done = min(1.0, agent_steps / (whole * config.lr_schedule_until))
+    if exponential:
         return config.lr * float(config.lr_final_fraction**done)
     return config.lr * (1.0 - done * (1.0 - config.lr_final_fraction))

@@ -50,6 +50,8 @@ TRAIN = [
     ("play breakout --episodes x", "--episodes is 'x'; expected a whole number"),
     ("play breakout --policy gredy", "expected sample, greedy; did you mean 'greedy'?"),
     ("train breakout --preset fst", "--preset is 'fst'; expected fast, paper, seed, control"),
+    ("study", "study needs: TOML file that describes the study; --help lists the options"),
+    ("play", "play needs: A game whose model ships, a model file, or a run folder"),
     ("train breakout --preset", "--preset needs a value"),
     ("train breakout --device tpu", "--device is 'tpu'"),
     ("train breakout --network mlp --num-envs 1", "mlp reads vectors"),
