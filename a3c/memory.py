@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from a3c.acting import nothing
 from a3c.actor_learner import ActorLearner
 from a3c.config import MANY_AGENTS, ROLLOUT, Config, InputError, follows
+from a3c.convolutions import Replay
 from a3c.devices import pick_precision
 from a3c.envs import agent_bytes, spec_of
 from a3c.envs.protocol import Array, Spec, Step
@@ -29,7 +30,7 @@ from a3c.graphs import Graphs
 from a3c.machine import available_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
-from a3c.network import Network, Replay, flatten, sizes
+from a3c.network import Network, flatten, sizes
 from a3c.shared import SharedParameters
 
 LONGEST_REHEARSAL = 32  # agent steps of a rollout; more are extrapolated

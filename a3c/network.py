@@ -16,21 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from a3c.config import Config, InputError
+from a3c.convolutions import Convolution, Replay
 from a3c.envs.protocol import Spec
 from a3c.heads import MakesHeads, Outputs, initialise
-
-
-class Convolution(NamedTuple):
-    """One layer of a torso."""
-
-    channels: int
-    kernel: int
-    stride: int
-    padding: int = 0
-
-    def size(self, pixels: int) -> int:
-        """Height or width of its output."""
-        return (pixels + 2 * self.padding - self.kernel) // self.stride + 1
+from a3c.pixels import subtract
 
 
 class Layer(NamedTuple):
@@ -72,71 +61,6 @@ LARGEST = 10.0  # standard deviations that a normalised observation may be from 
 State = tuple[Tensor, Tensor]  # hidden and cell state of all LSTMs side by side, [N, cells] each
 
 
-class Replay(torch.autograd.Function):
-    """The backward pass of a convolutional torso whose forward pass has been done in parts.
-
-    Acting computes the activations, one agent step at a time; learning computes the gradient over
-    all T N samples. The linear layer's goes over them at once, the convolutions' in chunks whose
-    activations stay in a core's cache.
-    """
-
-    CHUNK = 64  # samples
-
-    @staticmethod
-    def forward(
-        ctx: Any, layers: list[Convolution], activations: list[Tensor], *weights: Tensor
-    ) -> Tensor:
-        """activations: input and output of each layer, [T N, h, w, c]; the last one [T N, width].
-
-        weights: weight and bias of each layer in turn, the linear layer's last.
-        """
-        ctx.layers, ctx.activations = layers, activations
-        ctx.save_for_backward(*weights)
-        return activations[-1].to(torch.float32, copy=True)  # the next rollout overwrites it
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        *images, features = ctx.activations
-        *weights, weight, _ = ctx.saved_tensors
-        gradient = gradients[0].to(features.dtype)
-        gradient = torch.ops.aten.threshold_backward(gradient, features, 0)  # of the ReLU
-        of_linear = gradient.t() @ images[-1].flatten(1), gradient.sum(0)
-        towards = (gradient @ weight).view_as(images[-1])
-        of_convolutions = [torch.zeros_like(w, dtype=torch.float32) for w in weights]
-        chunk = Replay.CHUNK if towards.device.type == "cpu" else len(towards)
-        for part, *seen in zip(*(x.split(chunk) for x in (towards, *images)), strict=True):
-            convolve_back(ctx.layers, weights, seen, part, of_convolutions)
-        return None, None, *of_convolutions, *of_linear
-
-
-def convolve_back(
-    layers: list[Convolution],
-    weights: list[Tensor],
-    activations: list[Tensor],
-    gradient: Tensor,
-    totals: list[Tensor],
-) -> None:
-    """From the gradient of the last output to those of weights and biases, added to `totals`."""
-    images = [x.permute(0, 3, 1, 2) for x in (*activations, gradient)]  # [S, c, h, w], no copies
-    gradient = images.pop()
-    for i in reversed(range(len(layers))):
-        gradient, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            torch.ops.aten.threshold_backward(gradient, images[i + 1], 0),
-            images[i],
-            weights[2 * i],
-            [layers[i].channels],
-            [layers[i].stride] * 2,
-            [layers[i].padding] * 2,
-            [1, 1],
-            False,
-            [0, 0],
-            1,
-            [i > 0, True, True],  # the pixels need no gradient
-        )
-        totals[2 * i] += of_weight
-        totals[2 * i + 1] += of_bias
-
-
 class ConvolutionalTorso(nn.Module):
     """uint8 images [N, H, W, C] -> float32 features [N, width].
 
@@ -174,6 +98,7 @@ class ConvolutionalTorso(nn.Module):
             # whole numbers: int16 is exact, and faster than bfloat16
             self.register_buffer("whole_background", torch.zeros(shape, dtype=torch.int16), False)
         self.cast: list[Layer] = []  # of `prepare`
+        self.room: Tensor | None = None  # for what the first layer reads, [CHUNK, H, W, C]
 
     @torch.no_grad()
     def prepare(self) -> None:
@@ -200,17 +125,25 @@ class ConvolutionalTorso(nn.Module):
         return [*cast, linear]
 
     def remember(self, rollout_length: int, num_envs: int) -> None:
-        """Make room for the activations of a rollout, which `forward` fills and `replay` reads."""
+        """Make room for the activations of a rollout, which `forward` fills and `replay` reads.
+
+        Of the pixels a CPU keeps the bytes, and subtracts the background once more to learn: from
+        memory, that is faster than to read the differences, which are twice or four times as long.
+        """
         height, width, channels = self.shape
         shapes: list[tuple[int, ...]] = [(height, width, channels)]
         for layer in self.layers:
             height, width = layer.size(height), layer.size(width)
             shapes.append((height, width, layer.channels))
         shapes.append((self.width,))
-        empty = self.linear.weight.new_empty
+        empty, device = self.linear.weight.new_empty, self.linear.weight.device
+        as_bytes = Replay.in_chunks(rollout_length * num_envs, device)
+        kinds = [torch.uint8 if as_bytes else self.dtype, *[self.dtype] * (len(shapes) - 1)]
         self.memory = [  # [T, N, h, w, c] each; the last one [T, N, width]
-            empty(rollout_length, num_envs, *shape, dtype=self.dtype) for shape in shapes
+            empty(rollout_length, num_envs, *shape, dtype=kind)
+            for shape, kind in zip(shapes, kinds, strict=True)
         ]
+        self.room = empty(Replay.CHUNK, *self.shape, dtype=self.dtype) if as_bytes else None
 
     @torch.no_grad()
     def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
@@ -219,7 +152,7 @@ class ConvolutionalTorso(nn.Module):
         With `t`, the activations are kept as those of the rollout's step t.
         """
         kept = itertools.repeat(None) if t is None else iter([x[t] for x in self.memory])
-        return self.activate(self.subtracted(observations, next(kept)), kept)
+        return self.activate(self.enter(observations, next(kept)), kept)
 
     def activate(self, x: Tensor, kept: Iterator[Tensor | None]) -> Tensor:
         """[N, H, W, C] of the torso's arithmetic -> features; each layer's output into `kept`."""
@@ -230,11 +163,28 @@ class ConvolutionalTorso(nn.Module):
         y = F.linear(x.flatten(1), *self.cast[-1])
         return torch.clamp_min(y, 0, out=next(kept)).float()
 
-    def subtracted(self, observations: Tensor, out: Tensor | None) -> Tensor:
-        """The pixels without the background, in the torso's arithmetic."""
-        if self.background is not None:
-            observations = observations - self.whole_background
-        return observations.to(self.dtype) if out is None else out.copy_(observations)
+    def enter(self, observations: Tensor, kept: Tensor | None = None) -> Tensor:
+        """What the first layer reads: pixels without the background, in the torso's arithmetic.
+
+        observations: pixels; or that already, where it is what `memory` keeps. kept: a place there.
+        """
+        if observations.dtype == self.dtype:
+            return observations
+        if kept is not None and kept.dtype == self.dtype:
+            return self.subtracted(observations, kept)
+        if kept is not None:
+            kept.copy_(observations)
+        if self.room is not None and len(observations) <= len(self.room):
+            return self.subtracted(observations, self.room[: len(observations)])
+        return self.subtracted(observations, torch.empty_like(observations, dtype=self.dtype))
+
+    def subtracted(self, pixels: Tensor, out: Tensor) -> Tensor:
+        """uint8 [N, H, W, C] minus the background."""
+        if self.background is None:
+            return out.copy_(pixels)
+        if out.device.type == "cpu":
+            return subtract(pixels, self.whole_background, out)
+        return out.copy_(pixels - self.whole_background)
 
     @torch.no_grad()
     def read(self, observations: Tensor, agents: Tensor) -> None:
@@ -243,26 +193,28 @@ class ConvolutionalTorso(nn.Module):
         starts = torch.arange(length, device=agents.device) * num_envs  # [T]
         rows = (starts.unsqueeze(1) + agents).flatten()  # [T G]
         pixels = observations.flatten(0, 1)
-        chunk = Replay.CHUNK if agents.device.type == "cpu" else len(rows)
+        chunk = Replay.chunk(len(rows), agents.device)
         chunks = [x.flatten(0, 1).split(chunk) for x in self.memory]
         for part, *kept in zip(rows.split(chunk), *chunks, strict=True):
-            self.activate(self.subtracted(pixels[part], kept[0]), iter(kept[1:]))
+            self.activate(self.enter(pixels[part], kept[0]), iter(kept[1:]))
 
     def review(self, other: ConvolutionalTorso) -> Tensor:
         """The features [T, N, width] of what another torso remembers; no graph.
 
         Both subtract the same background.
         """
-        pixels = other.memory[0].flatten(0, 1)  # [T N, H, W, C]
-        chunk = Replay.CHUNK if pixels.device.type == "cpu" else len(pixels)
-        parts = [self.activate(part, itertools.repeat(None)) for part in pixels.split(chunk)]
+        kept = other.memory[0].flatten(0, 1)  # [T N, H, W, C]
+        parts = [
+            self.activate(self.enter(part), itertools.repeat(None))
+            for part in kept.split(Replay.chunk(len(kept), kept.device))
+        ]
         return torch.cat(parts).view(*other.memory[0].shape[:2], self.width)
 
     def replay(self) -> Tensor:
         """The features of a rollout, [T, N, width], with a graph back to the parameters."""
         weights = [tensor for layer in self.casts() for tensor in layer]
         activations = [x.flatten(0, 1) for x in self.memory]
-        features: Tensor = Replay.apply(self.layers, activations, *weights)
+        features: Tensor = Replay.apply(self.layers, self.enter, activations, *weights)
         return features.view(*self.memory[-1].shape)
 
 

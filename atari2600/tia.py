@@ -378,40 +378,44 @@ def draw(registers, memory, words, i, buffer, row, first, last, present):  # typ
                 ball = np.uint64(0)
             field &= ~(of0 | of1)
             ball &= ~(field | of0 | of1)
+        pixels = background, background, background, background, background
+        if field:
+            pixels = tint(pixels, field, color_field)
+        if ball:
+            pixels = tint(pixels, ball, color_ball)
+        if of0:
+            pixels = tint(pixels, of0, color0)
+        if of1:
+            pixels = tint(pixels, of1, color1)
         if whole:
-            for group in range(5):
-                words[i, buffer, at + group] = (
-                    background
-                    ^ (BYTES[field & np.uint64(255)] & color_field)
-                    ^ (BYTES[ball & np.uint64(255)] & color_ball)
-                    ^ (BYTES[of0 & np.uint64(255)] & color0)
-                    ^ (BYTES[of1 & np.uint64(255)] & color1)
-                )
-                field >>= np.uint64(8)
-                ball >>= np.uint64(8)
-                of0 >>= np.uint64(8)
-                of1 >>= np.uint64(8)
+            a, b, c, d, e = pixels
+            words[i, buffer, at], words[i, buffer, at + 1] = a, b
+            words[i, buffer, at + 2], words[i, buffer, at + 3] = c, d
+            words[i, buffer, at + 4] = e
             continue
         seen = bits_between(max(first - start, 0), min(last - start, WORD_PIXELS))
         for group in range(5):
             here = seen & np.uint64(255)
             if here:
-                pixels = (
-                    background
-                    ^ (BYTES[field & np.uint64(255)] & color_field)
-                    ^ (BYTES[ball & np.uint64(255)] & color_ball)
-                    ^ (BYTES[of0 & np.uint64(255)] & color0)
-                    ^ (BYTES[of1 & np.uint64(255)] & color1)
-                )
                 inside = BYTES[here]
-                words[i, buffer, at + group] = (pixels & inside) | (
+                words[i, buffer, at + group] = (pixels[group] & inside) | (
                     words[i, buffer, at + group] & ~inside
                 )
             seen >>= np.uint64(8)
-            field >>= np.uint64(8)
-            ball >>= np.uint64(8)
-            of0 >>= np.uint64(8)
-            of1 >>= np.uint64(8)
+
+
+@numba.njit(_nrt=False, forceinline=True)
+def tint(pixels, bits, color):  # type: ignore[no-untyped-def]
+    """A word's pixels, 8 to a number, with `color` in place of the background where bits are."""
+    byte = np.uint64(255)
+    a, b, c, d, e = pixels
+    return (
+        a ^ (BYTES[bits & byte] & color),
+        b ^ (BYTES[(bits >> np.uint64(8)) & byte] & color),
+        c ^ (BYTES[(bits >> np.uint64(16)) & byte] & color),
+        d ^ (BYTES[(bits >> np.uint64(24)) & byte] & color),
+        e ^ (BYTES[bits >> np.uint64(32)] & color),
+    )
 
 
 @numba.njit(_nrt=False, forceinline=True)
@@ -455,6 +459,7 @@ def catch_up(constants, registers, words, memory, i, target, present, dirty, dra
     position = np.int64(registers[i, LINE_POSITION])
     row = np.int64(registers[i, ROW])
     buffer = np.int64(registers[i, BUFFER])
+    repeats = False  # this row, if it is shown whole, looks as the one above
     while clock < target:
         start = position
         complete = target > clock + (LINE_CLOCKS - position)
@@ -476,9 +481,13 @@ def catch_up(constants, registers, words, memory, i, target, present, dirty, dra
                     memory[POSSIBLE_HERE] = np.uint64(possible)
                 if np.int64(memory[POSSIBLE_HERE]) & ~registers[i, COLLISIONS]:
                     registers[i, COLLISIONS] |= collide(memory, first, last)
-                if visible:
+                if visible and repeats and complete:
+                    for k in range(row * ROW_WORDS, (row + 1) * ROW_WORDS):
+                        words[i, buffer, k] = words[i, buffer, k - ROW_WORDS]
+                elif visible:
                     draw(registers, memory, words, i, buffer, row, first, last, present)
-        if registers[i, HMOVE_BLANK]:
+        blanked = registers[i, HMOVE_BLANK] != 0
+        if blanked:
             shown = min(max(start, BLANK_CLOCKS), stop)
             if shown < 76:  # not so for the empty slice that only completes the line before
                 if visible:
@@ -492,6 +501,7 @@ def catch_up(constants, registers, words, memory, i, target, present, dirty, dra
             position = 0
             row += 1
             dirty |= end_line(registers, i)
+            repeats = first == 0 and dirty == 0 and not blanked
     registers[i, LAST_CLOCK] = clock
     registers[i, LINE_POSITION] = position
     registers[i, ROW] = row

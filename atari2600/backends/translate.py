@@ -9,7 +9,8 @@ timer are skipped in one go as far as it shows the same value.
 The function leaves to the interpreter whatever is rare or complicated (collision registers, VSYNC,
 bank switches, decimal sums, undocumented opcodes, code in RAM, the end of the budget): it stops
 *before* such an instruction, with the machine's state exact, and the interpreter comes back to it
-at the next translated address. Nothing may depend on what is translated: tests run both ways.
+at the next address where a block starts; behind an instruction before which it often stops there is
+one. Nothing may depend on what is translated: tests run both ways.
 The interpreter knows this file only as what hot.py's functions do with a `HotCode`.
 """
 
@@ -94,6 +95,7 @@ Array = NDArray[Any]
 MIRROR_BITS = 15  # of heat: the top 4 bits of the program counter; the count is above them
 MAX_TRANSLATED = 2_000  # instructions; LLVM takes about a second for a thousand
 COLD = 1 / 20_000  # of all executed: not worth translating
+OFTEN = 1 / 1_000  # of all executed: code that stops there so often begins again behind it
 SOURCES = [
     "backends/translate.py",
     "opcodes.py",
@@ -130,10 +132,19 @@ def counting(image: Array) -> HotCode:
     return nothing(image)._replace(heat=np.zeros(len(image), np.int32))
 
 
-def translate(constants: Array, image: Array, heat: Array) -> tuple[str, Array]:
-    """(LLVM assembly of the hot code, offsets in the image where its blocks start)."""
-    translation = _Translation(constants, image, heat)
-    return str(translation.module), np.array(sorted(translation.blocks), np.int64)
+class Translated(NamedTuple):
+    """A translation, and where it begins and ends."""
+
+    assembly: str  # LLVM's
+    starts: Array  # offsets in the image at which its blocks start
+    leaves: Array  # those of the instructions before which it may stop
+
+
+def translate(constants: Array, image: Array, heat: Array, left: Array) -> Translated:
+    """The hot code. `left`, like `heat`: how often an earlier translation stopped before each."""
+    translation = _Translation(constants, image, heat, left)
+    starts, leaves = (np.array(sorted(at)) for at in (translation.blocks, translation.leaves))
+    return Translated(str(translation.module), starts, leaves)
 
 
 class _Instruction:
@@ -160,10 +171,12 @@ class _Instruction:
 class _Translation:
     """The LLVM function while it is written."""
 
-    def __init__(self, constants: Array, image: Array, heat: Array):
+    def __init__(self, constants: Array, image: Array, heat: Array, left: Array):
         self.mask = int(constants[ADDRESS_MASK])
         self.plain_from, self.plain_size = int(constants[PLAIN_FROM]), int(constants[PLAIN_SIZE])
         self.image = image
+        self.left = set(np.flatnonzero(left >> 4 > OFTEN * (heat >> 4).sum()).tolist())
+        self.leaves: set[int] = set()
         self.instructions = self._hot(heat)
         self.leaders = self._leaders()
         self.module = ir.Module("game")
@@ -204,11 +217,15 @@ class _Translation:
                 leaders |= {self._at(instruction, instruction.branch_target), after}
             elif instruction.operation in ("JMP", "JSR") and instruction.mode == ABSOLUTE:
                 leaders |= {self._at(instruction, instruction.absolute), after}
-            elif instruction.ends_block or self._always_leaves(instruction):
-                leaders.add(after)
+            elif instruction.ends_block or self._stops_at(instruction):
+                leaders.add(after)  # else the interpreter would execute the block's rest
         leaders |= set(self.instructions) - followed
         leaders.discard(None)
         return {at for at in leaders if at is not None}
+
+    def _stops_at(self, instruction: _Instruction) -> bool:
+        """Whether the interpreter executes it always, or often."""
+        return instruction.at in self.left or self._always_leaves(instruction)
 
     def _always_leaves(self, instruction: _Instruction) -> bool:
         """Whether the interpreter executes it in any case."""
@@ -359,6 +376,7 @@ class _Translation:
         self.b.position_at_end(go_on)
 
     def _leave_before(self) -> None:
+        self.leaves.add(self.now.at)
         self._give_back(self.count - self.index)
         self._jump_out(self.now.pc)
 
@@ -439,7 +457,7 @@ class _Translation:
     # ---- operands ----
 
     def _operand(self) -> ir.Value:
-        now, b = self.now, self.b
+        now = self.now
         if now.mode == IMMEDIATE:
             return self._c(now.low)
         if now.mode == ZERO:
@@ -447,9 +465,7 @@ class _Translation:
         if now.mode == ABSOLUTE:
             return self._read_known(now.absolute, now.high)
         if now.mode in (ZERO_X, ZERO_Y):
-            address = self._indexed_zero()
-            self._leave_if(b.icmp_unsigned("<", address, self._c(0x80)))
-            return self._ram_byte(b.and_(address, self._c(0x7F)))
+            return self._ram_or_paddle(self._indexed_zero(), now.low)
         return self._read_indexed()
 
     def _indexed_zero(self) -> ir.Value:
@@ -500,6 +516,24 @@ class _Translation:
         self._put("touched", self._now())
         delay = b.load(b.gep(self.registers, [b.add(paddle, self._c(DELAY0))]))
         return b.or_(self._charged(delay), self._c(bus & 0x3F))
+
+    def _ram_or_paddle(self, address: ir.Value, bus: int) -> ir.Value:
+        """What lies at an address of page zero that is not known; leaves for most of the chip's."""
+        b = self.b
+        from_ram, from_tia, done = (self._new_block(name) for name in ("ram", "tia", "read"))
+        b.cbranch(b.icmp_unsigned(">=", address, self._c(0x80)), from_ram, from_tia)
+        b.position_at_end(from_ram)
+        ram = self._ram_byte(b.and_(address, self._c(0x7F)))
+        b.branch(done)
+        b.position_at_end(from_tia)
+        paddle = self._paddle(address, bus)
+        end = b.block
+        b.branch(done)
+        b.position_at_end(done)
+        value = b.phi(self.i32)
+        value.add_incoming(ram, from_ram)
+        value.add_incoming(paddle, end)
+        return value
 
     def _charged(self, delay: ir.Value) -> ir.Value:
         """See m6507.charged."""
@@ -811,21 +845,8 @@ class _Translation:
         return values
 
     def _pla(self) -> None:
-        b = self.b
-        sp = self._byte(b.add(self._get("sp"), self._c(1)))
-        from_ram, from_tia, done = (self._new_block(name) for name in ("ram", "tia", "pulled"))
-        b.cbranch(b.icmp_unsigned(">=", sp, self._c(0x80)), from_ram, from_tia)
-        b.position_at_end(from_ram)
-        ram = self._ram_byte(b.and_(sp, self._c(0x7F)))
-        b.branch(done)
-        b.position_at_end(from_tia)
-        paddle = self._paddle(sp, PLA_OPCODE)
-        end = b.block
-        b.branch(done)
-        b.position_at_end(done)
-        value = b.phi(self.i32)
-        value.add_incoming(ram, from_ram)
-        value.add_incoming(paddle, end)
+        sp = self._byte(self.b.add(self._get("sp"), self._c(1)))
+        value = self._ram_or_paddle(sp, PLA_OPCODE)
         self._put("sp", sp)
         self._put("a", value)
         self._flags(value)
@@ -940,12 +961,16 @@ def code_of(
     """
     key = hashlib.sha256(f"{_version()} {game}".encode()).hexdigest()[:32]
     if key not in _engines:
-        engine, offsets = _kept(key) or _made(key, constants, image, warm_up)
-        starts = np.zeros(len(image), np.bool_)
-        starts[offsets] = True
-        address = engine.get_function_address("run")
-        _engines[key] = engine, nothing(image)._replace(address=address, starts=starts)
+        engine, starts = _kept(key) or _made(key, constants, image, warm_up)
+        _engines[key] = engine, _hot_code(engine, starts, image)
     return _engines[key][1]
+
+
+def _hot_code(engine: Any, offsets: Array, image: Array) -> HotCode:
+    """Of an engine with code that starts at these offsets; good as long as the engine lives."""
+    starts = np.zeros(len(image), np.bool_)
+    starts[offsets] = True
+    return HotCode(engine.get_function_address("run"), starts, np.zeros(0, np.int32))
 
 
 @functools.cache
@@ -959,15 +984,27 @@ def _version() -> str:
 def _made(
     key: str, constants: Array, image: Array, warm_up: Callable[[HotCode], None]
 ) -> tuple[Any, Array]:
-    warm = counting(image)
+    """Twice: the first translation shows where it stops, and the second one can go on behind."""
+    warm, left = counting(image), np.zeros(len(image), np.int32)
     warm_up(warm)
-    assembly, starts = translate(constants, image, warm.heat)
-    module, target = llvm.parse_assembly(assembly), _target()
-    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(2))
-    builder.getModulePassManager().run(module, builder)
-    code = target.emit_object(module)
-    _keep(f"{key}.npz", code, starts)
-    return _engine_of(code), starts
+    first = translate(constants, image, warm.heat, left)
+    engine = _engine_of(_compiled(first, optimised=False))
+    warm_up(_hot_code(engine, first.starts, image)._replace(heat=left))
+    stopped = np.zeros_like(left)
+    stopped[first.leaves] = left[first.leaves]
+    second = translate(constants, image, warm.heat, stopped)
+    code = _compiled(second)
+    _keep(f"{key}.npz", code, second.starts)
+    return _engine_of(code), second.starts
+
+
+def _compiled(translated: Translated, optimised: bool = True) -> bytes:
+    """Machine code; if not optimised, in a fraction of the time."""
+    module, target = llvm.parse_assembly(translated.assembly), _target()
+    if optimised:
+        builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(2))
+        builder.getModulePassManager().run(module, builder)
+    return bytes(target.emit_object(module))
 
 
 def _keep(name: str, code: bytes, starts: Array) -> None:

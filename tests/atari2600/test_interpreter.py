@@ -95,3 +95,14 @@ def test_only_a_warm_up_counts() -> None:
         env.step(0)
     np.testing.assert_array_equal(code.starts, starts)
     assert starts.any()
+
+
+def test_little_is_left_to_the_interpreter() -> None:
+    """Code begins again behind what it often stops at: of Breakout's instructions 2.5 % are left,
+    and were 14 when the interpreter executed the rest of such a block as well."""
+    env = AtariEnv("breakout")
+    all_of_them = translate.counting(env.machines.image)
+    left = env.scratch.console.code._replace(heat=np.zeros_like(all_of_them.heat))
+    for code in (all_of_them, left):
+        cpu.warm_up(env.layer, env.game, code)
+    assert (left.heat >> 4).sum() < 0.05 * (all_of_them.heat >> 4).sum()

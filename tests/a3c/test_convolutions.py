@@ -1,0 +1,70 @@
+"""What a CPU computes in its own way, against PyTorch's."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from a3c.config import preset
+from a3c.convolutions import Back, Convolution, Replay
+from a3c.network import CONVOLUTIONAL, flatten
+from a3c.pixels import subtract
+from tests.a3c.test_network import frames, learn, network_for
+
+
+def images(*shape: int) -> Tensor:
+    """[S, c, h, w], channels last."""
+    return torch.randn(shape).to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "spreads"),
+    [
+        *[(CONVOLUTIONAL[name][0][1], 20, name != "seed") for name in CONVOLUTIONAL],
+        (CONVOLUTIONAL["nature"][0][2], 9, False),
+        (Convolution(8, 6, 3), 12, True),
+        (Convolution(8, 6, 3), 13, False),  # the last column is read by nobody
+    ],
+)
+def test_gradients_towards_an_image(layer: Convolution, size: int, spreads: bool) -> None:
+    image, weight = images(3, 5, size, size), images(layer.channels, 5, *[layer.kernel] * 2)
+    gradient = images(3, layer.channels, *[layer.size(size)] * 2)
+    back = Back.of(layer, weight, size, spreads=True)
+    assert (back.spread is not None) == spreads
+    found = back(image, gradient, towards_image=True)
+    expected = back._replace(spread=None)(image, gradient, towards_image=True)
+    assert found[0].shape == image.shape
+    assert found[0].is_contiguous(memory_format=torch.channels_last)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_every_difference_of_two_bytes(dtype: torch.dtype) -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).unsqueeze(1).expand(256, 256).contiguous()
+    background = torch.arange(256, dtype=torch.int16)
+    found = subtract(pixels, background, torch.empty(256, 256, dtype=dtype))
+    assert found.dtype == dtype
+    assert torch.equal(found.int(), pixels.int() - background.int())
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 0.02), (torch.float32, 1e-5)])
+def test_a_rollout_of_chunks_and_a_smaller_one_learn_alike(
+    dtype: torch.dtype, rounding: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One keeps bytes and spreads gradients; the other keeps differences, and PyTorch does it."""
+    seen = frames(64).view(2, 32, 84, 84, 4)
+    outputs, learned = [], []
+    for chunk, kept in ((64, torch.uint8), (65, dtype)):
+        monkeypatch.setattr(Replay, "CHUNK", chunk)
+        network = network_for(preset("fast"), dtype)
+        _, gradients = flatten(network)
+        assert network.background is not None
+        network.background.copy_(frames(1)[0] // 2)
+        policy, values = learn(network, seen)
+        assert network.torsos[0].memory[0].dtype == kept
+        (policy.square().sum() + values.sum()).backward()
+        outputs.append([policy, values])
+        learned.append(gradients.clone())
+    assert all(map(torch.equal, *outputs))
+    one, other = learned
+    assert (one - other).norm() <= rounding * other.norm()
