@@ -29,7 +29,7 @@ def test_fast_is_the_default() -> None:
     assert values(Config(), "num_threads num_envs rollout_length") == [2, 16, 20]
     assert values(Config(), "minibatches epochs correction") == [1, 1, "none"]
     assert values(Config(), "gae_lambda") == [0.95]
-    assert values(Config(), "lr lr_schedule lr_final_fraction") == [3e-3, "exponential", 0.01]
+    assert values(Config(), "lr lr_schedule lr_final_fraction") == [3e-3, "exponential", 0.03]
     assert values(Config(), "loss_reduction") == ["mean"]
     assert values(Config(), "rmsprop_decay rmsprop_eps rmsprop_initial") == [
         0.97,
