@@ -140,9 +140,9 @@ def learning_rate(config: Config, agent_steps: int) -> float:
     """Constant, or falling to `lr_final_fraction` at `lr_schedule_until` of the run, or of
     SHORTEST_EXPONENTIAL.
 
-    An exponential rate rises on a line for WARM_UP agent steps. RMSProp's first steps are as long as
-    the rate, in all parameters at once and with the signs of very few gradients: without this half
-    of the torso's last units were switched off for good (Beam Rider: 132 of 256; with it 72).
+    An exponential rate rises on a line for WARM_UP agent steps. RMSProp's first steps are as long
+    as the rate, in all parameters at once, with the signs of very few gradients. Without this they
+    switched half of the torso's last units off for good (Beam Rider: 132 of 256; with it 72).
     """
     if config.lr_schedule == "constant":
         return config.lr
