@@ -176,13 +176,14 @@ class ConvolutionalTorso(nn.Module):
             kept.copy_(observations)
         if self.room is not None and len(observations) <= len(self.room):
             return self.subtracted(observations, self.room[: len(observations)])
-        return self.subtracted(observations, torch.empty_like(observations, dtype=self.dtype))
+        out = torch.empty(observations.shape, dtype=self.dtype, device=observations.device)
+        return self.subtracted(observations, out)
 
     def subtracted(self, pixels: Tensor, out: Tensor) -> Tensor:
         """uint8 [N, H, W, C] minus the background."""
         if self.background is None:
             return out.copy_(pixels)
-        if out.device.type == "cpu":
+        if out.device.type == "cpu" and not torch.compiler.is_compiling():  # nor exported
             return subtract(pixels, self.whole_background, out)
         return out.copy_(pixels - self.whole_background)
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def subtract(pixels: Tensor, background: Tensor, out: Tensor) -> Tensor:
-    """out [N, ...] bfloat16 or float32 = uint8 [N, ...] - int16 [...], exactly; all contiguous."""
+    """out [N, ...] bfloat16 or float32 = uint8 [N, ...] - int16 [...], exactly; out: contiguous."""
     count = len(pixels)
-    minuend, subtrahend = pixels.view(count, -1).numpy(), background.flatten().numpy()
+    minuend, subtrahend = pixels.reshape(count, -1).numpy(), background.flatten().numpy()
     if out.dtype == torch.bfloat16:  # NumPy has none
         subtract_to_bfloat16(minuend, subtrahend, out.view(torch.int16).view(count, -1).numpy())
     else:

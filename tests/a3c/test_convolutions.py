@@ -68,3 +68,9 @@ def test_a_rollout_of_chunks_and_a_smaller_one_learn_alike(
     assert all(map(torch.equal, *outputs))
     one, other = learned
     assert (one - other).norm() <= rounding * other.norm()
+
+
+def test_pixels_in_another_order() -> None:
+    pixels = torch.arange(24, dtype=torch.uint8).view(2, 3, 4).transpose(1, 2)
+    found = subtract(pixels, torch.ones(4, 3, dtype=torch.int16), torch.empty(2, 4, 3))
+    assert torch.equal(found, pixels.float() - 1)
