@@ -11,13 +11,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tyro
 
 from a3c.config import InputError, check_number
 from a3c.envs.names import atari_game
+from a3c.results.benchmark_csv import (
+    CURVES_CSV,
+    SCORES_CSV,
+    Point,
+    Score,
+    points,
+    read_rows,
+    write_rows,
+)
 from a3c.results.charts import new_figure, write_figure
 from a3c.results.curves import Floats
 from a3c.results.figures import interval
@@ -28,7 +37,7 @@ from a3c.results.played import read_scores
 from a3c.results.scores import PUBLISHED, human_normalised
 from a3c.results.study import ready, run_all
 from a3c.results.study_plan import Planned, plan, read_spec
-from a3c.run import checkpoint, log
+from a3c.run import checkpoint, log, provenance
 
 POLICIES = ("sample", "greedy")
 # SLM-Lab's benchmark of 2019 (kengz/SLM-Lab-doc, atari-benchmark.md): 10 million agent steps, the
@@ -49,7 +58,8 @@ class BenchmarkOptions:
     spec: tyro.conf.Positional[str]
     """TOML file that describes the runs."""
     out: str = "benchmark"
-    """Folder for the runs, scores.csv, table.md and scores.png."""
+    """Folder for the runs, scores.csv, curves.csv, table.md and scores.png. Runs whose folders have
+    been deleted count as these files say."""
     episodes: int = 100
     """Whole games of each policy, sampled and greedy, by which a run is scored."""
 
@@ -57,41 +67,67 @@ class BenchmarkOptions:
         check_number("episodes", int, self.episodes, PLAY_RANGES)
 
 
-class Score(NamedTuple):
-    """A finished run's."""
+@dataclass(frozen=True)
+class Found:
+    """A run's score and its thin curve."""
 
-    game: str
-    seed: int
-    agent_steps: int
-    minutes: float  # of training
-    sampled: float  # mean return
-    sampled_std: float
-    greedy: float
-    greedy_std: float
-    episodes: int  # of each policy
+    score: Score
+    curve: list[Point]
 
 
 def benchmark(options: BenchmarkOptions) -> list[Path]:
-    """Run and score what is left; returns the paths of scores.csv, table.md and scores.png.
+    """Run and score what is left; returns the paths of scores.csv, curves.csv, table.md and
+    scores.png.
 
-    After Ctrl-C what has been scored stands. Raises InputError for a bad SPEC, for what is no Atari
-    game, and for an `out` that cannot be used, before anything is run.
+    After Ctrl-C what has been scored stands; so does what these files say of runs whose folders are
+    gone. Raises InputError for a bad SPEC, for what is no Atari game, and for an `out` or files in
+    it that cannot be used, before anything is run.
     """
     out = Path(options.out)
     plans = plan(read_spec(Path(options.spec)), out)
     check_games(plans)
-    scored: list[Score] = []
+    found = without_folders(plans, out, options.episodes)
+    left = [planned for planned in plans if key(planned) not in found]
 
     def score_and_write(planned: Planned) -> None:
         played = [score(planned, policy, options.episodes) for policy in POLICIES]
-        scored.append(read(planned))
+        found[key(planned)] = read(planned)
         if any(played):  # else what was written before has it, and perhaps more
-            write(out, scored)
+            write(out, in_order(plans, found))
 
-    with ready(plans, out):
-        if not run_all(plans, score_and_write):
+    with ready(left, out):
+        if not run_all(left, score_and_write):
             print(f"interrupted; go on: a3c benchmark {options.spec} --out {out}")
-        return write(out, scored) if scored else []
+        return write(out, in_order(plans, found)) if found else []
+
+
+def key(planned: Planned) -> tuple[str, int]:
+    """Game and seed of a run: no two runs of a benchmark have the same."""
+    game = atari_game(planned.config.env)
+    assert game is not None
+    return game, planned.config.seed
+
+
+def in_order(plans: list[Planned], found: dict[tuple[str, int], Found]) -> list[Found]:
+    """What has been found, as the SPEC lists it."""
+    return [found[key(planned)] for planned in plans if key(planned) in found]
+
+
+def without_folders(plans: list[Planned], out: Path, episodes: int) -> dict[tuple[str, int], Found]:
+    """Of runs that have no folder here: what the files in `out` say, where a run had its whole
+    length and its protocol. With which settings it was made they do not say: only its commit."""
+    curves: dict[tuple[str, int], list[Point]] = {}
+    for point in read_rows(out / CURVES_CSV, Point):
+        curves.setdefault((point.game, point.seed), []).append(point)
+    scores = {(each.game, each.seed): each for each in read_rows(out / SCORES_CSV, Score)}
+    found = {}
+    for planned in plans:
+        had = scores.get(key(planned))
+        if had is None or planned.folder.exists():
+            continue
+        if had.agent_steps >= planned.config.total_agent_steps and had.episodes == episodes:
+            found[key(planned)] = Found(had, curves.get(key(planned), []))
+    return found
 
 
 def check_games(plans: Sequence[Planned]) -> None:
@@ -133,15 +169,15 @@ def score(planned: Planned, policy: str, episodes: int) -> bool:
     return True
 
 
-def read(planned: Planned) -> Score:
-    """The score of a run that has been scored."""
+def read(planned: Planned) -> Found:
+    """Of a run that has been scored."""
     sampled, greedy = (read_scores(folder_of(planned, policy)) for policy in POLICIES)
-    last = log.read(planned.folder / "metrics.jsonl")[-1]
-    game = atari_game(planned.config.env)
-    assert game is not None
-    return Score(
+    last = log.read(planned.folder / log.METRICS)[-1]
+    made = (provenance.read(planned.folder) or [{}])[-1]
+    game, seed = key(planned)
+    score = Score(
         game,
-        planned.config.seed,
+        seed,
         sampled["agent_steps_trained"],
         round(last["seconds"] / 60, 1),
         sampled["mean"],
@@ -149,19 +185,25 @@ def read(planned: Planned) -> Score:
         greedy["mean"],
         greedy["std"],
         sampled["episodes"],
+        made.get("commit", ""),
+        made.get("processor", ""),
+        made.get("cores", 0),
     )
+    return Found(score, points(game, planned))
 
 
-def write(out: Path, scores: list[Score]) -> list[Path]:
-    """scores.csv, table.md and scores.png of what has been scored."""
-    path = out / "scores.csv"
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Score._fields)
-        writer.writerows(scores)
+def write(out: Path, found: list[Found]) -> list[Path]:
+    """scores.csv, curves.csv, table.md and scores.png of what has been scored."""
+    scores = [each.score for each in found]
+    curves = [point for each in found for point in each.curve]
     with whole_file(out / "table.md") as temporary:
         temporary.write_text("\n".join(table(scores)) + "\n", encoding="utf-8")
-    return [path, out / "table.md", draw(by_game(scores), out / "scores.png")]
+    return [
+        write_rows(out / SCORES_CSV, Score, scores),
+        write_rows(out / CURVES_CSV, Point, curves),
+        out / "table.md",
+        draw(by_game(scores), out / "scores.png"),
+    ]
 
 
 def by_game(scores: list[Score]) -> dict[str, float]:

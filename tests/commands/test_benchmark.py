@@ -1,6 +1,7 @@
 """`a3c benchmark`: runs are scored, set beside published scores, and gone on with."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from a3c import cli
 from a3c.config import InputError
 from a3c.results import benchmark as module
-from a3c.results.benchmark import BenchmarkOptions, Score, benchmark, references, table
+from a3c.results import study
+from a3c.results.benchmark import BenchmarkOptions, benchmark, references, table
+from a3c.results.benchmark_csv import Point, Score, read_rows, write_rows
 from a3c.results.play import PlayOptions, play
 from a3c.results.scores import PUBLISHED
-from a3c.run import strict_json
+from a3c.run import log, strict_json
 
 SPEC = """
 [base]
@@ -37,7 +40,7 @@ def test_runs_are_scored_and_set_beside_published_scores(
 ) -> None:
     out = tmp_path / "out"
     paths = benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
-    assert [path.name for path in paths] == ["scores.csv", "table.md", "scores.png"]
+    assert [path.name for path in paths] == ["scores.csv", "curves.csv", "table.md", "scores.png"]
     with paths[0].open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["game"] for row in rows] == ["breakout", "ms_pacman"]
@@ -49,8 +52,8 @@ def test_runs_are_scored_and_set_beside_published_scores(
         assert float(row["sampled" if policy == "sample" else "greedy"]) == played["mean"]
         assert row["agent_steps"] == str(played["agent_steps_trained"]) == "20"
         assert row["episodes"] == str(played["episodes"]) == "2"
-    assert "| ms_pacman | 1 | " in paths[1].read_text()
-    assert paths[2].stat().st_size > 1000
+    assert "| ms_pacman | 1 | " in paths[2].read_text()
+    assert paths[3].stat().st_size > 1000
 
     def refused(*_: object, **__: object) -> None:
         raise AssertionError("it has been played")
@@ -77,14 +80,83 @@ def test_an_interrupted_benchmark_keeps_what_it_has_and_goes_on(
         patch.setattr(module, "play", cut_short)
         paths = benchmark(options)
     assert "interrupted; go on: a3c benchmark " in capsys.readouterr().out
-    assert [line.split(",")[0] for line in paths[0].read_text().split()] == ["game", "breakout"]
+    assert [line.split(",")[0] for line in paths[0].read_text().splitlines()] == ["game", "breakout"]
     assert not list(tmp_path.glob("out/runs/*pacman*/ms_pacman-*/benchmark-*/scores.json"))
     benchmark(options)
-    assert len(paths[0].read_text().split()) == 3
+    assert len(paths[0].read_text().splitlines()) == 3
+
+
+def test_runs_without_a_folder_count_as_the_files_say(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    options = BenchmarkOptions(str(spec), str(out), episodes=1)
+    paths = benchmark(options)
+    before = [path.read_bytes() for path in paths[:3]]
+    (first,) = read_rows(paths[0], Score)[:1]
+    assert (first.game, first.seed, first.agent_steps) == ("breakout", 1, 20)
+    assert first.processor
+    assert first.cores >= 1
+    shutil.rmtree(out / "runs")
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("it has been run")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "train", refused)
+        assert benchmark(options) == paths
+        assert [path.read_bytes() for path in paths[:3]] == before
+        with pytest.raises(AssertionError, match="it has been run"):  # another protocol
+            benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
+        spec.write_text(SPEC.replace("steps = 20", "steps = 30"))
+        with pytest.raises(AssertionError, match="it has been run"):  # a longer run
+            benchmark(options)
+
+
+def test_a_thin_curve_of_a_run_without_a_folder_is_kept(spec: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    curve = [Point("breakout", 1, 10, 0.5, 1.25), Point("breakout", 1, 20, 1.0, 2.0)]
+    write_rows(out / "scores.csv", Score, [score_of("breakout", 1, 3.0)._replace(episodes=1)])
+    write_rows(out / "curves.csv", Point, curve)
+    benchmark(BenchmarkOptions(str(spec), str(out), episodes=1))
+    assert [each.game for each in read_rows(out / "scores.csv", Score)] == ["breakout", "ms_pacman"]
+    assert read_rows(out / "curves.csv", Point)[:2] == curve
+
+
+def test_curves_are_points_of_the_log(tmp_path: Path) -> None:
+    spec = tmp_path / "long.toml"
+    spec.write_text(SPEC.replace("= 20", "= 2000").replace(', "ms_pacman"', ""))
+    out = tmp_path / "out"
+    benchmark(BenchmarkOptions(str(spec), str(out), episodes=1))
+    (metrics,) = out.glob("runs/*/breakout-*/metrics.jsonl")
+    records = [r for r in log.read(metrics) if r["mean_return_100"] is not None]
+    curve = read_rows(out / "curves.csv", Point)
+    assert 0 < len(curve) <= 101
+    last = records[-1]
+    assert curve[-1] == Point(
+        "breakout", 1, last["agent_steps"], last["seconds"], last["mean_return_100"]
+    )
+
+
+@pytest.mark.parametrize("text", ["game,seed\nbreakout,1\n", "{}", ",".join(Score._fields) + "\nbreakout,"])
+def test_another_file_in_the_place_of_the_scores(
+    text: str, spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "scores.csv").write_text(text + "more\n")
+    assert cli.main(["benchmark", str(spec), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "scores.csv is no scores.csv of this version; expected game, seed," in said
+    assert said.count("\n") == 1
+    assert not (out / "runs").exists()
 
 
 def score_of(game: str, seed: int, sampled: float) -> Score:
-    return Score(game, seed, 10_000_000, 20.0, sampled, 1.0, sampled + 1, 1.0, 100)
+    return Score(
+        game, seed, 10_000_000, 20.0, sampled, 1.0, sampled + 1, 1.0, 100, "abc", "EPYC", 2
+    )
 
 
 def test_the_table_counts_wins_and_normalises() -> None:
