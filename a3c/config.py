@@ -42,7 +42,6 @@ MANY_AGENTS = 512  # of all threads; more have SHORT_ROLLOUT
 UPDATE_AGENT_STEPS = 320  # of an update: what the defaults are tuned for
 LEARNING_RATE = 3e-3  # for such updates
 SHORTEST_EXPONENTIAL = 10_000_000  # agent steps; shorter runs have the rates of its beginning
-WARM_UP = 100_000  # agent steps of such a run in which the rate rises; see `learning_rate`
 MOMENTUM_LEARNING_RATE = 1.0  # the same with momentum, which does not scale gradients of 0.05 or so
 DECAY = 0.97  # of the average of squared gradients, for such updates
 SMALL_LAG = 3  # updates: of that an uncorrected policy does not suffer
@@ -125,8 +124,7 @@ class Config:
     their number: 6e-3 for four times as many. With momentum 1 in place of 3e-3."""
     lr_schedule: Literal["constant", "linear", "exponential"] = "exponential"
     """constant; or from lr to lr * lr_final_fraction: linear on a line, exponential by the same
-    factor in each agent step, which takes 10 million of them in a shorter run, too. An exponential
-    rate begins at 0 and takes 100,000 agent steps to get there."""
+    factor in each agent step, which takes 10 million of them in a shorter run, too."""
     lr_final_fraction: float = 0.03
     """What is left of lr at the end of the schedule."""
     lr_schedule_until: float = 1.0

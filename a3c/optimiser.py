@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3c.config import SHORTEST_EXPONENTIAL, WARM_UP, Config
+from a3c.config import SHORTEST_EXPONENTIAL, Config
 
 
 class Optimiser(Protocol):
@@ -138,18 +138,12 @@ def clip_each(gradients: Tensor, sizes: list[int], bound: float) -> None:
 
 def learning_rate(config: Config, agent_steps: int) -> float:
     """Constant, or falling to `lr_final_fraction` at `lr_schedule_until` of the run, or of
-    SHORTEST_EXPONENTIAL.
-
-    An exponential rate rises on a line for WARM_UP agent steps. RMSProp's first steps are as long
-    as the rate, in all parameters at once, with the signs of very few gradients. Without this they
-    switched half of the torso's last units off for good (Beam Rider: 132 of 256; with it 72).
-    """
+    SHORTEST_EXPONENTIAL."""
     if config.lr_schedule == "constant":
         return config.lr
     exponential = config.lr_schedule == "exponential"
     whole = max(config.total_agent_steps, SHORTEST_EXPONENTIAL if exponential else 0)
     done = min(1.0, agent_steps / (whole * config.lr_schedule_until))
     if exponential:
-        warm = min(1.0, agent_steps / WARM_UP)
-        return config.lr * warm * float(config.lr_final_fraction**done)
+        return config.lr * float(config.lr_final_fraction**done)
     return config.lr * (1.0 - done * (1.0 - config.lr_final_fraction))

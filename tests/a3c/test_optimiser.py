@@ -54,12 +54,11 @@ def test_learning_rate_schedules() -> None:
 
 
 def test_an_exponential_learning_rate() -> None:
-    """It rises for 100,000 agent steps; a hundredth is left at its end, a tenth at the middle."""
+    """A hundredth is left at its end, a tenth at the middle."""
     whole = preset("fast", lr=1.0, lr_final_fraction=0.01, total_agent_steps=20_000_000)
     rates = [learning_rate(whole, steps) for steps in (10_000_000, 20_000_000, 20_000_100)]
     assert rates == pytest.approx([0.1, 0.01, 0.01])
-    rates = [learning_rate(whole, steps) for steps in (0, 25_000, 100_000, 200_000)]
-    assert rates == pytest.approx([0, 0.25 * 0.01**0.00125, 0.01**0.005, 0.01**0.01])
+    assert learning_rate(whole, 0) == 1
     half = replace(whole, lr_schedule_until=0.5, lr_final_fraction=0.25)
     rates = [learning_rate(half, steps) for steps in (5_000_000, 10_000_000, 20_000_000)]
     assert rates == pytest.approx([0.5, 0.25, 0.25])
@@ -68,5 +67,5 @@ def test_an_exponential_learning_rate() -> None:
 @pytest.mark.parametrize("agent_steps", [100, 10_000_000])
 def test_a_short_run_has_the_rates_of_a_longer_ones_beginning(agent_steps: int) -> None:
     short = preset("fast", lr=1.0, lr_final_fraction=0.01, total_agent_steps=agent_steps)
-    assert learning_rate(short, 100) == pytest.approx(0.001 * 0.01 ** (100 / 10_000_000))
+    assert learning_rate(short, 100) == pytest.approx(0.01 ** (100 / 10_000_000))
     assert learning_rate(short, 5_000_000) == pytest.approx(0.1)

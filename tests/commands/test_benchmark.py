@@ -80,7 +80,7 @@ def test_an_interrupted_benchmark_keeps_what_it_has_and_goes_on(
         patch.setattr(module, "play", cut_short)
         paths = benchmark(options)
     assert "interrupted; go on: a3c benchmark " in capsys.readouterr().out
-    assert [line.split(",")[0] for line in paths[0].read_text().splitlines()] == ["game", "breakout"]
+    assert [score.game for score in read_rows(paths[0], Score)] == ["breakout"]
     assert not list(tmp_path.glob("out/runs/*pacman*/ms_pacman-*/benchmark-*/scores.json"))
     benchmark(options)
     assert len(paths[0].read_text().splitlines()) == 3
@@ -139,7 +139,10 @@ def test_curves_are_points_of_the_log(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["game,seed\nbreakout,1\n", "{}", ",".join(Score._fields) + "\nbreakout,"])
+CUT_SHORT = ",".join(Score._fields) + "\nbreakout,"
+
+
+@pytest.mark.parametrize("text", ["game,seed\nbreakout,1\n", "{}", CUT_SHORT])
 def test_another_file_in_the_place_of_the_scores(
     text: str, spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,47 @@
+"""How many units behind the convolutions a policy has lost: 0 in every state that it visits.
+
+    python benchmarks/dead_units.py beam_rider runs/latest
+
+Takes games whose models ship, model files, runs. The policy plays, sampled.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+import a3c
+from a3c.envs.names import atari_game
+from atari2600 import AtariVectorEnv
+
+AGENTS, STEPS, BURN_IN = 64, 400, 100
+
+
+@torch.no_grad()
+def main() -> None:
+    torch.set_num_threads(1)
+    for name in sys.argv[1:]:
+        policy = a3c.load(name, "cpu")
+        game = atari_game(policy.config.env)
+        assert game is not None
+        (torso,) = policy.network.torsos
+        envs = AtariVectorEnv(game, num_envs=AGENTS, full_action_space=False)
+        observations, _ = envs.reset(seed=1)
+        active = torch.zeros(torso.width, dtype=torch.bool)
+        shares = torch.zeros(torso.width)  # of the states in which each unit is not 0
+        for step in range(BURN_IN + STEPS):
+            if step >= BURN_IN:
+                pixels = torch.from_numpy(policy.coding.encode(observations).copy())
+                seen = torso(pixels) > 0  # [N, width]
+                active |= seen.any(0)
+                shares += seen.float().mean(0) / STEPS
+            observations, *_ = envs.step(policy.act(observations))
+        print(
+            f"{name}: {int((~active).sum())} of {torso.width} units are always 0, "
+            f"{int((shares > 0.99).sum())} hardly ever"
+        )
+
+
+if __name__ == "__main__":
+    main()
