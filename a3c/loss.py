@@ -15,16 +15,8 @@ def gae(
     that nothing flows back across it. bootstrap: [N], the value of the observation after step T.
     Returns the advantages [T, N]; with lam = 1 they are n_step_returns - values.
     """
-    advantages = torch.empty_like(rewards)  # [T, N]
-    advantage = torch.zeros_like(bootstrap)
-    next_value = bootstrap
-    for t in reversed(range(len(rewards))):
-        going_on = 1.0 - dones[t]
-        delta = rewards[t] + gamma * going_on * next_value - values[t]
-        advantage = delta + gamma * lam * going_on * advantage
-        advantages[t] = advantage
-        next_value = values[t]
-    return advantages
+    deltas = errors(rewards, values, dones, bootstrap, gamma)
+    return accumulated(deltas, gamma * lam * (1.0 - dones))
 
 
 def vtrace(
@@ -51,18 +43,33 @@ def vtrace(
     """
     ratios = log_ratios.exp()
     rhos, traces = ratios.clamp(max=rho_bar), ratios.clamp(max=c_bar)  # [T, N]
-    targets, advantages = torch.empty_like(rewards), torch.empty_like(rewards)  # [T, N]
-    beyond = torch.zeros_like(bootstrap)  # v' - V', [N]
-    next_value = bootstrap
-    for t in reversed(range(len(rewards))):
-        going_on = 1.0 - dones[t]
-        delta = rewards[t] + gamma * going_on * next_value - values[t]
-        later = gamma * lam * going_on * beyond
-        advantages[t] = rhos[t] * (delta + later)
-        beyond = rhos[t] * delta + traces[t] * later
-        targets[t] = values[t] + beyond
-        next_value = values[t]
-    return targets, advantages
+    deltas = errors(rewards, values, dones, bootstrap, gamma)
+    discounts = gamma * lam * (1.0 - dones)
+    beyond = accumulated(rhos * deltas, traces * discounts)  # v - V
+    advantages = rhos * (deltas + discounts * following(beyond, torch.zeros_like(bootstrap)))
+    return values + beyond, advantages
+
+
+def errors(
+    rewards: Tensor, values: Tensor, dones: Tensor, bootstrap: Tensor, gamma: float
+) -> Tensor:
+    """delta = r + gamma V' - V of each step, [T, N]; shapes as for `gae`."""
+    return rewards + gamma * (1.0 - dones) * following(values, bootstrap) - values
+
+
+def following(values: Tensor, last: Tensor) -> Tensor:
+    """Of values [T, N] those of the next step, [T, N]; after the last step `last` [N]."""
+    return torch.cat([values[1:], last.unsqueeze(0)])
+
+
+def accumulated(terms: Tensor, factors: Tensor) -> Tensor:
+    """Backwards x <- term + factor x, from 0: [T, N] each. One operation for each step."""
+    total = torch.zeros_like(terms[0])
+    totals = []
+    for term, factor in zip(reversed(terms.unbind()), reversed(factors.unbind()), strict=True):
+        total = torch.addcmul(term, factor, total)
+        totals.append(total)
+    return torch.stack(totals[::-1])
 
 
 def n_step_returns(rewards: Tensor, dones: Tensor, bootstrap: Tensor, gamma: float) -> Tensor:
