@@ -30,7 +30,7 @@ from a3c.graphs import Graphs
 from a3c.machine import available_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
-from a3c.network import Network, flatten, sizes
+from a3c.network import Network, flatten, layout
 from a3c.shared import SharedParameters
 
 LONGEST_REHEARSAL = 32  # agent steps of a rollout; more are extrapolated
@@ -226,7 +226,7 @@ def most_bytes(config: Config, spec: Spec) -> int:
         target = networks[1] if method.target_every_agent_steps else None
         store = SharedParameters(
             flatten(networks[0])[0],
-            sizes(networks[0]),
+            layout(networks[0]),
             config,
             target_every_agent_steps=method.target_every_agent_steps,
         )

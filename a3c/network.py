@@ -19,6 +19,7 @@ from a3c.config import Config, InputError
 from a3c.convolutions import Convolution, Replay
 from a3c.envs.protocol import Spec
 from a3c.heads import MakesHeads, Outputs, initialise
+from a3c.optimiser import Piece
 from a3c.pixels import subtract
 
 
@@ -440,6 +441,9 @@ def flatten(network: nn.Module) -> tuple[Tensor, Tensor]:
     return parameters, gradients
 
 
-def sizes(network: nn.Module) -> list[int]:
-    """Number of elements of each tensor, in the order of the flat vector."""
-    return [tensor.numel() for tensor in network.parameters()]
+def layout(network: nn.Module) -> list[Piece]:
+    """The tensors, in the order of the flat vector. A weight has the fan-in of its outputs."""
+    return [
+        Piece(tensor.numel(), tensor[0].numel() if tensor.dim() in (2, 4) else 1)
+        for tensor in network.parameters()
+    ]

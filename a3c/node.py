@@ -21,7 +21,7 @@ from a3c.gate import Gate
 from a3c.memory import check_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
-from a3c.network import Network, check_network, flatten, sizes
+from a3c.network import Network, check_network, flatten, layout
 from a3c.run import provenance
 from a3c.shared import SharedParameters
 
@@ -59,7 +59,7 @@ class Node:
         self.gate = Gate(config.num_threads)
         self.store = SharedParameters(
             flatten(first)[0],
-            sizes(first),
+            layout(first),
             config,
             after_update=lambda: self.gate.look(self.store.finished),
             target_every_agent_steps=self.method.target_every_agent_steps,

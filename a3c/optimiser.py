@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import itertools
+import math
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from a3c.config import SHORTEST_EXPONENTIAL, Config
+from a3c.config import FAN_IN, SHORTEST_EXPONENTIAL, Config
+
+
+class Piece(NamedTuple):
+    """One tensor in a vector [P]."""
+
+    size: int  # elements
+    fan_in: int = 1  # how many of them each output adds up, times an input each
 
 
 class Optimiser(Protocol):
@@ -42,8 +51,9 @@ class RMSProp:
     of updates shorter, as from a number above the squared gradients.
     """
 
-    def __init__(self, parameters: Tensor, config: Config):
+    def __init__(self, parameters: Tensor, layout: list[Piece], config: Config):
         self.config = config
+        self.slower = slower(layout) if config.lr_by_fan_in else []
         self.debiased = config.rmsprop_initial == "debiased"
         self.shared = config.optimizer == "shared-rmsprop"
         initial = 0.0 if config.rmsprop_initial == "debiased" else config.rmsprop_initial
@@ -70,6 +80,8 @@ class RMSProp:
         average.addcmul_(gradients, gradients, value=1 - decay)
         torch.addcmul(self.eps, average, self.inverse_weight, out=self.scratch).sqrt_()
         gradients.mul_(self.lr)
+        for part, factor in self.slower:
+            gradients[part].mul_(factor)
         parameters.addcdiv_(gradients, self.scratch, value=-1.0)
 
     def save(self) -> dict[str, Tensor]:
@@ -106,21 +118,36 @@ class Momentum:
         return {"momentum": self.momentum}
 
 
-def make_optimiser(parameters: Tensor, config: Config) -> Optimiser:
-    """The one that a Config asks for, for a vector [P]."""
-    kind = Momentum if config.optimizer == "momentum" else RMSProp
-    return kind(parameters, config)
+def slower(layout: list[Piece]) -> list[tuple[slice, float]]:
+    """The parts of a vector that have a lower learning rate, and what theirs is multiplied by.
+
+    RMSProp's steps are about as long in every weight, and all weights of an output take theirs
+    together: so it moves the further the more it adds up. As with fans-in of FAN_IN for which the
+    rate is made, if those steps were independent of one another.
+    """
+    ends = itertools.accumulate(piece.size for piece in layout)
+    return [
+        (slice(end - piece.size, end), math.sqrt(FAN_IN / piece.fan_in))
+        for piece, end in zip(layout, ends, strict=True)
+        if piece.fan_in > FAN_IN
+    ]
 
 
-def clip(gradients: Tensor, sizes: list[int], config: Config) -> Tensor:
+def make_optimiser(parameters: Tensor, layout: list[Piece], config: Config) -> Optimiser:
+    """The one that a Config asks for, for a vector [P] of these parts."""
+    if config.optimizer == "momentum":
+        return Momentum(parameters, config)
+    return RMSProp(parameters, layout, config)
+
+
+def clip(gradients: Tensor, layout: list[Piece], config: Config) -> Tensor:
     """Clip the gradients [P] in place; all zeros if they are not finite.
 
-    `sizes` are the elements of each tensor in the vector. Returns their norm before, a scalar on
-    the device.
+    Returns their norm before, a scalar on the device.
     """
     norm = gradients.norm()
     if config.grad_clip == "average-norm":
-        clip_each(gradients, sizes, config.max_grad_norm)
+        clip_each(gradients, [piece.size for piece in layout], config.max_grad_norm)
         scale = torch.ones_like(norm)
     else:  # in float64, so that the scale is rounded once
         scale = (config.max_grad_norm / norm.double()).clamp(max=1.0)

@@ -31,7 +31,7 @@ from a3c import machine
 from a3c.config import Config
 from a3c.devices import on_device
 from a3c.graphs import Graphs, Replayed
-from a3c.optimiser import clip, learning_rate, make_optimiser
+from a3c.optimiser import Piece, clip, learning_rate, make_optimiser
 
 ALL = -1  # threads
 
@@ -58,7 +58,7 @@ class Applied(NamedTuple):
 
 
 class SharedParameters:
-    """See the module's docstring. `sizes` are the elements of each tensor in `parameters` [P].
+    """See the module's docstring. `layout` are the tensors in `parameters` [P].
 
     after_update: called after each update, in sync mode while all threads stand still.
     in_update: to be set where wanted; called in each update, with the agent steps before it, while
@@ -71,7 +71,7 @@ class SharedParameters:
     def __init__(
         self,
         parameters: Tensor,
-        sizes: list[int],
+        layout: list[Piece],
         config: Config,
         after_update: Callable[[], None] = lambda: None,
         target_every_agent_steps: int = 0,
@@ -82,7 +82,7 @@ class SharedParameters:
         self.in_update: Callable[[int], None] = lambda _: None
         self.parameters = parameters.clone()  # [P]
         self.device = parameters.device
-        self.optimiser, self.sizes = make_optimiser(parameters, config), sizes
+        self.optimiser, self.layout = make_optimiser(parameters, layout, config), layout
         self.target_every = target_every_agent_steps
         self.target = parameters.clone() if target_every_agent_steps else None  # [P]
         self.agent_steps = 0
@@ -167,7 +167,7 @@ class SharedParameters:
         """Of one thread [P]; returns their norm before, a scalar. In sync mode that is nothing, and
         0: it is the average that is clipped, when all are there."""
         sync = self.config.mode == "sync"
-        return gradients.new_zeros(()) if sync else clip(gradients, self.sizes, self.config)
+        return gradients.new_zeros(()) if sync else clip(gradients, self.layout, self.config)
 
     def record(self, graphs: Graphs, gradients: Tensor, norm: Tensor, thread: int) -> None:
         """Record a thread's step on CUDA; what it hands in has to lie there always."""
@@ -223,7 +223,7 @@ class SharedParameters:
         Returns the number of updates before it, and its learning rate.
         """
         mean = gradients.mean(0)  # [P]
-        self.average_norm.copy_(clip(mean, self.sizes, self.config))
+        self.average_norm.copy_(clip(mean, self.layout, self.config))
         before = self.updates
         return before, self._update(mean, self.average_norm, agent_steps, ALL)
 

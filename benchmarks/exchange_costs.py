@@ -18,7 +18,8 @@ from a3c.config import Config, preset
 from a3c.envs import spec_of
 from a3c.methods import make_method
 from a3c.metrics import Part
-from a3c.network import Network, flatten, sizes
+from a3c.network import Network, flatten, layout
+from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
 from benchmarks.processes import actors, cpu_seconds, stat
 from benchmarks.rows import Row
@@ -66,7 +67,7 @@ def store_of(config: Config) -> SharedParameters:
     """As a node has it."""
     method = make_method(config)
     network = Network(config, spec_of(config), method, torch.float32)
-    return SharedParameters(flatten(network)[0], sizes(network), config)
+    return SharedParameters(flatten(network)[0], layout(network), config)
 
 
 def newest_of(config: Config, store: SharedParameters) -> Newest:
@@ -77,7 +78,7 @@ def newest_of(config: Config, store: SharedParameters) -> Newest:
 
 def alone(config: Config, store: SharedParameters, sent: Sent) -> Callable[[], object]:
     """All that the server computes in an exchange, without Ray."""
-    server = Server(config, [len(store.parameters)], 0)
+    server = Server(config, [Piece(len(store.parameters))], 0)
     loop = asyncio.new_event_loop()
     vectors = {name: vector.numpy() for name, vector in store.save().items()}
     loop.run_until_complete(server.load(vectors, 0, 0, set()))
@@ -90,7 +91,7 @@ def costs_of_ray(config: Config, store: SharedParameters, sent: Sent, times: int
     import ray  # which knows by now where to listen
 
     actor: Any = ray.remote(Server)
-    server = actor.options(num_cpus=0).remote(config, [len(store.parameters)], 0)
+    server = actor.options(num_cpus=0).remote(config, [Piece(len(store.parameters))], 0)
     vectors = {name: vector.numpy() for name, vector in store.save().items()}
     ray.get(server.load.remote(vectors, 0, 0, set()))
     known = sent._replace(life=ray.get(server.join.remote(0)).life)

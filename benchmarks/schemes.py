@@ -86,7 +86,7 @@ def made(
     for node in nodes:
         node.start_games(updates=0)
     parameters = nodes[0].store.parameters
-    server = SharedParameters(parameters, nodes[0].store.sizes, config)
+    server = SharedParameters(parameters, nodes[0].store.layout, config)
     if scheme == "steps":
         return server, [Steps(node) for node in nodes]
     return server, [Sums(node, scheme == "mean") for node in nodes]

@@ -30,7 +30,8 @@ from a3c.envs import make_envs, spec_of
 from a3c.memory import check_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
-from a3c.network import Network, flatten, sizes
+from a3c.network import Network, flatten, layout
+from a3c.optimiser import Piece
 from a3c.run.provenance import what_must_be_the_same
 from a3c.shared import SharedParameters
 
@@ -61,12 +62,12 @@ class Cluster:
         network = self.network(CPU)
         self.store = SharedParameters(  # what the server's was when it was last asked
             flatten(network)[0],
-            sizes(network),
+            layout(network),
             config,
             target_every_agent_steps=self.method.target_every_agent_steps,
         )
         self.began = Began(arrays(self.store.save()), 0, 0)
-        self.server = self.start_server(sizes(network))
+        self.server = self.start_server(layout(network))
         self.versions = what_must_be_the_same()
         self.numbers = itertools.count()  # of nodes; none is used twice
         self.members: dict[int, ActorHandle[Any]] = {}
@@ -90,13 +91,13 @@ class Cluster:
         """As Node's."""
         return Network(self.config, self.spec, self.method, self.dtype).to(device)
 
-    def start_server(self, elements: list[int]) -> ActorHandle[Any]:
+    def start_server(self, pieces: list[Piece]) -> ActorHandle[Any]:
         """In a process of its own on this machine: where it dies, it is not the run that ends."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor: Any = ray.remote(Server)
         options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
         target_every = self.method.target_every_agent_steps
-        return actor.options(**options).remote(self.config, elements, target_every)
+        return actor.options(**options).remote(self.config, pieces, target_every)
 
     def make_members(self) -> None:
         """A node on each machine, or all on this one. Raises InputError."""

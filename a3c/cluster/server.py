@@ -18,6 +18,7 @@ from torch import Tensor
 from a3c.cluster.exchange import Newest, Sent, Vector, apply, vectors_of
 from a3c.config import Config
 from a3c.metrics import Part
+from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
 
 Gradients = NDArray[np.float32]  # [T, P] of a node's threads, in their order
@@ -75,18 +76,18 @@ class Status(NamedTuple):
 
 
 class Server:
-    """`sizes` as SharedParameters has them; `load` brings the vectors.
+    """`layout` as SharedParameters has them; `load` brings the vectors.
 
     What Ray needs to start it again is small, so Ray keeps it.
     """
 
-    def __init__(self, config: Config, sizes: list[int], target_every_agent_steps: int):
+    def __init__(self, config: Config, layout: list[Piece], target_every_agent_steps: int):
         torch.set_num_threads(1)
         self.config = config
         self.life = time.time_ns()
         self.store = SharedParameters(
-            torch.zeros(sum(sizes)),
-            sizes,
+            torch.zeros(sum(piece.size for piece in layout)),
+            layout,
             config,
             target_every_agent_steps=target_every_agent_steps,
         )

@@ -17,6 +17,7 @@ from a3c.config import Config, preset
 from a3c.envs.protocol import EnvironmentFault
 from a3c.evaluation import MANY_WAITING, Evaluation
 from a3c.evaluator import EVALUATION, SCORING, Evaluator, Snapshot
+from a3c.optimiser import Piece
 from a3c.results.policy import load
 from a3c.run import best, checkpoint, log
 from a3c.run.folder import Run
@@ -86,7 +87,7 @@ def test_a_snapshot_has_the_parameters_of_exactly_one_update() -> None:
         "max_grad_norm": 1e9,
     }
     config = preset("fast", num_threads=threads, lr=1.0, lr_schedule="constant", **free)
-    store = SharedParameters(torch.zeros(size), [size], config)
+    store = SharedParameters(torch.zeros(size), [Piece(size)], config)
     seen: list[tuple[int, int, torch.Tensor]] = []
     store.in_update = lambda before: seen.append((before, store.updates, store.parameters.clone()))
 

@@ -9,6 +9,7 @@ import torch
 
 from a3c.config import preset
 from a3c.gate import Gate
+from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
 
 
@@ -75,7 +76,9 @@ def test_a_pause_right_after_another_waits_for_those_who_are_about_to_go_on() ->
 def test_pausing_stops_all_threads_between_updates(mode: str) -> None:
     config = preset("fast", mode=mode, num_threads=3, total_agent_steps=10**9)
     gate = Gate(3)
-    shared = SharedParameters(torch.zeros(10), [10], config, lambda: gate.look(shared.finished))
+    shared = SharedParameters(
+        torch.zeros(10), [Piece(10)], config, lambda: gate.look(shared.finished)
+    )
 
     def work(thread: int) -> None:
         local = torch.empty(10)

@@ -10,7 +10,7 @@ from a3c.config import Config, preset
 from a3c.envs.protocol import Spec
 from a3c.heads import Categorical, Gaussian
 from a3c.methods import A3C
-from a3c.network import ConvolutionalTorso, Network, flatten, sizes
+from a3c.network import ConvolutionalTorso, Network, flatten, layout
 from tests.scripted import VECTOR
 
 ATARI = Spec((84, 84, 4), pixels=True, stacked=True, discrete=True, num_actions=4)
@@ -48,7 +48,7 @@ def learn(network: Network, observations: torch.Tensor) -> tuple[torch.Tensor, .
 )
 def test_the_torsos_have_their_published_sizes(name: str, parameters: int) -> None:
     network = network_for(preset("fast", network=name, subtract_background=False))
-    assert sum(sizes(network)) == parameters
+    assert sum(piece.size for piece in layout(network)) == parameters
     network.prepare()
     (logits, values), state = network(frames(), None)
     assert (logits.shape, values.shape, state) == ((3, 4), (3,), None)

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from a3c import optimiser
-from a3c.config import Config, preset
-from a3c.optimiser import learning_rate
+from a3c.config import PRESETS, Config, preset
+from a3c.envs.protocol import Spec
+from a3c.methods import make_method
+from a3c.network import Network, layout
+from a3c.optimiser import Piece, RMSProp, learning_rate, slower
 
 
 def clip(gradients: Tensor, config: Config, sizes: list[int]) -> float:
     """In place; returns the norm before."""
-    return optimiser.clip(gradients, sizes, config).item()
+    return optimiser.clip(gradients, [Piece(size) for size in sizes], config).item()
 
 
 def test_clip_by_global_norm() -> None:
@@ -69,3 +72,41 @@ def test_a_short_run_has_the_rates_of_a_longer_ones_beginning(agent_steps: int) 
     short = preset("fast", lr=1.0, lr_final_fraction=0.01, total_agent_steps=agent_steps)
     assert learning_rate(short, 100) == pytest.approx(0.01 ** (100 / 10_000_000))
     assert learning_rate(short, 5_000_000) == pytest.approx(0.1)
+
+
+def test_layers_that_add_up_more_inputs_learn_slower() -> None:
+    pieces = [Piece(256 * 3, 256), Piece(3), Piece(1024 * 2, 1024), Piece(2)]
+    assert slower(pieces) == [(slice(771, 771 + 2048), 0.5)]
+    steps = {}
+    for by_fan_in in (True, False):
+        config = preset("fast", num_threads=1, lr_by_fan_in=by_fan_in)
+        parameters = torch.zeros(2821)
+        rmsprop = RMSProp(parameters, pieces, config)
+        rmsprop.prepare(0.1, 0, 0)
+        rmsprop.step(parameters, torch.ones(2821), torch.ones(()), 0)
+        steps[by_fan_in] = parameters
+    assert steps[False].allclose(torch.tensor(-0.1))  # the first step is as long as the rate
+    assert steps[True][771 : 771 + 2048].allclose(torch.tensor(-0.05))
+    assert torch.equal(steps[True][:771], steps[False][:771])
+    assert torch.equal(steps[True][-2:], steps[False][-2:])
+
+
+def test_which_layers_of_the_networks_learn_slower() -> None:
+    spec = Spec((84, 84, 4), True, True, True, 4)
+    factors = {}
+    for name in ("paper", "nature"):
+        config = preset("fast", env="pong", network=name)
+        network = Network(config, spec, make_method(config), torch.float32)
+        factors[name] = [factor for _, factor in slower(layout(network))]
+        whole = torch.zeros(sum(piece.size for piece in layout(network)))
+        for part, _ in slower(layout(network)):
+            whole[part] = 1
+        many = [x for x in network.parameters() if x.dim() in (2, 4) and x[0].numel() > 256]
+        assert whole.sum() == sum(x.numel() for x in many)
+    assert factors["paper"] == pytest.approx([math.sqrt(256 / 2592)])
+    expected = [math.sqrt(256 / each) for each in (512, 576, 3136, 512, 512)]
+    assert factors["nature"] == pytest.approx(expected)
+
+
+def test_the_papers_presets_have_one_rate_for_all_layers() -> None:
+    assert [name for name in PRESETS if preset(name).lr_by_fan_in] == ["fast"]

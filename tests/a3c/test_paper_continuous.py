@@ -10,7 +10,7 @@ from a3c.config import InputError, preset
 from a3c.envs.protocol import Spec
 from a3c.heads import Gaussian
 from a3c.methods import A3C
-from a3c.network import Network, flatten, sizes
+from a3c.network import Network, flatten, layout
 from a3c.train import train
 from tests.a3c.test_train import equal, final, stop_after
 
@@ -25,7 +25,7 @@ def network_for() -> Network:
 def test_the_network_has_its_published_sizes() -> None:
     # each: 3*200+200, LSTM 4*128*(200+128+2); mean 128*2+2, variance 128+1; value 128+1
     each = 800 + 4 * 128 * 330
-    assert sum(sizes(network_for())) == 2 * each + 258 + 129 + 129
+    assert sum(piece.size for piece in layout(network_for())) == 2 * each + 258 + 129 + 129
 
 
 def rollout(network: Network) -> tuple[torch.Tensor, torch.Tensor]:

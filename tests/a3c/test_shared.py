@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from a3c.config import Config, preset
+from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
 
 
@@ -25,7 +26,7 @@ def constant(**changes: object) -> Config:
 
 def test_rmsprop_is_the_papers_equation() -> None:
     config = constant(rmsprop_decay=0.9, rmsprop_eps=0.01, rmsprop_initial=1.0)
-    shared = SharedParameters(torch.tensor([1.0, -2.0]), [2], config)
+    shared = SharedParameters(torch.tensor([1.0, -2.0]), [Piece(2)], config)
     theta, g = [1.0, -2.0], [1.0, 1.0]
     for d in ([0.5, -1.0], [0.25, 3.0]):
         shared.apply(torch.tensor(d), 10, 0)
@@ -39,7 +40,7 @@ def test_rmsprop_is_the_papers_equation() -> None:
 
 def test_a_debiased_average_is_that_of_the_gradients_alone() -> None:
     config = constant(rmsprop_decay=0.9, rmsprop_eps=0.01, rmsprop_initial="debiased")
-    shared = SharedParameters(torch.tensor([1.0, -2.0]), [2], config)
+    shared = SharedParameters(torch.tensor([1.0, -2.0]), [Piece(2)], config)
     theta, seen = [1.0, -2.0], []
     for d in ([0.5, -1.0], [0.25, 3.0], [0.0, 2.0]):
         shared.apply(torch.tensor(d), 10, 0)
@@ -52,7 +53,9 @@ def test_a_debiased_average_is_that_of_the_gradients_alone() -> None:
 
 
 def test_epsilon_is_inside_the_root() -> None:
-    shared = SharedParameters(torch.zeros(1), [1], constant(rmsprop_eps=4.0, rmsprop_decay=1.0))
+    shared = SharedParameters(
+        torch.zeros(1), [Piece(1)], constant(rmsprop_eps=4.0, rmsprop_decay=1.0)
+    )
     shared.apply(torch.ones(1), 1, 0)  # the average stays 0: the step is 0.1 * 1 / sqrt(4)
     assert shared.parameters.item() == pytest.approx(-0.05)
 
@@ -62,7 +65,7 @@ def test_with_rmsprop_each_thread_has_statistics_of_its_own() -> None:
         optimizer="rmsprop", num_threads=2, rmsprop_decay=0.9, rmsprop_eps=0.01,
         rmsprop_initial="debiased",
     )  # fmt: skip
-    shared = SharedParameters(torch.tensor([1.0]), [1], config)
+    shared = SharedParameters(torch.tensor([1.0]), [Piece(1)], config)
     theta = 1.0
     seen: list[list[float]] = [[], []]
     for thread, d in [(0, 0.5), (1, 2.0), (0, -1.0), (0, 3.0), (1, 1.0)]:
@@ -78,7 +81,7 @@ def test_with_rmsprop_each_thread_has_statistics_of_its_own() -> None:
 
 def test_momentum_by_hand_and_each_thread_has_its_own() -> None:
     config = replace(constant(num_threads=2), optimizer="momentum", momentum=0.75)
-    shared = SharedParameters(torch.tensor([1.0]), [1], config)
+    shared = SharedParameters(torch.tensor([1.0]), [Piece(1)], config)
     theta, m = 1.0, [0.0, 0.0]
     for thread, d in [(0, 4.0), (1, -8.0), (0, 0.0)]:
         shared.apply(torch.tensor([d]), 10, thread)
@@ -91,7 +94,7 @@ def test_momentum_by_hand_and_each_thread_has_its_own() -> None:
 
 def test_in_sync_mode_there_is_one_momentum() -> None:
     config = replace(constant(num_threads=2, mode="sync"), optimizer="momentum")
-    shared = SharedParameters(torch.zeros(3), [3], config)
+    shared = SharedParameters(torch.zeros(3), [Piece(3)], config)
     assert not in_threads(shared, torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
     torch.testing.assert_close(shared.save()["momentum"], torch.full((1, 3), 0.2))
     torch.testing.assert_close(shared.parameters, torch.full((3,), -0.02))
@@ -100,7 +103,7 @@ def test_in_sync_mode_there_is_one_momentum() -> None:
 @pytest.mark.parametrize("optimizer", ["shared-rmsprop", "rmsprop", "momentum"])
 def test_an_optimiser_goes_on_from_what_was_saved(optimizer: Any) -> None:
     config = replace(constant(num_threads=2, rmsprop_initial="debiased"), optimizer=optimizer)
-    one, other = (SharedParameters(torch.ones(4), [4], config) for _ in range(2))
+    one, other = (SharedParameters(torch.ones(4), [Piece(4)], config) for _ in range(2))
     gradients = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
     for i, gradient in enumerate(gradients):
         if i == 3:
@@ -119,7 +122,7 @@ def test_an_optimiser_goes_on_from_what_was_saved(optimizer: Any) -> None:
 )
 def test_whose_ever_a_gradient_is_that_is_not_finite(bad: float, optimizer: Any, name: str) -> None:
     config = replace(constant(num_threads=2), optimizer=optimizer)
-    shared = SharedParameters(torch.ones(2), [2], config)
+    shared = SharedParameters(torch.ones(2), [Piece(2)], config)
     shared.save()[name].fill_(0.25)
     shared.apply(torch.tensor([1.0, bad]), 1, 1)
     assert shared.parameters.tolist() == [1.0, 1.0]
@@ -128,7 +131,7 @@ def test_whose_ever_a_gradient_is_that_is_not_finite(bad: float, optimizer: Any,
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
-    shared = SharedParameters(torch.ones(2), [2], constant())
+    shared = SharedParameters(torch.ones(2), [Piece(2)], constant())
     shared.save()["square_avg"].fill_(0.25)
     applied = shared.apply(torch.tensor([1.0, bad]), 1, 0)
     assert not applied.gradient_norm.isfinite()  # by which the thread knows
@@ -137,7 +140,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
 
 
 def test_an_update_knows_how_many_came_before_it() -> None:
-    shared = SharedParameters(torch.zeros(1), [1], constant(num_threads=2))
+    shared = SharedParameters(torch.zeros(1), [Piece(1)], constant(num_threads=2))
     local = torch.empty(1)
     assert shared.copy_to(local) == 0
     assert [shared.apply(torch.ones(1), 1, 1).updates_before for _ in range(2)] == [0, 1]
@@ -150,7 +153,7 @@ def test_no_update_is_lost_with_8_threads() -> None:
     config = constant(
         num_threads=threads, lr=1.0, rmsprop_decay=0.0, rmsprop_eps=1e-20, total_agent_steps=10**9
     )
-    shared = SharedParameters(torch.zeros(size), [size], config)
+    shared = SharedParameters(torch.zeros(size), [Piece(size)], config)
     torn = []
 
     def hammer(thread: int) -> None:
@@ -193,10 +196,10 @@ def in_threads(shared: SharedParameters, gradients: torch.Tensor) -> list[BaseEx
 def test_sync_applies_the_average_once() -> None:
     gradients = torch.randn(4, 50, generator=torch.Generator().manual_seed(1))
     together = SharedParameters(
-        torch.zeros(50), [50], constant(mode="sync", num_threads=4, max_grad_norm=0.5)
+        torch.zeros(50), [Piece(50)], constant(mode="sync", num_threads=4, max_grad_norm=0.5)
     )
     assert not in_threads(together, gradients)
-    alone = SharedParameters(torch.zeros(50), [50], constant(max_grad_norm=0.5))
+    alone = SharedParameters(torch.zeros(50), [Piece(50)], constant(max_grad_norm=0.5))
     alone.apply(gradients.mean(0), 20, 0)
     assert torch.equal(together.parameters, alone.parameters)
     assert torch.equal(together.save()["square_avg"], alone.save()["square_avg"])
@@ -204,13 +207,13 @@ def test_sync_applies_the_average_once() -> None:
 
 
 def test_sync_applies_nothing_for_all_if_one_gradient_is_not_finite() -> None:
-    shared = SharedParameters(torch.ones(1), [1], constant(mode="sync", num_threads=3))
+    shared = SharedParameters(torch.ones(1), [Piece(1)], constant(mode="sync", num_threads=3))
     assert not in_threads(shared, torch.tensor([[1.0], [math.nan], [1.0]]))
     assert shared.parameters.tolist() == [1.0]
 
 
 def test_the_target_is_copied_when_so_many_agent_steps_have_passed() -> None:
-    shared = SharedParameters(torch.zeros(1), [1], constant(), target_every_agent_steps=25)
+    shared = SharedParameters(torch.zeros(1), [Piece(1)], constant(), target_every_agent_steps=25)
     local, target = torch.empty(1), torch.empty(1)
     seen = []
     for _ in range(6):

@@ -15,7 +15,7 @@ from a3c.envs import spec_of
 from a3c.envs.on_device import OnDevice
 from a3c.loss import action_value_loss, one_step_returns
 from a3c.metrics import Metrics
-from a3c.network import Network, flatten, sizes
+from a3c.network import Network, flatten, layout
 from a3c.node import Node
 from a3c.rollout import Rollout
 from a3c.run import checkpoint, log
@@ -276,7 +276,9 @@ def test_the_background_is_measured_by_fewer_agents(
 def test_the_estimate_of_memory_knows_of_the_target_network() -> None:
     config = small(Path("runs"), method="n-step-q", num_envs=8)
     with_target = memory.learning_bytes(config, spec_of(config)).thread
-    parameters = sum(sizes(Network(config, spec_of(config), ValueMethod(config))))
+    parameters = sum(
+        piece.size for piece in layout(Network(config, spec_of(config), ValueMethod(config)))
+    )
     assert with_target > 7.5 * 4 * parameters  # 8: 2 are the target vector and its copy
 
 

@@ -14,6 +14,7 @@ from a3c.cluster.exchange import Change, Exchange, Newest, Sent, apply
 from a3c.cluster.server import HandedIn, NotReady, Refused, Server
 from a3c.config import Config, preset
 from a3c.metrics import Game, Part
+from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
 
 P = 5
@@ -27,7 +28,7 @@ def config_with(**changes: Any) -> Config:
 def store_with(target_every: int = 0, **changes: Any) -> SharedParameters:
     parameters = torch.linspace(-1, 1, P)
     return SharedParameters(
-        parameters, [P], config_with(**changes), target_every_agent_steps=target_every
+        parameters, [Piece(P)], config_with(**changes), target_every_agent_steps=target_every
     )
 
 
@@ -157,7 +158,7 @@ def served(test: Callable[[Server], Coroutine[Any, Any, None]], **changes: Any) 
     """Run a test with a server that has got its parameters."""
 
     async def run() -> None:
-        server = Server(config_with(**changes), [P], 0)
+        server = Server(config_with(**changes), [Piece(P)], 0)
         assert isinstance(await server.save(), NotReady)
         vectors = {name: np.zeros(P, np.float32) for name in ("parameters", "square_avg")}
         await server.load(vectors, 100, 10, {0, 1})

@@ -13,12 +13,13 @@ from a3c.cluster.exchange import Change, Newest, Sent
 from a3c.cluster.server import Server
 from a3c.config import preset
 from a3c.metrics import Metrics, Part
+from a3c.optimiser import Piece
 
 NOTHING = np.zeros(2, np.float32)
 
 
 def served() -> Server:
-    server = Server(preset("control", env="CartPole-v1"), [2], 0)
+    server = Server(preset("control", env="CartPole-v1"), [Piece(2)], 0)
     vectors = {"parameters": NOTHING, "square_avg": NOTHING}
     asyncio.run(server.load(vectors, 0, 0, set()))
     return server
