@@ -74,6 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno == errno.ENAMETOOLONG:  # no name but one that was given is so long
             print(f"a3c: {error.strerror}: {shortened(str(error.filename))}", file=sys.stderr)
             return 2
+        if isinstance(error, PermissionError) and error.filename is not None:
+            print(f"a3c: {error.strerror}: {error.filename}", file=sys.stderr)
+            return 2
         if not reader_has_left(error):
             raise
         return 1

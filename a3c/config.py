@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import math
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -509,7 +510,7 @@ def check_number(name: str, kind: type, value: Any, ranges: Ranges = RANGES) -> 
     if not number or (kind is int and not isinstance(value, int)):
         raise InputError(f"{option(name)} is {value!r}; expected {_words(kind)}")
     low, high = ranges.get(name, (-math.inf, math.inf))
-    if not low <= value <= high or math.isinf(value):
+    if not low <= value <= high or abs(value) > sys.float_info.max:
         bound = "above 0" if low == TINY else f"at least {exactly(low)}"
         bound += "" if high == math.inf else f" and at most {exactly(high)}"
         raise InputError(f"{option(name)} is {value}; expected {_words(kind)} {bound}")

@@ -40,11 +40,12 @@ class Evaluation:
         """Write down, and show, what has been evaluated since the last call. Raises OSError."""
         behind = self.terminal.evaluations_waiting = self.evaluator.behind
         for evaluated in self.evaluator.take():
-            self.log.write_evaluation(evaluated.record)
-            self.terminal.evaluated(evaluated.record)
+            # The policy first: of an evaluation that has been written down nothing is played again
             if self._is_best(evaluated.record["sampled_return"]):
                 self.best = checkpoint_of(evaluated, self.evaluator.config, self.spec)
                 best.save(self.folder, self.best)
+            self.log.write_evaluation(evaluated.record)
+            self.terminal.evaluated(evaluated.record)
         if behind >= MANY_WAITING and not self.said_behind:
             self.said_behind = True
             self.terminal.say(

@@ -52,7 +52,7 @@ def train(
     """Train until `total_agent_steps`, Ctrl-C, SIGTERM or SIGHUP; returns after a last checkpoint.
 
     With `resume`, a run folder, go on from its newest checkpoint; `config` must be that run's, but
-    for its length and where and how often it is written. With `start_from`, a game whose model
+    for its length and the options in FREE_ON_RESUME. With `start_from`, a game whose model
     ships, a model file or a run folder, a new run begins with those parameters and nothing else.
     Raises InputError for what cannot be done as asked, before anything is created, RunFailed when a
     thread dies, a gradient is not finite or the disk is full, and KeyboardInterrupt where a Ctrl-C

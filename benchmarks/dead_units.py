@@ -12,6 +12,7 @@ import sys
 import torch
 
 import a3c
+from a3c.envs.atari import atari_options
 from a3c.envs.names import atari_game
 from atari2600 import AtariVectorEnv
 
@@ -26,7 +27,7 @@ def main() -> None:
         game = atari_game(policy.config.env)
         assert game is not None
         (torso,) = policy.network.torsos
-        envs = AtariVectorEnv(game, num_envs=AGENTS, full_action_space=False)
+        envs = AtariVectorEnv(game, num_envs=AGENTS, **atari_options(policy.config))
         observations, _ = envs.reset(seed=1)
         active = torch.zeros(torso.width, dtype=torch.bool)
         shares = torch.zeros(torso.width)  # of the states in which each unit is not 0

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from ale_py import Action, ALEInterface, LoggerMode, roms
 
+from a3c.run.files import write_whole
 from a3c.run.provenance import processor
 from atari2600 import games
 from atari2600.state import BUFFER, EXTRA_RAM
@@ -130,16 +131,22 @@ def source() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
-def rows_before(frames: int) -> dict[str, str]:
-    """The rows of the table so far, if they are of this emulator and of as many frames a game."""
+def extent(seeds: int, frames: int) -> str:
+    """How much of each game is compared, in the page's words."""
+    return f"{seeds} seeds, {frames:,} frames each."
+
+
+def rows_before(seeds: int, frames: int) -> dict[str, str]:
+    """The exact rows of the table so far, if they are of this emulator and as many seeds and
+    frames."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    if f"Emulator: source {source()}." not in lines:
+    if not {f"Emulator: source {source()}.", extent(seeds, frames)} <= set(lines):
         return {}
-    cells = {line: [cell.strip() for cell in line.split("|")] for line in lines}
-    return {found[1]: line for line, found in cells.items() if found[2:3] == [f"{frames:,}"]}
+    rows = [line for line in lines if line.endswith("| exact |")]
+    return {line.split("|")[1].strip(): line for line in rows}
 
 
-def report(rows: dict[str, str]) -> str:
+def report(rows: dict[str, str], seeds: int, frames: int) -> str:
     """The page."""
     exact = sum(line.endswith("| exact |") for line in rows.values())
     lines = [
@@ -149,6 +156,7 @@ def report(rows: dict[str, str]) -> str:
         "",
         f"{processor()}, Python {platform.python_version()}.",
         f"Emulator: source {source()}.",
+        extent(seeds, frames),
         "RAM (128 bytes), screen (all pixels), reward, lives and end of game against ale-py, at",
         "every frame, through ends of games and resets. Random actions held 1 to 16 frames.",
         "",
@@ -168,7 +176,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
-    rows = rows_before(options.seeds * options.frames) if options.resume else {}
+    rows = rows_before(options.seeds, options.frames) if options.resume else {}
     with ProcessPoolExecutor(options.workers) as pool:
         futures = {
             game: [
@@ -180,7 +188,7 @@ def main() -> None:
         for game, started in futures.items():
             rows[game] = row(game, [future.result() for future in started])
             print(rows[game], flush=True)
-            RESULTS.write_text(report(rows))
+            write_whole(RESULTS, report(rows, options.seeds, options.frames))
     print(f"written to {RESULTS}")
 
 

@@ -45,14 +45,22 @@ def main() -> None:
         raise SystemExit(f"ship: {run} has not reached its {saved.config.total_agent_steps} steps")
     game = atari_game(saved.config.env)
     assert game is not None
-    folder = ROOT / "models" / game
-    folder.mkdir(parents=True, exist_ok=True)
+    models = ROOT / "models"
+    with tempfile.TemporaryDirectory(dir=models, prefix=".") as unfinished:
+        make(Path(unfinished), game, run, saved)
+        (models / game).mkdir(exist_ok=True)
+        for made in Path(unfinished).iterdir():  # all of them, or none
+            made.replace(models / game / made.name)
+    print(f"written to {models / game}")
+
+
+def make(folder: Path, game: str, run: Path, saved: Checkpoint) -> None:
+    """Everything of a model that ships, in a folder of its own."""
     checkpoint.save(folder / MODEL, stripped(saved))
-    scores = evaluate(folder)
+    scores = evaluate(folder, game)
     (folder / "scores.json").write_text(strict_json.dumps(scores, indent=1) + "\n")
     plot(PlotOptions((str(run),), str(folder / "curve.png")))
     (folder / "README.md").write_text(card(game, run, saved, scores))
-    print(f"written to {folder}")
 
 
 def stripped(saved: Checkpoint) -> Checkpoint:
@@ -62,7 +70,7 @@ def stripped(saved: Checkpoint) -> Checkpoint:
     return saved._replace(config=config, tensors=parameters)
 
 
-def evaluate(folder: Path) -> dict[str, Any]:
+def evaluate(folder: Path, game: str) -> dict[str, Any]:
     """The scores of each policy; the film of the sampled one's median game goes to the folder."""
     scores = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -70,9 +78,10 @@ def evaluate(folder: Path) -> dict[str, Any]:
             out = Path(scratch) / name
             model, film = str(folder / MODEL), name == "sample"
             scores[name] = play(PlayOptions(model, GAMES, str(out), film=film, **options))
-            if scores[name]["interrupted"]:
-                raise SystemExit("ship: interrupted; the scores are not written")
-            scores[name]["model"] = f"models/{folder.name}/{MODEL}"
+            # an interrupted film leaves the scores whole
+            if scores[name]["interrupted"] or (film and not (out / "median.mp4").exists()):
+                raise SystemExit("ship: interrupted; nothing is written")
+            scores[name]["model"] = f"models/{game}/{MODEL}"
         shrink(Path(scratch) / "sample" / "median.mp4", folder / "median.mp4")
     return scores
 
@@ -134,9 +143,8 @@ def score_rows(game: str, scores: dict[str, Any]) -> list[str]:
     for name, found in scores.items():
         figures = (f"{found[key]:,.1f}" for key in ("mean", "std", "median", "max"))
         rows.append(f"| {name} | {' | '.join(figures)} |")
-    random, human = PUBLISHED[game]
-    rows.append(f"| random play, Mnih et al. 2015 | {random:,.1f} | | | |")
-    rows.append(f"| human, Mnih et al. 2015 | {human:,.1f} | | | |")
+    for who, score in zip(("random play", "human"), PUBLISHED.get(game, ()), strict=False):
+        rows.append(f"| {who}, Mnih et al. 2015 | {score:,.1f} | | | |")
     for who, terms, score in REPORTED.get(game, []):
         rows.append(f"| {who}: {terms} | {score:,.1f} | | | |")
     return rows

@@ -9,6 +9,7 @@ the same three-convolution `nature` network; `ours-paper` shows the smaller netw
 Ours is measured on ale-py, as SB3 is, and (`-own`) on atari2600, the default:
 
     ours      a3c train breakout --emulator ale --network nature --num-threads 2 --num-envs 64
+              --minibatches 1 --correction none
     sb3       stable-baselines3 A2C, 16 agents, its usual Atari settings; DummyVecEnv or
               SubprocVecEnv, whichever a short trial before the rounds finds faster
     cleanrl   CleanRL's ppo_atari_envpool.py set as A2C: 64 agents, 5 steps, 1 epoch, 1 minibatch

@@ -44,7 +44,7 @@ STARTS = {
     "preset": ("NAME", f"Defaults of the options below: {', '.join(PRESETS)}. Without it: fast for "
                "Atari, control for everything else."),
     "resume": ("RUN", "Run folder to go on with, with its settings. --total-agent-steps makes it "
-               "longer: the learning rate then follows from the new length."),
+               "longer: a learning rate that depends on its length then follows from the new one."),
     "from": ("MODEL", "Game whose model ships, model file or run folder: a new run begins with its "
              "parameters, and with nothing else of it."),
     "config": ("FILE", "TOML file with options by their names (total_agent_steps = 1_000_000), and "

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c.config import InputError, check_number
+from a3c.config import GPU_AGENTS, MOST_AUTO_THREADS, ROLLOUT, InputError, check_number
 from a3c.envs.names import atari_game
 from a3c.results.benchmark_csv import (
     CURVES_CSV,
@@ -44,6 +44,7 @@ POLICIES = ("sample", "greedy")
 # network of Mnih et al. 2015, games without sticky actions; a score is the mean over the last 100
 # evaluations of training and over four runs.
 REFERENCES = Path(__file__).parent / "references.csv"
+MOST_BEYOND = MOST_AUTO_THREADS * GPU_AGENTS * ROLLOUT  # agent steps, of a run past its end
 LINEAR_TO = 1.0  # human-normalised, of the figure's symmetric logarithmic axis
 
 
@@ -59,7 +60,7 @@ class BenchmarkOptions:
     """TOML file that describes the runs."""
     out: str = "benchmark"
     """Folder for the runs, scores.csv, curves.csv, table.md and scores.png. Runs whose folders have
-    been deleted count as these files say."""
+    been deleted count as these files say; rows of other games stay."""
     episodes: int = 100
     """Whole games of each policy, sampled and greedy, by which a run is scored."""
 
@@ -79,20 +80,23 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     """Run and score what is left; returns the paths of scores.csv, curves.csv, table.md and
     scores.png.
 
-    After Ctrl-C what has been scored stands; so does what these files say of runs whose folders are
-    gone. Raises InputError for a bad SPEC, for what is no Atari game, and for an `out` or files in
-    it that cannot be used, before anything is run.
+    After Ctrl-C what has been scored stands. What these files say of other runs, or of runs whose
+    folders are gone, stands until the SPEC's run of that game and seed has been scored. Raises
+    InputError for a bad SPEC, for what is no Atari game, and for an `out` or files in it that
+    cannot be used, before anything is run.
     """
     out = Path(options.out)
     plans = plan(read_spec(Path(options.spec)), out)
     check_games(plans)
-    found = without_folders(plans, out, options.episodes)
-    left = [planned for planned in plans if key(planned) not in found]
+    found = written(out)
+    left = [each for each in plans if not is_all_there_is(each, found, options.episodes)]
 
     def score_and_write(planned: Planned) -> None:
-        played = [score(planned, policy, options.episodes) for policy in POLICIES]
-        found[key(planned)] = read(planned)
-        if any(played):  # else what was written before has it, and perhaps more
+        for policy in POLICIES:
+            score(planned, policy, options.episodes)
+        made, had = read(planned), found.get(key(planned))
+        if made != had:
+            found[key(planned)] = made
             write(out, in_order(plans, found))
 
     with ready(left, out):
@@ -109,25 +113,28 @@ def key(planned: Planned) -> tuple[str, int]:
 
 
 def in_order(plans: list[Planned], found: dict[tuple[str, int], Found]) -> list[Found]:
-    """What has been found, as the SPEC lists it."""
-    return [found[key(planned)] for planned in plans if key(planned) in found]
+    """What has been found, as the SPEC lists it; then what it does not list."""
+    listed = [key(planned) for planned in plans if key(planned) in found]
+    return [found[each] for each in dict.fromkeys([*listed, *found])]
 
 
-def without_folders(plans: list[Planned], out: Path, episodes: int) -> dict[tuple[str, int], Found]:
-    """Of runs that have no folder here: what the files in `out` say, where a run had its whole
-    length and its protocol. With which settings it was made they do not say: only its commit."""
+def written(out: Path) -> dict[tuple[str, int], Found]:
+    """What the files in `out` say."""
     curves: dict[tuple[str, int], list[Point]] = {}
     for point in read_rows(out / CURVES_CSV, Point):
         curves.setdefault((point.game, point.seed), []).append(point)
     scores = {(each.game, each.seed): each for each in read_rows(out / SCORES_CSV, Score)}
-    found = {}
-    for planned in plans:
-        had = scores.get(key(planned))
-        if had is None or planned.folder.exists():
-            continue
-        if had.agent_steps >= planned.config.total_agent_steps and had.episodes == episodes:
-            found[key(planned)] = Found(had, curves.get(key(planned), []))
-    return found
+    return {run: Found(row, curves.get(run, [])) for run, row in scores.items()}
+
+
+def is_all_there_is(planned: Planned, found: dict[tuple[str, int], Found], episodes: int) -> bool:
+    """Whether a run has no folder here but a row, of its length and protocol. With which settings
+    it was made the row does not say: only its commit."""
+    had = found.get(key(planned))
+    if had is None or planned.folder.exists():
+        return False
+    beyond = had.score.agent_steps - planned.config.total_agent_steps
+    return 0 <= beyond <= MOST_BEYOND and had.score.episodes == episodes
 
 
 def check_games(plans: Sequence[Planned]) -> None:
@@ -147,9 +154,8 @@ def folder_of(planned: Planned, policy: str) -> Path:
     return planned.folder / f"benchmark-{policy}"
 
 
-def score(planned: Planned, policy: str, episodes: int) -> bool:
-    """Play the games of one policy, unless they have been played with the run's last parameters;
-    returns whether they had to be.
+def score(planned: Planned, policy: str, episodes: int) -> None:
+    """Play the games of one policy, unless they have been played with the run's last parameters.
 
     Raises KeyboardInterrupt where that was interrupted: fewer games would be another protocol.
     """
@@ -158,7 +164,7 @@ def score(planned: Planned, policy: str, episodes: int) -> bool:
         had = read_scores(folder)
         newest = checkpoint.newest(planned.folder).checkpoint.sha256
         if had.get("checkpoint_sha256") == newest and had["episodes"] == episodes:
-            return False
+            return
     options = PlayOptions(
         str(planned.folder), episodes, str(folder), "greedy" if policy == "greedy" else "sample",
         noop_max=planned.config.noop_max, film=False, device=planned.config.device,
@@ -166,7 +172,6 @@ def score(planned: Planned, policy: str, episodes: int) -> bool:
     if play(options, quiet=True)["interrupted"]:
         (folder / SCORES).unlink()
         raise KeyboardInterrupt
-    return True
 
 
 def read(planned: Planned) -> Found:

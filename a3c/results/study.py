@@ -103,10 +103,15 @@ def check_memory_of(plans: list[Planned]) -> None:
 
 
 def finished(planned: Planned) -> bool:
-    """Whether the run has reached its end: its newest checkpoint says so, which comes after the
-    last record; and its evaluations are there."""
-    newest = [int(path.stem) for path in checkpoint.numbered(planned.folder)[:1]]
-    trained = bool(newest) and newest[0] >= planned.config.total_agent_steps
+    """Whether the run has reached its end: its newest checkpoint that can be read says so, which
+    comes after the last record; and its evaluations are there."""
+    if not checkpoint.numbered(planned.folder):
+        return False
+    try:
+        newest = checkpoint.newest(planned.folder).checkpoint
+    except InputError:  # none can be read
+        return False
+    trained = newest.progress["agent_steps"] >= planned.config.total_agent_steps
     return trained and best.is_complete(planned.folder, planned.config)
 
 

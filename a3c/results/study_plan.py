@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import math
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,7 +124,8 @@ def goal_of(text: Options) -> float | None:
     goal = text.get("goal")
     if goal is None:
         return None
-    if isinstance(goal, bool) or not isinstance(goal, int | float) or not math.isfinite(goal):
+    number = isinstance(goal, int | float) and not isinstance(goal, bool)
+    if not number or not abs(goal) <= sys.float_info.max:
         raise InputError(f"goal is {goal!r}; expected a number, a mean return")
     return float(goal)
 

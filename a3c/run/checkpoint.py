@@ -192,20 +192,21 @@ def save_into(run: Path, checkpoint: Checkpoint) -> Path:
 
     And the best by mean return, unless evaluations choose it: see best.py.
     """
+    score, best = (checkpoint.progress[x] for x in ("mean_return_100", "best_mean_return_100"))
+    if checkpoint.config.evaluate_every == "never" and score is not None and score == best:
+        (run / SCORE).unlink(missing_ok=True)  # another policy's
+        save(folder(run) / BEST, checkpoint)  # before the newest one, which says that it is there
     path = folder(run) / f"{checkpoint.progress['agent_steps']:012d}.safetensors"
     save(path, checkpoint)
     for old in numbered(run)[KEPT:]:
         old.unlink()
-    score, best = (checkpoint.progress[x] for x in ("mean_return_100", "best_mean_return_100"))
-    if checkpoint.config.evaluate_every == "never" and score is not None and score == best:
-        (run / SCORE).unlink(missing_ok=True)  # another policy's
-        save(folder(run) / BEST, checkpoint)
     return path
 
 
 def numbered(run: Path) -> list[Path]:
-    """The checkpoints of a run, newest first."""
-    return sorted(folder(run).glob("[0-9]*.safetensors"), reverse=True)
+    """The checkpoints of a run, newest first; without what else somebody keeps there."""
+    named = folder(run).glob("[0-9]*.safetensors")
+    return sorted((path for path in named if path.stem.isdecimal()), reverse=True)
 
 
 class Newest(NamedTuple):

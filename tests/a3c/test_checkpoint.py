@@ -1,5 +1,6 @@
 """Checkpoints of other versions, with odd headers, with figures that are not finite."""
 
+import errno
 import json
 import math
 import struct
@@ -14,6 +15,7 @@ from a3c.config import Config, InputError, preset
 from a3c.envs.protocol import Spec
 from a3c.run import checkpoint, models
 from a3c.run.checkpoint import Checkpoint
+from a3c.run.folder import standing
 from a3c.train import train
 from tests.a3c.test_train import small
 
@@ -162,3 +164,42 @@ def test_what_is_no_run_says_what_there_is(tmp_path: Path, what: str) -> None:
     with pytest.raises(InputError, match=f"the newest run there is {run}") as caught:
         checkpoint.find(asked)
     assert ("leads to gone, which is gone" in str(caught.value)) == (what == "dangling")
+
+
+def test_a_best_that_could_not_be_written_is_not_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run believes what its newest checkpoint says of the best mean return."""
+
+    def with_mean(agent_steps: int, mean: float) -> Checkpoint:
+        means = {"mean_return_100": mean, "best_mean_return_100": mean}
+        return example(agent_steps=agent_steps, **means)
+
+    checkpoint.folder(tmp_path).mkdir()
+    checkpoint.save_into(tmp_path, with_mean(100, 50.0))
+    save = checkpoint.save
+
+    def full(path: Path, saved: Checkpoint) -> None:
+        if path.name == checkpoint.BEST:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, saved)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save_into(tmp_path, with_mean(200, 90.0))
+    newest = checkpoint.newest(tmp_path).checkpoint
+    best = checkpoint.load(checkpoint.folder(tmp_path) / checkpoint.BEST)
+    assert newest.progress["best_mean_return_100"] == best.progress["mean_return_100"] == 50
+
+
+def test_what_somebody_keeps_beside_the_checkpoints_is_not_one_of_them(tmp_path: Path) -> None:
+    checkpoint.folder(tmp_path).mkdir()
+    checkpoint.save_into(tmp_path, example(agent_steps=100))
+    kept = checkpoint.folder(tmp_path) / "000000000999-good.safetensors"
+    checkpoint.save(kept, example(agent_steps=100))
+    for agent_steps in (200, 300, 400, 500):
+        checkpoint.save_into(tmp_path, example(agent_steps=agent_steps))
+    assert [int(path.stem) for path in checkpoint.numbered(tmp_path)] == [500, 400, 300]
+    assert kept.exists()
+    assert "at 500 agent steps" in standing(tmp_path)

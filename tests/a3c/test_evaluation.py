@@ -398,6 +398,22 @@ def test_training_games_do_not_choose_the_best_of_an_evaluated_run(tmp_path: Pat
     assert chosen.progress["agent_steps"] in steps(resumed)
 
 
+def test_a_best_that_could_not_be_written_has_not_been_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run does not play again what has a record."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(best, "save", full)
+        with pytest.raises(RunFailed, match="No space left"):
+            train(evaluated(tmp_path), quiet=True)
+    (run,) = (path.parent for path in tmp_path.glob("[!.l]*/config.json"))
+    assert log.read_evaluations(run) == []
+
+
 def test_a_better_one_that_an_earlier_part_found_stays(tmp_path: Path) -> None:
     config = evaluated(tmp_path)
     run = train(config, quiet=True)

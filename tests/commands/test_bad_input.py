@@ -1,6 +1,8 @@
 """Bad input: one clear line, exit code 2, no traceback, nothing created."""
 
+import errno
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -170,6 +172,24 @@ def test_a_name_longer_than_files_have(
 ) -> None:
     assert "File name too long" in complaint([*words.split(), "x" * 300], capsys)
     assert not list(nowhere.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words", ["train --resume", "train --from", "play", "export", "plot", "report"]
+)
+def test_a_path_that_may_not_be_read(
+    words: str, nowhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tests' user may be allowed everything, so the system's refusal is played."""
+    stat = Path.stat
+
+    def refused(path: Path, **options: bool) -> os.stat_result:
+        if "secret" in path.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert "Permission denied: secret" in complaint([*words.split(), "secret/run"], capsys)
 
 
 def test_cuda_asked_for_and_absent(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from a3c import cli
-from a3c.config import InputError
+from a3c.config import Config, InputError
 from a3c.results import benchmark as module
 from a3c.results import study
 from a3c.results.benchmark import BenchmarkOptions, benchmark, references, table
@@ -16,6 +16,8 @@ from a3c.results.benchmark_csv import Point, Score, read_rows, write_rows
 from a3c.results.play import PlayOptions, play
 from a3c.results.scores import PUBLISHED
 from a3c.run import log, strict_json
+from a3c.run.folder import Run
+from a3c.train import train
 
 SPEC = """
 [base]
@@ -117,11 +119,66 @@ def test_a_thin_curve_of_a_run_without_a_folder_is_kept(spec: Path, tmp_path: Pa
     out = tmp_path / "out"
     out.mkdir()
     curve = [Point("breakout", 1, 10, 0.5, 1.25), Point("breakout", 1, 20, 1.0, 2.0)]
-    write_rows(out / "scores.csv", Score, [score_of("breakout", 1, 3.0)._replace(episodes=1)])
+    write_rows(out / "scores.csv", Score, [short("breakout")])
     write_rows(out / "curves.csv", Point, curve)
     benchmark(BenchmarkOptions(str(spec), str(out), episodes=1))
     assert [each.game for each in read_rows(out / "scores.csv", Score)] == ["breakout", "ms_pacman"]
     assert read_rows(out / "curves.csv", Point)[:2] == curve
+
+
+def test_rows_stand_until_the_spec_has_scored_such_a_run(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of other games, of other lengths and protocols: a row may be all that there is of a run."""
+    out = tmp_path / "out"
+    out.mkdir()
+    longer = score_of("ms_pacman", 1, 3.0)._replace(episodes=1)
+    had = [short("pong"), short("breakout")._replace(episodes=2), longer]
+    write_rows(out / "scores.csv", Score, had)
+    trained = []
+
+    def cut_short(config: Config, *others: object, **options: object) -> Run:
+        trained.append(config.env)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(config, quiet=True)
+
+    options = BenchmarkOptions(str(spec), str(out), episodes=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "train", cut_short)
+        benchmark(options)
+    assert trained == ["breakout", "ms_pacman"]
+    rows = {row.game: row for row in read_rows(out / "scores.csv", Score)}
+    assert (rows["pong"], rows["ms_pacman"]) == (short("pong"), longer)
+    assert rows["breakout"].episodes == 1
+    assert "| pong |" in (out / "table.md").read_text()
+    benchmark(options)
+    made = read_rows(out / "scores.csv", Score)
+    assert [(row.game, row.agent_steps) for row in made[:2]] == [
+        ("breakout", 20),
+        ("ms_pacman", 20),
+    ]
+    assert made[2:] == [short("pong")]
+
+
+def test_a_score_that_was_not_written_down_is_at_the_next_start(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the games and the files; then nothing has to be played."""
+    options = BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=1)
+
+    def killed(*_: object, **__: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            benchmark(options)
+        patch.undo()
+        patch.setattr(study, "train", killed)
+        with pytest.raises(RuntimeError, match="killed"):  # of the second run
+            benchmark(options)
+    assert [row.game for row in read_rows(tmp_path / "out/scores.csv", Score)] == ["breakout"]
 
 
 def test_curves_are_points_of_the_log(tmp_path: Path) -> None:
@@ -160,6 +217,11 @@ def score_of(game: str, seed: int, sampled: float) -> Score:
     return Score(
         game, seed, 10_000_000, 20.0, sampled, 1.0, sampled + 1, 1.0, 100, "abc", "EPYC", 2
     )
+
+
+def short(game: str) -> Score:
+    """Of a run of the SPEC."""
+    return score_of(game, 1, 3.0)._replace(agent_steps=20, episodes=1)
 
 
 def test_the_table_counts_wins_and_normalises() -> None:

@@ -19,6 +19,7 @@ from a3c.results.study_plan import FREE, Planned, folder_name, plan, read_spec
 from a3c.run import checkpoint
 from a3c.run.folder import Run, locked
 from a3c.train import train
+from tests.a3c.test_checkpoint import example
 from tests.commands.made_run import evaluation, make_run, record, write_evaluations
 
 SPEC = """
@@ -317,9 +318,12 @@ def test_a_run_has_ended_when_its_checkpoint_and_its_evaluations_say_so(tmp_path
     run = make_run(one.runs_dir / "CartPole-v1-1", [record(1008, 9.0, [1.0])])
     checkpoints = checkpoint.folder(run)
     checkpoints.mkdir()
-    (checkpoints / "000000000992.safetensors").touch()
+    checkpoint.save(checkpoints / "000000000992.safetensors", example(agent_steps=992))
     assert not study.finished(one)  # killed after its last record
-    (checkpoints / "000000001008.safetensors").touch()
+    last = checkpoints / "000000001008.safetensors"
+    last.write_bytes(b"damaged")
+    assert not study.finished(one)  # else the policy before it would count as the last
+    checkpoint.save(last, example(agent_steps=1008))
     assert study.finished(one)
     evaluated = evaluated._replace(runs_dir=one.runs_dir)
     for agent_steps in (504, 1000):
