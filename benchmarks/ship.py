@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=models, prefix=".") as unfinished:
         make(Path(unfinished), game, run, saved)
         (models / game).mkdir(exist_ok=True)
-        for made in Path(unfinished).iterdir():  # all of them, or none
+        for made in Path(unfinished).iterdir():  # once all are made
             made.replace(models / game / made.name)
     print(f"written to {models / game}")
 

@@ -105,11 +105,9 @@ def check_memory_of(plans: list[Planned]) -> None:
 def finished(planned: Planned) -> bool:
     """Whether the run has reached its end: its newest checkpoint that can be read says so, which
     comes after the last record; and its evaluations are there."""
-    if not checkpoint.numbered(planned.folder):
-        return False
     try:
         newest = checkpoint.newest(planned.folder).checkpoint
-    except InputError:  # none can be read
+    except InputError:  # there is none
         return False
     trained = newest.progress["agent_steps"] >= planned.config.total_agent_steps
     return trained and best.is_complete(planned.folder, planned.config)

@@ -181,6 +181,8 @@ def test_a_folder_name_fits_the_file_system(tmp_path: Path) -> None:
         ("goal = 'high'\n[base]", "goal is 'high'; expected a number"),
         ("goal = true\n[base]", "goal is True; expected a number"),
         ("goal = nan\n[base]", "goal is nan; expected a number"),
+        (f"goal = 1{'0' * 309}\n[base]", "0; expected a number"),
+        (f"[base]\nlr = 1{'0' * 309}", "0; expected a number above 0"),
     ],
 )
 def test_bad_specs(
