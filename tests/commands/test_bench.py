@@ -152,7 +152,7 @@ def test_a_thread_is_a_core() -> None:
 
     torch.set_num_threads(1)
     Stretch(CPU, 1e-6).rate([work])
-    assert set(grown) == {0}
+    assert max(grown) <= 0  # an earlier test's thread may end meanwhile
 
 
 def test_an_environment_that_cannot_be_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
