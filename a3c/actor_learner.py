@@ -100,13 +100,21 @@ class ActorLearner:
         self.actor.start(seed_of(self.config, self.index, updates))
         self.episodes = Episodes(self.envs.num_envs)
 
+    def measuring(self, envs: Envs) -> Actor:
+        """Plays in `envs` as this thread's agents at their start, of which there may be fewer."""
+        behaviour = self.method.behaviour(self.index, envs.num_envs, self.device)
+        actor = Actor(
+            envs, self.network, lambda out: behaviour.act(self.network, out, self.generator)
+        )
+        actor.start(seed_of(self.config, self.index))
+        return actor
+
     def measure_background(self, background: Tensor, envs: Envs) -> None:
         """Let the untrained policy play in `envs`; its mean observation becomes the background.
 
         For one thread, before `start`. background: the network's, [H, W, C].
         """
-        actor = Actor(envs, self.network, self.actor.choose)
-        actor.start(seed_of(self.config, self.index))
+        actor = self.measuring(envs)
         self.network.prepare()
         total = torch.zeros_like(background)  # [H, W, C]
         for t in range(-STACKED_FRAMES, BACKGROUND_STEPS):  # stacks start with black frames
@@ -124,8 +132,7 @@ class ActorLearner:
         the discounted sum of rewards so far in an episode, as Gymnasium's NormalizeReward has it;
         of their signs where learning sees those.
         """
-        actor = Actor(envs, self.network, self.actor.choose)
-        actor.start(seed_of(self.config, self.index))
+        actor = self.measuring(envs)
         sums: list[Tensor] = []
         total = torch.zeros(envs.num_envs, device=self.device)
         first = actor.agents.observations[0].double()  # [D]; near the mean
@@ -193,7 +200,8 @@ class ActorLearner:
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
         learned = [self.learn(rollout, agents, new) for agents, new in self.groups()]
-        self.under_way = Figures.of(rollout, learned, stopwatch.take(), self.explored)
+        acted = {**self.explored, "num_envs": self.envs.num_envs}  # fewer at first if the run grows
+        self.under_way = Figures.of(rollout, learned, stopwatch.take(), acted)
 
     def renew(self, t: int) -> None:
         """Before step t of a rollout: others have gone on learning, so act with newer parameters.
@@ -314,7 +322,8 @@ class ActorLearner:
         return generator.numel() == self.generator.get_state().numel()
 
     def load(self, saved: dict[str, Tensor], updates: int) -> None:
-        """Go on from a checkpoint; agents whose games could not be saved start new ones.
+        """Go on from a checkpoint, of fewer agents with copies of them; agents whose games could
+        not be saved start new ones.
 
         So do all, with new random numbers, where it was made on a device of another kind: their
         states are different. `updates`: of all threads, for the seeds of those.
@@ -332,11 +341,12 @@ class ActorLearner:
             return self.start(updates)
         self.envs.reset(seed_of(self.config, self.index, updates))
         games = {k.removeprefix("envs."): v.numpy() for k, v in saved.items() if "envs." in k}
-        self.episodes.returns[:] = saved["returns"].numpy()
-        self.episodes.lengths[:] = saved["lengths"].numpy()
+        copies = self.envs.num_envs // len(saved["returns"])  # more than one where a run has grown
+        self.episodes.returns[:] = np.tile(saved["returns"].numpy(), copies)
+        self.episodes.lengths[:] = np.tile(saved["lengths"].numpy(), copies)
         # In memory of PyTorch's: sums round otherwise where a file's lies elsewhere in a cache line
         names = [name for name in AGENTS if name in saved]
-        own = {name: saved[name].to(self.device, copy=True) for name in names}
+        own = {name: torch.cat([saved[name]] * copies).to(self.device) for name in names}
         self.envs.load_state(games, own["observations"])
         state = (own["hidden"], own["cell"]) if "hidden" in own else None
         next_actions = own.get("next_actions")
@@ -376,9 +386,9 @@ class Figures(NamedTuple):
         rollout: Rollout,
         learned: list[Learned],
         seconds: dict[str, float],
-        explored: dict[str, float],
+        acted: dict[str, float],
     ) -> Figures:
-        """Send them off: of several updates the means. explored: what the log shows beside them."""
+        """Send them off: of several updates the means. acted: what the log shows beside them."""
         names = list(learned[0].shown)
         shown = [torch.stack([each.shown[name] for each in learned]).mean() for name in names]
         sent = ToHost(
@@ -391,7 +401,7 @@ class Figures(NamedTuple):
             name: sum(each.known[name] for each in learned) / len(learned)
             for name in learned[0].known
         }
-        known |= explored
+        known |= acted
         known |= {f"seconds_{stage}": value for stage, value in seconds.items()}
         return Figures(sent, names, known, rollout.ended.shape)
 

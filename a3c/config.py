@@ -47,6 +47,7 @@ SHORTEST_EXPONENTIAL = 10_000_000  # agent steps; shorter runs have the rates of
 MOMENTUM_LEARNING_RATE = 1.0  # the same with momentum, which does not scale gradients of 0.05 or so
 DECAY = 0.97  # of the average of squared gradients, for such updates
 SMALL_LAG = 3  # updates: of that an uncorrected policy does not suffer
+GROWTH = 64  # where a run grows, its rollouts have at most one of so many agent steps before them
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class Config:
     minibatches: int = AUTO
     """Updates from a rollout: its agents are dealt at random into so many groups, and each group is
     one update with the newest parameters. auto: as many as leave each at least 320 agent steps."""
+    grow: bool = True
+    """Begin with the agents of one update, and let them be more as the run learns, up to num_envs:
+    copies of their games go on in different ways. A thread's rollout has at most a 64th of the
+    agent steps before it, and so its policy is never much older than what it learns. Not with
+    several nodes."""
     epochs: int = 1
     """Times that each agent step of a rollout is learned from, dealt anew each time."""
     sync_every: int = 1
@@ -232,7 +238,7 @@ class Config:
 # What each option is without being given; `auto` where a Config would hold a number
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
 # What runs did that were saved before there were these options
-BEFORE = {"minibatches": 1, "correction": "none", "lr_by_fan_in": False}
+BEFORE = {"minibatches": 1, "correction": "none", "grow": False, "lr_by_fan_in": False}
 
 # Closed intervals; whatever is not listed is free. Positive numbers start at TINY.
 TINY = 1e-30
@@ -371,6 +377,24 @@ def threads_of_update(config: Config) -> int:
 def all_threads(config: Config) -> int:
     """Those of all nodes; without a number of nodes those of one, as if there were no others."""
     return config.num_threads * (1 if config.nodes == ALL_MACHINES else config.nodes)
+
+
+def stages(config: Config) -> list[tuple[int, Config]]:
+    """How a run grows: agent steps of all threads, and the Config of the threads from then on.
+
+    The first begins at 0 with one group of a rollout's agents; the last is `config`.
+    """
+    groups = [config.minibatches]
+    while config.grow and config.nodes == 1 and groups[0] > 1:
+        groups.insert(0, max(k for k in range(1, groups[0]) if groups[0] % k == 0))
+    agents = config.num_envs // config.minibatches
+    return [
+        (
+            GROWTH * k * agents * config.rollout_length if i else 0,
+            dataclasses.replace(config, num_envs=k * agents, minibatches=k),
+        )
+        for i, k in enumerate(groups)
+    ]
 
 
 # Of each option that may be `auto`, in this order: some follow from others

@@ -41,6 +41,16 @@ class Gate:
             self._running -= 1
             self._boundary.notify_all()
 
+    def open(self, num_threads: int) -> None:
+        """For threads that begin where others have ended; a stop asked for meanwhile holds."""
+        with self._boundary:
+            self._running, self._stopped = num_threads, False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the threads are to end, or have been asked to."""
+        return self._stop_wanted
+
     def stop(self) -> None:
         """Ask the threads to end after the update they are in. Safe in a signal handler."""
         self._stop_wanted = True

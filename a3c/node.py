@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from a3c.actor_learner import ActorLearner
-from a3c.config import Config, InputError
+from a3c.config import Config, InputError, stages
 from a3c.devices import pick_precision, synchronise
 from a3c.envs import make_envs
 from a3c.envs.names import atari_game
@@ -43,16 +43,15 @@ class Node:
         first_thread: int = 0,
     ):
         self.config, self.devices = config, devices[: config.num_threads]
+        self.metrics, self.stages = metrics, stages(config)
+        self.now = self.stages[0][1]  # the Config of the threads that there are
         self.device = devices[0]
         self.dtype = pick_precision(config, self.device)
         self.method = make_method(config)
         if atari_game(config.env) is not None:  # said before the emulator is compiled
             check_network(config, pixels=True)
         check_memory(config, devices)
-        envs = [
-            make_envs(config, config.num_envs, self.device_of(index))
-            for index in range(config.num_threads)
-        ]
+        envs = self.environments()
         self.spec = envs[0].spec
         check_network(config, self.spec.pixels)
         first = self.network(self.device)
@@ -61,11 +60,11 @@ class Node:
             flatten(first)[0],
             layout(first),
             config,
-            after_update=lambda: self.gate.look(self.store.finished),
+            after_update=self.look,
             target_every_agent_steps=self.method.target_every_agent_steps,
             first_thread=first_thread,
         )
-        self.learners = [self.learner(index, envs[index], metrics) for index in range(len(envs))]
+        self.learners = [self.learner(index, each) for index, each in enumerate(envs)]
         self.failures: list[BaseException] = []  # of the threads, the first one first
         self.threads: list[threading.Thread] = []
         self.noted = self.rolled_back = False  # its provenance; a cluster may have been
@@ -78,19 +77,26 @@ class Node:
         """A new one, the same each time: its values follow from the seed."""
         return Network(self.config, self.spec, self.method, self.dtype).to(device)
 
-    def learner(self, index: int, envs: Envs, metrics: Metrics) -> ActorLearner:
+    def environments(self) -> list[Envs]:
+        """Of each thread."""
+        return [
+            make_envs(self.now, self.now.num_envs, self.device_of(index))
+            for index in range(self.now.num_threads)
+        ]
+
+    def learner(self, index: int, envs: Envs) -> ActorLearner:
         """One thread's; with a target network, if the method needs one."""
         device = self.device_of(index)
         target = self.network(device) if self.method.target_every_agent_steps else None
         return ActorLearner(
             self.store.first_thread + index,
-            self.config,
+            self.now,
             self.method,
             envs,
             (self.network(device), target),
             self.store,
             self.gate,
-            metrics,
+            self.metrics,
             device,
         )
 
@@ -136,8 +142,9 @@ class Node:
                 learner.measure_moments(network.moments, network.return_std, envs)
 
     def games(self) -> str:
-        """How many, in words."""
-        return f"{self.config.num_threads} x {self.config.num_envs}"
+        """How many, in words; where there will be more, of how many."""
+        words = [f"{each.num_threads} x {each.num_envs}" for each in (self.now, self.config)]
+        return " of ".join(dict.fromkeys(words))
 
     def start(self) -> None:
         """Start the threads."""
@@ -164,12 +171,43 @@ class Node:
             self.gate.leave()
 
     def alive(self, seconds: float) -> bool:
-        """Whether a thread is still at work; waits up to so long for the end of one that is."""
+        """Whether a thread is still at work; waits up to so long for the end of one that is.
+
+        Where they have ended to have more agents, they get them here and go on.
+        """
         for thread in self.threads:
             if thread.is_alive():  # never at once while others work: they need the interpreter
                 thread.join(timeout=seconds)
                 break
-        return any(thread.is_alive() for thread in self.threads)
+        return any(thread.is_alive() for thread in self.threads) or self.grow()
+
+    def look(self) -> None:
+        """After each update: whether the threads are to stop, at the end or to have more agents."""
+        self.gate.look(self.store.finished or self.stage() is not self.now)
+
+    def stage(self) -> Config:
+        """The Config that the threads are to have by now."""
+        begun = [config for start, config in self.stages if start <= self.store.agent_steps]
+        return begun[-1]
+
+    def grow(self) -> bool:
+        """Give the threads, all of which have ended, the agents that they are to have by now, and
+        start them; False where they have them, or end for another reason."""
+        if self.stage() is self.now or self.store.finished or self.failures or self.gate.stopping:
+            return False
+        self.settle()
+        self.load(self.save(), self.store.agent_steps, self.store.updates)
+        self.gate.open(self.config.num_threads)
+        self.start()
+        return True
+
+    def seat(self) -> None:
+        """As many agents as the run has by now; those that there were are gone."""
+        if self.stage() is not self.now:
+            self.close()
+            self.now = self.stage()
+            envs = self.environments()
+            self.learners = [self.learner(index, each) for index, each in enumerate(envs)]
 
     def stop(self) -> None:
         """Ask the threads to end after the update they are in. Safe in a signal handler."""
@@ -209,7 +247,8 @@ class Node:
     def load(self, saved: dict[str, Tensor], agent_steps: int, updates: int) -> None:
         """Go on from what `save` returned, before the threads start."""
         self.store.load(saved, agent_steps, updates)
-        self.gate.look(self.store.finished)
+        self.seat()
+        self.look()
         for learner in self.learners:
             prefix = f"thread{learner.index}."
             own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}

@@ -109,14 +109,14 @@ class EpsilonGreedy:
         return {"epsilon": 1 - done * (1 - self.mean_final)}
 
     def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
-        values = outputs[0]  # of fewer agents where the background is measured
-        return epsilon_greedy(values, self.epsilons[: len(values)], generator)
+        return epsilon_greedy(outputs[0], self.epsilons, generator)
 
     def save(self) -> dict[str, Tensor]:
         return {"epsilons": self.final}
 
     def load(self, saved: dict[str, Tensor]) -> None:
-        self.final.copy_(saved["epsilons"])
+        final = saved["epsilons"]
+        self.final.copy_(final.repeat(len(self.final) // len(final)))
         self.mean_final = float(self.final.mean())
 
 

@@ -299,20 +299,36 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         rest = {"ready": [int(i) for i, _ in self.ready], "asked": self.asked.tolist()}
         return snapshot.save(self.state_header(), rest, self.state_arrays())
 
-    def load_state(self, state: Array) -> None:
-        """Go on from what `save_state` returned. Raises ValueError if it is of something else."""
+    def load_state(self, state: Array, copies: int = 1) -> None:
+        """Go on from what `save_state` returned. Raises ValueError if it is of something else.
+
+        copies: the state is of so many times fewer environments, and each goes on so often: 0, 1,
+        2, 0, 1, 2. Not where a batch has less than all of them.
+        """
         self.check_open()
         self.finish()
-        rest = snapshot.load(state, self.state_header(), self.state_arrays(), self.check_loaded)
-        self.ready = deque((int(i), None) for i in rest["ready"])
-        self.asked = np.array(rest["asked"], np.int64)
+        saved, left = divmod(self.num_envs, copies)
+        if left or (copies > 1 and self.batch_size < self.num_envs):
+            raise ValueError(
+                f"copies is {copies}; expected 1, or with whole batches a divisor of "
+                f"the {self.num_envs} environments"
+            )
+        arrays = self.state_arrays()
+        header, first = self.state_header(copies), [array[:saved] for array in arrays]
+        rest = snapshot.load(state, header, first, self.check_loaded)
+        for k in range(1, copies):
+            for array in arrays:
+                array[k * saved : (k + 1) * saved] = array[:saved]
+        offsets = range(0, self.num_envs, saved)
+        self.ready = deque((int(i) + k, None) for k in offsets for i in rest["ready"])
+        self.asked = np.array([i + k for k in offsets for i in rest["asked"]], np.int64)
 
-    def state_header(self) -> Rest:
-        """What must be equal in the environment that loads a state."""
+    def state_header(self, copies: int = 1) -> Rest:
+        """What must be equal in the environment that loads a state, or so many copies of it."""
         return {
             "game": self.game.name,
-            "num_envs": self.num_envs,
-            "batch_size": self.batch_size,
+            "num_envs": self.num_envs // copies,
+            "batch_size": self.batch_size // copies,
             "observation": list(self.single_observation_space.shape or ()),
             "mode": self.mode,
             "difficulty": self.difficulty,
@@ -326,8 +342,10 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         snapshot.check_machines(self.machines, registers, generators)
         turns = [rest.get("asked"), rest.get("ready")]
         asked, ready = (turn if isinstance(turn, list) else [] for turn in turns)
-        everybody = sorted(map(str, range(self.num_envs)))
-        if len(asked) not in (0, self.batch_size) or sorted(map(str, asked + ready)) != everybody:
+        num_envs = len(registers)
+        batch_size = self.batch_size * num_envs // self.num_envs
+        everybody = sorted(map(str, range(num_envs)))
+        if len(asked) not in (0, batch_size) or sorted(map(str, asked + ready)) != everybody:
             raise ValueError("the state is damaged: it does not say whose turn it is")
 
     def __getstate__(self) -> dict[str, Any]:

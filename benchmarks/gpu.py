@@ -262,6 +262,7 @@ def config_of_speed(what: Speed, device: str, sizes: Sizes) -> Config:
         "network": what.network,
         "device": device,
         "cuda_graphs": what.graphs,
+        "grow": False,  # the rate is that of all agents
     }
     threads = min(preset(sizes.preset, **changes).num_threads, what.agents)
     return preset(sizes.preset, num_threads=threads, num_envs=what.agents // threads, **changes)

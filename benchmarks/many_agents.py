@@ -37,8 +37,9 @@ def rate(agents: int) -> float:
     """Of a short run, without the time before its first rollout."""
     agent_steps = ROLLOUTS_OF_MANY * MANY * preset("fast").rollout_length
     with tempfile.TemporaryDirectory() as runs:
-        config = preset("fast", num_threads=1, num_envs=agents, correction="vtrace", runs_dir=runs,
-                        total_agent_steps=agent_steps, device="cpu")  # fmt: skip
+        config = preset("fast", num_threads=1, num_envs=agents, grow=False,
+                        correction="vtrace", runs_dir=runs, total_agent_steps=agent_steps,
+                        device="cpu")  # fmt: skip
         last = log.read(train(config, quiet=True).folder / "metrics.jsonl")[-1]
     return float(last["agent_steps"] / last["seconds"])
 

@@ -186,6 +186,7 @@ def config_of_parity(network: str, head: str, device: str, mode: str, extent: Ex
         rollout_length=extent.rollout_length,
         total_agent_steps=extent.agents * extent.rollout_length * extent.updates,
         minibatches=2 if grouped else 1,
+        grow=False,
         correction="vtrace" if grouped else "none",
         recurrent=head == "recurrent",
         std="dependent" if head == "dependent std" else "independent",

@@ -67,8 +67,9 @@ class AtariEnvs:
     def load_state(self, state: dict[str, Array]) -> None:
         if not isinstance(self.vector, AtariVectorEnv):
             raise NotImplementedError("ale-py's vector environment cannot restore its games")
-        self.vector.load_state(state["games"])
-        self.lives = state["lives"]
+        copies = self.num_envs // len(state["lives"])
+        self.vector.load_state(state["games"], copies)
+        self.lives = np.tile(state["lives"], copies)
 
     def close(self) -> None:
         self.vector.close()

@@ -27,8 +27,11 @@ def save(envs: Sequence[gymnasium.Env[Any, Any]]) -> dict[str, NDArray[Any]] | N
 
 
 def load(envs: Sequence[gymnasium.Env[Any, Any]], state: dict[str, NDArray[Any]]) -> None:
-    """Restore what `save` returned, into as many environments of the same kind."""
-    for env, record in zip(envs, json.loads(state["classic_control"].tobytes()), strict=True):
+    """Restore what `save` returned, into as many environments of the same kind, or into several
+    times as many: copies."""
+    records = json.loads(state["classic_control"].tobytes())
+    records *= len(envs) // len(records)
+    for env, record in zip(envs, records, strict=True):
         env.unwrapped.np_random.bit_generator.state = record["np_random"]
         for layer, values in zip(_layers(env), record["layers"], strict=True):
             for name, value in values.items():

@@ -83,7 +83,8 @@ class NumpyEnvs(Protocol):
         """The exact state of all environments as named arrays, or None if it cannot be had."""
 
     def load_state(self, state: dict[str, Array]) -> None:
-        """Go on from what `save_state` returned."""
+        """Go on from what `save_state` returned; where that was of fewer environments, of which N
+        is a multiple, with copies of them: 0, 1, 2, 0, 1, 2."""
 
     def close(self) -> None:
         """Free what the environments hold."""

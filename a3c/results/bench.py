@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -357,6 +357,7 @@ def environments(
 def started(config: Config, device: torch.device) -> Iterator[list[ActorLearner]]:
     """The threads' own things of a run, before its first rollout."""
     gc.collect()  # the node before refers to itself, and this one wants its memory
+    config = replace(config, grow=False)  # the rate is that of all of its agents
     node = Node(config, [device], Metrics(frames_per_agent_step(config)))
     try:
         at_once(ActorLearner.start, node.learners)

@@ -164,6 +164,7 @@ TAGS = {
     "policy_lag": "charts/policy_lag",
     "gradient_lag": "charts/gradient_lag",
     "epsilon": "charts/epsilon",
+    "num_envs": "charts/num_envs",
 }
 COUNTS = ("agent_steps", "emulator_frames", "updates", "episodes", "seconds")
 

@@ -15,6 +15,7 @@ from a3c.config import (
     differences,
     preset,
     preset_values,
+    stages,
     to_dict,
 )
 
@@ -125,6 +126,26 @@ def test_many_agents_have_shorter_rollouts(
 ) -> None:
     config = Config(num_threads=threads, num_envs=agents)
     assert values(config, "rollout_length minibatches") == [rollout, minibatches]
+
+
+@pytest.mark.parametrize(
+    ("minibatches", "groups"), [(1, [1]), (8, [1, 2, 4, 8]), (24, [1, 3, 6, 12, 24]), (7, [1, 7])]
+)
+def test_a_run_grows_from_one_group_to_all(minibatches: int, groups: list[int]) -> None:
+    config = Config(num_envs=4 * minibatches, minibatches=minibatches, rollout_length=10)
+    grown = stages(config)
+    assert [each.minibatches for _, each in grown] == groups
+    assert [each.num_envs for _, each in grown] == [4 * k for k in groups]
+    # A rollout has 40 agent steps for each group, and 64 times as many came before
+    assert [begun for begun, _ in grown] == [0, *(64 * 40 * k for k in groups[1:])]
+    assert grown[-1][1] == config
+    assert {each.lr for _, each in grown} == {config.lr}
+
+
+@pytest.mark.parametrize("options", [{"grow": False}, {"nodes": 2}])
+def test_runs_that_have_all_agents_at_once(options: dict[str, Any]) -> None:
+    config = Config(num_envs=64, minibatches=8, **options)
+    assert stages(config) == [(0, config)]
 
 
 def test_threads_that_average_make_larger_updates() -> None:

@@ -27,6 +27,26 @@ def test_a_finished_run_stops_at_the_next_look() -> None:
     assert not gate.going_on()
 
 
+def test_threads_that_come_after_others_go_on_until_they_are_asked_to_stop() -> None:
+    gate = Gate(1)
+    gate.look(finished=True)
+    gate.leave()
+    gate.open(2)
+    assert gate.going_on()
+    assert not gate.stopping
+
+
+def test_a_stop_asked_for_between_two_sets_of_threads_holds() -> None:
+    gate = Gate(1)
+    gate.look(finished=True)
+    gate.leave()
+    gate.stop()
+    gate.open(1)
+    assert gate.stopping
+    gate.look(finished=False)
+    assert not gate.going_on()
+
+
 def test_abort_wakes_who_is_parked() -> None:
     gate = Gate(2)
     answers: list[bool] = []

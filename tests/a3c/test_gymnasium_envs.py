@@ -144,6 +144,20 @@ def test_classic_control_is_restored_exactly(env: str) -> None:
     assert steps(envs, 250) == steps(other, 250)  # through ends of episodes and new starts
 
 
+def test_classic_control_goes_on_with_copies() -> None:
+    few, many = GymnasiumEnvs("CartPole-v1", 2), GymnasiumEnvs("CartPole-v1", 6)
+    few.reset(seed=1)
+    state = few.save_state()
+    assert state is not None
+    many.reset(seed=2)
+    many.load_state(state)
+    for t in range(60):  # ends of episodes included
+        actions = np.array([t % 2, 1])
+        expected, step = few.step(actions), many.step(np.tile(actions, 3))
+        assert step.observations.tolist() == expected.observations.tolist() * 3
+        assert step.terminated.tolist() == expected.terminated.tolist() * 3
+
+
 def test_others_say_that_they_cannot_be_restored() -> None:
     assert GymnasiumEnvs("CliffWalking-v1", 1).save_state() is None
 

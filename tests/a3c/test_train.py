@@ -240,6 +240,70 @@ def test_many_updates_of_a_rollout_are_reproducible_and_resume_exactly(
     assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
 
 
+GROWING: dict[str, dict[str, object]] = {
+    "groups": {},
+    "epochs, corrected": {"epochs": 2, "correction": "vtrace"},
+    "older policy": {"correction": "vtrace", "sync_every": 5},
+    "LSTM": {"recurrent": True},
+    "in step": {"mode": "sync"},
+}
+
+
+def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> Config:
+    """Of 2 agents at first, of 4 after 16 updates (256 agent steps), of 8 after 32."""
+    monkeypatch.setattr("a3c.config.GROWTH", 8)
+    return small(tmp_path, num_envs=8, minibatches=4, **{"total_agent_steps": 1000, **options})
+
+
+@pytest.mark.parametrize("options", GROWING.values(), ids=GROWING)
+def test_a_run_that_grows_is_reproducible_and_resumes_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
+) -> None:
+    config = growing(tmp_path, monkeypatch, **options)
+    whole = train(config, quiet=True)
+    assert final(whole)["thread0.observations"].shape == (8, 4)
+    for updates, agents in [(10, 2), (16, 2), (24, 4), (32, 4), (44, 8)]:
+        with monkeypatch.context() as patch:
+            stop_after(patch, updates=updates * config.epochs)
+            part = train(config, quiet=True)
+        assert part.agent_steps == 16 * updates
+        assert final(part)["thread0.observations"].shape == (agents, 4)  # more come as it goes on
+        assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
+
+
+def test_the_log_says_how_many_agents_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = growing(tmp_path, monkeypatch, log_every_seconds=0.01, num_threads=2)
+    records = log.read(train(config, quiet=True).folder / "metrics.jsonl")
+    agents = [record["num_envs"] for record in records if "num_envs" in record]
+    assert agents == sorted(agents)
+    assert (agents[0], agents[-1]) == (2, 8)
+
+
+def test_a_run_that_grows_starts_new_games_where_they_cannot_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = growing(tmp_path, monkeypatch, env="CliffWalking-v1", normalize=False)
+    run = train(config, quiet=True)
+    assert run.finished
+    assert log.read(run.folder / "metrics.jsonl")[-1]["num_envs"] == 8
+
+
+def test_a_run_that_grows_on_atari_goes_on_with_copies_and_resumes_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("a3c.config.GROWTH", 8)
+    config = preset("fast", num_threads=1, num_envs=4, minibatches=4, runs_dir=str(tmp_path))
+    config = replace(config, rollout_length=5, total_agent_steps=300)
+    whole = train(config, quiet=True)
+    for updates in (10, 16, 24):  # with 1 agent, at the growth to 2, with 2
+        with monkeypatch.context() as patch:
+            stop_after(patch, updates=updates)
+            part = train(config, quiet=True)
+        assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
+
+
 @pytest.mark.parametrize("optimizer", ["rmsprop", "momentum"])
 def test_the_other_optimisers_resume_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
@@ -274,7 +338,7 @@ def test_in_step_two_threads_with_many_updates_are_reproducible(tmp_path: Path) 
 
 
 def test_each_epoch_deals_every_agent_once(tmp_path: Path) -> None:
-    config = small(tmp_path, num_envs=6, minibatches=3, epochs=2)
+    config = small(tmp_path, num_envs=6, minibatches=3, epochs=2, grow=False)
     learner = Node(config, [torch.device("cpu")], Metrics(1)).learners[0]
     dealt = list(learner.groups())
     assert [new for _, new in dealt] == [True] * 3 + [False] * 3

@@ -314,6 +314,21 @@ def test_runs_are_reproducible_and_resume_bit_for_bit(
     assert games(whole.folder) == games(resumed.folder)
 
 
+@each_method
+def test_runs_that_grow_resume_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr("a3c.config.GROWTH", 8)
+    config = value_run(tmp_path, method, num_envs=8, minibatches=4)
+    whole = train(config, quiet=True)
+    with monkeypatch.context() as patch:
+        stop_after(patch, updates=16)  # 256 agent steps: more agents come as it goes on
+        part = train(config, quiet=True)
+    assert final(part)["thread0.epsilons"].shape == (2,)
+    assert final(whole)["thread0.epsilons"].shape == (8,)
+    assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
+
+
 def test_what_sarsa_carries_and_the_epsilons_come_from_the_checkpoint(tmp_path: Path) -> None:
     run = train(value_run(tmp_path, "one-step-sarsa"), quiet=True)
     saved = final(run)

@@ -187,6 +187,36 @@ def test_copies_go_on_with_the_same_games(copied: Any) -> None:
         np.testing.assert_array_equal(again.step(k % 6)[0], single.step(k % 6)[0])
 
 
+def test_a_state_is_loaded_several_times(env: AtariVectorEnv) -> None:
+    state, actions = env.save_state(), np.random.default_rng(5).integers(4, size=(30, 3))
+    expected = [env.step(each) for each in actions]
+    many = AtariVectorEnv("breakout", 6)
+    many.load_state(state, copies=2)
+    for each, (seen, rewards, *_) in zip(actions, expected, strict=True):
+        answer = many.step(np.tile(each, 2))
+        np.testing.assert_array_equal(answer[0], np.concatenate([seen, seen]))
+        np.testing.assert_array_equal(answer[1], np.tile(rewards, 2))
+    many.step(np.array([0, 1, 2, 3, 3, 3]))  # each for itself from there on
+    env.load_state(state)
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "copies", "options", "message"),
+    [
+        (6, 4, {}, "copies is 4; expected 1, or with whole batches a divisor of the 6"),
+        (6, 2, {"batch_size": 3}, "copies is 2; expected 1, or with whole batches"),
+        (6, 3, {}, "num_envs 3; expected 2"),
+        (6, 1, {}, "num_envs 3; expected 6"),
+    ],
+)
+def test_copies_that_do_not_fit_are_refused(
+    env: AtariVectorEnv, num_envs: int, copies: int, options: dict[str, Any], message: str
+) -> None:
+    many = AtariVectorEnv("breakout", num_envs, **options)
+    with pytest.raises(ValueError, match=message):
+        many.load_state(env.save_state(), copies)
+
+
 def test_a_copy_has_its_own_memory_for_observations() -> None:
     out = np.zeros((2, 4, 84, 84), np.uint8)
     envs = AtariVectorEnv("breakout", 2, num_threads=1, out=out)
