@@ -86,8 +86,8 @@ class Config:
     grow: bool = True
     """Begin with the agents of one update, and let them be more as the run learns, up to num_envs:
     copies of their games go on in different ways. A thread's rollout has at most a 64th of the
-    agent steps before it, and so its policy is never much older than what it learns. Not with
-    several nodes."""
+    agent steps before it, and so its policy is never much older than what it learns. Not in a
+    cluster."""
     epochs: int = 1
     """Times that each agent step of a rollout is learned from, dealt anew each time."""
     sync_every: int = 1
@@ -385,7 +385,8 @@ def stages(config: Config) -> list[tuple[int, Config]]:
     The first begins at 0 with one group of a rollout's agents; the last is `config`.
     """
     groups = [config.minibatches]
-    while config.grow and config.nodes == 1 and groups[0] > 1:
+    alone = config.nodes == 1 and not config.cluster
+    while config.grow and alone and groups[0] > 1:
         groups.insert(0, max(k for k in range(1, groups[0]) if groups[0] % k == 0))
     agents = config.num_envs // config.minibatches
     return [
@@ -763,8 +764,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def differences(one: Config, other: Config) -> list[str]:
-    """The fields of two Configs that differ."""
+    """The fields of two Configs that differ, but for `grow` where there is one group of agents."""
     names = [field.name for field in dataclasses.fields(Config)]
+    if one.minibatches == other.minibatches == 1:
+        names.remove("grow")
     return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 

@@ -69,11 +69,14 @@ class Gate:
         """Every thread stands between two updates, or has ended.
 
         Not those that still count from a pause before, and are about to go on: `_paused` is this
-        pause's only once a thread has looked.
+        pause's only once a thread has looked. Nor those that are about to end.
         """
         with self._boundary:
             self._boundary.wait_for(
-                lambda: not self._running or (self._paused and self._parked >= self._running)
+                lambda: (
+                    not self._running
+                    or (self._paused and not self._stopped and self._parked >= self._running)
+                )
             )
 
     def go_on(self) -> None:

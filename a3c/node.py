@@ -68,6 +68,7 @@ class Node:
         self.failures: list[BaseException] = []  # of the threads, the first one first
         self.threads: list[threading.Thread] = []
         self.noted = self.rolled_back = False  # its provenance; a cluster may have been
+        self.kept: dict[str, Tensor] | None = None  # what `save` gives while the agents are made
 
     def device_of(self, thread: int) -> torch.device:
         """That of a thread."""
@@ -187,8 +188,9 @@ class Node:
 
     def stage(self) -> Config:
         """The Config that the threads are to have by now."""
-        begun = [config for start, config in self.stages if start <= self.store.agent_steps]
-        return begun[-1]
+        first, *later = self.stages
+        begun = [config for start, config in later if start <= self.store.agent_steps]
+        return [first[1], *begun][-1]
 
     def grow(self) -> bool:
         """Give the threads, all of which have ended, the agents that they are to have by now, and
@@ -196,18 +198,29 @@ class Node:
         if self.stage() is self.now or self.store.finished or self.failures or self.gate.stopping:
             return False
         self.settle()
-        self.load(self.save(), self.store.agent_steps, self.store.updates)
+        self.kept = self.save()
+        self.load(self.kept, self.store.agent_steps, self.store.updates)
+        self.kept = None
+        if self.gate.stopping:  # asked for meanwhile
+            return False
         self.gate.open(self.config.num_threads)
         self.start()
         return True
 
     def seat(self) -> None:
-        """As many agents as the run has by now; those that there were are gone."""
-        if self.stage() is not self.now:
-            self.close()
-            self.now = self.stage()
-            envs = self.environments()
-            self.learners = [self.learner(index, each) for index, each in enumerate(envs)]
+        """As many agents as the run has by now, in place of those that there were."""
+        if self.stage() is self.now:
+            return
+        self.close()
+        self.now = self.stage()
+        streams = [(learner.stream, learner.store_stream) for learner in self.learners]
+        self.learners = []
+        self.store.forget_graphs()
+        gc.collect()  # they refer to themselves, and their memory is wanted
+        envs = self.environments()
+        self.learners = [self.learner(index, each) for index, each in enumerate(envs)]
+        for learner, own in zip(self.learners, streams, strict=True):
+            learner.stream, learner.store_stream = own  # a new one might be the evaluator's
 
     def stop(self) -> None:
         """Ask the threads to end after the update they are in. Safe in a signal handler."""
@@ -237,6 +250,8 @@ class Node:
 
     def save(self) -> dict[str, Tensor]:
         """Copies of all tensors of a checkpoint, on the host; for while the threads stand still."""
+        if self.kept is not None:
+            return self.kept
         synchronise(self.devices)
         tensors = self.store.save()
         for learner in self.learners:
@@ -245,7 +260,9 @@ class Node:
         return {name: tensor.cpu().clone() for name, tensor in tensors.items()}
 
     def load(self, saved: dict[str, Tensor], agent_steps: int, updates: int) -> None:
-        """Go on from what `save` returned, before the threads start."""
+        """Go on from what `save` returned, before the threads start; never with fewer agents."""
+        had = max([0, *(len(v) for name, v in saved.items() if name.endswith(".returns"))])
+        self.stages = [stage for stage in self.stages if stage[1].num_envs >= had]
         self.store.load(saved, agent_steps, updates)
         self.seat()
         self.look()

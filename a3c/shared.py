@@ -175,6 +175,11 @@ class SharedParameters:
             self.given[thread] = gradients, norm
             self.step.record(graphs, thread)
 
+    def forget_graphs(self) -> None:
+        """The threads' steps were recorded for gradients that are gone."""
+        self.step.recorded.clear()
+        self.given.clear()
+
     def apply(
         self, gradients: Tensor, agent_steps: int, thread: int, norm: Tensor | None = None
     ) -> Applied:

@@ -115,8 +115,8 @@ class EpsilonGreedy:
         return {"epsilons": self.final}
 
     def load(self, saved: dict[str, Tensor]) -> None:
-        final = saved["epsilons"]
-        self.final.copy_(final.repeat(len(self.final) // len(final)))
+        final = saved["epsilons"]  # of fewer agents, where the run has grown: then these come first
+        self.final[: len(final)] = final
         self.mean_final = float(self.final.mean())
 
 

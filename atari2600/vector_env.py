@@ -307,8 +307,8 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         """
         self.check_open()
         self.finish()
-        saved, left = divmod(self.num_envs, copies)
-        if left or (copies > 1 and self.batch_size < self.num_envs):
+        saved, left = divmod(self.num_envs, max(copies, 1))
+        if copies < 1 or left or (copies > 1 and self.batch_size < self.num_envs):
             raise ValueError(
                 f"copies is {copies}; expected 1, or with whole batches a divisor of "
                 f"the {self.num_envs} environments"

@@ -142,10 +142,18 @@ def test_a_run_grows_from_one_group_to_all(minibatches: int, groups: list[int]) 
     assert {each.lr for _, each in grown} == {config.lr}
 
 
-@pytest.mark.parametrize("options", [{"grow": False}, {"nodes": 2}])
+@pytest.mark.parametrize(
+    "options", [{"grow": False}, {"nodes": 2}, {"cluster": "auto", "nodes": 1}]
+)
 def test_runs_that_have_all_agents_at_once(options: dict[str, Any]) -> None:
     config = Config(num_envs=64, minibatches=8, **options)
     assert stages(config) == [(0, config)]
+
+
+def test_runs_of_one_group_do_not_differ_in_how_they_grow() -> None:
+    few, many = Config(num_envs=16), Config(num_envs=64)
+    assert differences(few, replace(few, grow=False)) == []
+    assert differences(many, replace(many, grow=False)) == ["grow"]
 
 
 def test_threads_that_average_make_larger_updates() -> None:

@@ -47,6 +47,21 @@ def test_a_stop_asked_for_between_two_sets_of_threads_holds() -> None:
     assert not gate.going_on()
 
 
+def test_a_thread_that_is_about_to_end_does_not_stand_still() -> None:
+    gate = Gate(2)
+    gate._pause_wanted = True
+    gate.look(finished=False)
+    gate._parked = 1  # one is parked; the other one's update is the last
+    gate.look(finished=True)
+    gate.leave()
+    waiting = threading.Thread(target=gate.wait_until_parked, daemon=True)
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    gate.leave()
+    waiting.join()
+
+
 def test_abort_wakes_who_is_parked() -> None:
     gate = Gate(2)
     answers: list[bool] = []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -269,6 +270,72 @@ def test_a_run_that_grows_is_reproducible_and_resumes_exactly(
         assert part.agent_steps == 16 * updates
         assert final(part)["thread0.observations"].shape == (agents, 4)  # more come as it goes on
         assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
+
+
+def test_a_run_that_cannot_grow_fails_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = growing(tmp_path, monkeypatch)
+    whole = train(config, quiet=True)
+    made = Node.environments
+
+    def too_many(self: Node) -> Any:
+        if self.now.num_envs == 4:
+            raise MemoryError("no room")
+        return made(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Node, "environments", too_many)
+        with pytest.raises(RunFailed, match="MemoryError: no room") as failed:
+            train(config, quiet=True)
+    folder = failed.value.folder
+    assert checkpoint.newest(folder).checkpoint.progress["agent_steps"] == 256
+    assert equal(final(whole), final(train(config, resume=folder, quiet=True)))
+
+
+def test_a_stop_while_a_run_grows_ends_it_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = growing(tmp_path, monkeypatch)
+    whole = train(config, quiet=True)
+    made = Node.environments
+
+    def interrupted(self: Node) -> Any:
+        if self.now.num_envs == 4:
+            self.gate.stop()
+        return made(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Node, "environments", interrupted)
+        part = train(config, quiet=True)
+    assert (part.agent_steps, part.finished) == (256, False)
+    assert final(part)["thread0.observations"].shape == (4, 4)
+    assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
+
+
+def test_a_run_of_several_nodes_has_no_fewer_agents_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = growing(tmp_path, monkeypatch)
+    all_at_once = Node(replace(config, nodes=2), [torch.device("cpu")], Metrics(1))
+    all_at_once.begin()
+    saved = all_at_once.save()
+    node = Node(config, [torch.device("cpu")], Metrics(1))
+    node.load(saved, 100, 6)
+    assert node.games() == "1 x 8"
+    assert equal(saved, node.save())
+
+
+def test_agents_that_have_gone_are_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = growing(tmp_path, monkeypatch)
+    node = Node(config, [torch.device("cpu")], Metrics(1))
+    node.begin()
+    gone = weakref.ref(node.learners[0])
+    node.store.agent_steps = 256
+    assert node.grow()
+    assert gone() is None
+    node.abort()
+    node.join()
 
 
 def test_the_log_says_how_many_agents_there_are(

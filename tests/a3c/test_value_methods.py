@@ -1,6 +1,7 @@
 """One-step Q-learning, one-step Sarsa and n-step Q-learning: targets, exploration, what is kept."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -324,8 +325,10 @@ def test_runs_that_grow_resume_bit_for_bit(
     with monkeypatch.context() as patch:
         stop_after(patch, updates=16)  # 256 agent steps: more agents come as it goes on
         part = train(config, quiet=True)
-    assert final(part)["thread0.epsilons"].shape == (2,)
-    assert final(whole)["thread0.epsilons"].shape == (8,)
+    few, many = (final(run)["thread0.epsilons"] for run in (part, whole))
+    assert few.tolist() == many[:2].tolist()
+    at_once = train(replace(config, grow=False, total_agent_steps=100), quiet=True)
+    assert many.tolist() == final(at_once)["thread0.epsilons"].tolist()  # each its own draw
     assert equal(final(whole), final(train(config, resume=part.folder, quiet=True)))
 
 
