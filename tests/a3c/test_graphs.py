@@ -1,6 +1,7 @@
 """What a GPU replays as graphs finds everything where it was: watched here on the CPU."""
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,8 @@ class Watched(Replayed[Any]):
 
 
 def learner_of(config: Config) -> ActorLearner:
-    """The first thread's, ready for its first rollout."""
-    node = Node(config, [CPU], Metrics(1))
+    """The first thread's, with all of its agents, ready for its first rollout."""
+    node = Node(replace(config, grow=False), [CPU], Metrics(1))
     node.begin()
     return node.learners[0]
 

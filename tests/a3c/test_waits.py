@@ -7,6 +7,7 @@ something from a device to the host must happen inside `ToHost.read`.
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ CONFIGS = {
 
 
 def learner_of(config: Config) -> ActorLearner:
-    node = Node(config, [torch.device("cpu")], Metrics(1))
+    node = Node(replace(config, grow=False), [torch.device("cpu")], Metrics(1))
     node.begin()
     return node.learners[0]
 

@@ -110,3 +110,20 @@ def test_the_estimate_is_what_a_gpu_gives() -> None:
     config = config_of_parity("paper", "discrete", "cuda", "off", EXTENT)
     found = gpu_bytes(config, spec_of_parity("paper", "discrete"), torch.device("cuda"))
     assert found.agent == pytest.approx(growth, rel=0.3)
+
+
+def test_a_run_that_grows_is_the_same_with_graphs_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And evaluates meanwhile: graphs are recorded again beside the evaluator's thread."""
+    monkeypatch.setattr("a3c.config.GROWTH", 8)
+    config = preset("fast", env="breakout", num_threads=1, num_envs=8, minibatches=4,
+                    rollout_length=8, total_agent_steps=2000, runs_dir=str(tmp_path),
+                    device="cuda", evaluate_every=200, evaluate_episodes=1)  # fmt: skip
+    ends = [
+        checkpoint.newest(train(replace(config, cuda_graphs=mode), quiet=True).folder).checkpoint
+        for mode in ("on", "off")
+    ]
+    one, other = (end.tensors for end in ends)
+    assert one["thread0.observations"].shape[0] == 8
+    assert torch.equal(one["parameters"], other["parameters"])
