@@ -47,7 +47,7 @@ SHORTEST_EXPONENTIAL = 10_000_000  # agent steps; shorter runs have the rates of
 MOMENTUM_LEARNING_RATE = 1.0  # the same with momentum, which does not scale gradients of 0.05 or so
 DECAY = 0.97  # of the average of squared gradients, for such updates
 SMALL_LAG = 3  # updates: of that an uncorrected policy does not suffer
-GROWTH = 64  # where a run grows, its rollouts have at most one of so many agent steps before them
+GROWTH = 256  # where a run grows, its rollouts have at most one of so many agent steps before them
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Config:
     one update with the newest parameters. auto: as many as leave each at least 320 agent steps."""
     grow: bool = True
     """Begin with the agents of one update, and let them be more as the run learns, up to num_envs:
-    copies of their games go on in different ways. A thread's rollout has at most a 64th of the
-    agent steps before it, and so its policy is never much older than what it learns. Not in a
+    copies of their games go on in different ways. A thread's rollout has at most a 256th of the
+    agent steps before it; so neither its policy nor the games that it stands in are old. Not in a
     cluster."""
     epochs: int = 1
     """Times that each agent step of a rollout is learned from, dealt anew each time."""
@@ -448,6 +448,8 @@ READ_WITH: dict[str, tuple[str, list[str]]] = {
 
 def is_read(name: str, values: dict[str, Any]) -> bool:
     """Whether an option says anything, beside the values of the others."""
+    if name == "grow":
+        return bool(values["minibatches"] != 1)
     by, needed = READ_WITH.get(name, ("method", METHODS))
     return values[by] in needed
 
@@ -765,10 +767,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def differences(one: Config, other: Config) -> list[str]:
     """The fields of two Configs that differ, but for `grow` where there is one group of agents."""
-    names = [field.name for field in dataclasses.fields(Config)]
-    if one.minibatches == other.minibatches == 1:
-        names.remove("grow")
-    return [name for name in names if getattr(one, name) != getattr(other, name)]
+    found = [
+        f.name for f in dataclasses.fields(Config) if getattr(one, f.name) != getattr(other, f.name)
+    ]
+    grows = any(is_read("grow", to_dict(config)) for config in (one, other))
+    return [name for name in found if name != "grow" or grows]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

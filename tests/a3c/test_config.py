@@ -136,8 +136,8 @@ def test_a_run_grows_from_one_group_to_all(minibatches: int, groups: list[int]) 
     grown = stages(config)
     assert [each.minibatches for _, each in grown] == groups
     assert [each.num_envs for _, each in grown] == [4 * k for k in groups]
-    # A rollout has 40 agent steps for each group, and 64 times as many came before
-    assert [begun for begun, _ in grown] == [0, *(64 * 40 * k for k in groups[1:])]
+    # A rollout has 40 agent steps for each group, and 256 times as many came before
+    assert [begun for begun, _ in grown] == [0, *(256 * 40 * k for k in groups[1:])]
     assert grown[-1][1] == config
     assert {each.lr for _, each in grown} == {config.lr}
 
