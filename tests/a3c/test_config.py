@@ -142,6 +142,12 @@ def test_a_run_grows_from_one_group_to_all(minibatches: int, groups: list[int]) 
     assert {each.lr for _, each in grown} == {config.lr}
 
 
+def test_up_to_a_thousand_agents_a_run_of_four_thousand_is_the_same() -> None:
+    thousand, four = (stages(Config(num_threads=1, num_envs=n)) for n in (1024, 4096))
+    assert four[:6] == thousand
+    assert [begun for begun, _ in four[5:]] == [2_621_440, 5_242_880, 10_485_760]
+
+
 @pytest.mark.parametrize(
     "options", [{"grow": False}, {"nodes": 2}, {"cluster": "auto", "nodes": 1}]
 )
