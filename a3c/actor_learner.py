@@ -200,8 +200,8 @@ class ActorLearner:
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
         learned = [self.learn(rollout, agents, new) for agents, new in self.groups()]
-        acted = {**self.explored, "num_envs": self.envs.num_envs}  # fewer at first if the run grows
-        self.under_way = Figures.of(rollout, learned, stopwatch.take(), acted)
+        shown = {**self.explored, "num_envs": self.envs.num_envs}  # fewer at first if the run grows
+        self.under_way = Figures.of(rollout, learned, stopwatch.take(), shown)
 
     def renew(self, t: int) -> None:
         """Before step t of a rollout: others have gone on learning, so act with newer parameters.
@@ -386,9 +386,9 @@ class Figures(NamedTuple):
         rollout: Rollout,
         learned: list[Learned],
         seconds: dict[str, float],
-        acted: dict[str, float],
+        explored: dict[str, float],
     ) -> Figures:
-        """Send them off: of several updates the means. acted: what the log shows beside them."""
+        """Send them off: of several updates the means. explored: what the log shows beside them."""
         names = list(learned[0].shown)
         shown = [torch.stack([each.shown[name] for each in learned]).mean() for name in names]
         sent = ToHost(
@@ -401,7 +401,7 @@ class Figures(NamedTuple):
             name: sum(each.known[name] for each in learned) / len(learned)
             for name in learned[0].known
         }
-        known |= acted
+        known |= explored
         known |= {f"seconds_{stage}": value for stage, value in seconds.items()}
         return Figures(sent, names, known, rollout.ended.shape)
 

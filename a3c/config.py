@@ -86,7 +86,7 @@ class Config:
     grow: bool = True
     """Begin with the agents of one update, and let them be more as the run learns, up to num_envs:
     copies of their games go on in different ways. A thread's rollout has at most a 256th of the
-    agent steps before it; so neither its policy nor the games that it stands in are old. Not in a
+    agent steps before it; so neither its policy nor its agents' games are old. Not in a
     cluster."""
     epochs: int = 1
     """Times that each agent step of a rollout is learned from, dealt anew each time."""
@@ -448,7 +448,7 @@ READ_WITH: dict[str, tuple[str, list[str]]] = {
 
 def is_read(name: str, values: dict[str, Any]) -> bool:
     """Whether an option says anything, beside the values of the others."""
-    if name == "grow":
+    if name == "grow":  # one group is all there is
         return bool(values["minibatches"] != 1)
     by, needed = READ_WITH.get(name, ("method", METHODS))
     return values[by] in needed
@@ -766,12 +766,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def differences(one: Config, other: Config) -> list[str]:
-    """The fields of two Configs that differ, but for `grow` where there is one group of agents."""
-    found = [
-        f.name for f in dataclasses.fields(Config) if getattr(one, f.name) != getattr(other, f.name)
-    ]
-    grows = any(is_read("grow", to_dict(config)) for config in (one, other))
-    return [name for name in found if name != "grow" or grows]
+    """The fields of two Configs that differ, but for those that neither of them reads."""
+    ours, theirs = to_dict(one), to_dict(other)
+    differing = [name for name in ours if ours[name] != theirs[name]]
+    return [name for name in differing if is_read(name, ours) or is_read(name, theirs)]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

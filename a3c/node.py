@@ -261,7 +261,7 @@ class Node:
 
     def load(self, saved: dict[str, Tensor], agent_steps: int, updates: int) -> None:
         """Go on from what `save` returned, before the threads start; never with fewer agents."""
-        had = max([0, *(len(v) for name, v in saved.items() if name.endswith(".returns"))])
+        had = max((len(v) for name, v in saved.items() if name.endswith(".returns")), default=0)
         self.stages = [stage for stage in self.stages if stage[1].num_envs >= had]
         self.store.load(saved, agent_steps, updates)
         self.seat()

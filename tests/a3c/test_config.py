@@ -156,6 +156,15 @@ def test_runs_that_have_all_agents_at_once(options: dict[str, Any]) -> None:
     assert stages(config) == [(0, config)]
 
 
+def test_what_neither_reads_is_no_difference() -> None:
+    one, other = (Config(optimizer="momentum", rmsprop_eps=eps) for eps in (1e-9, 0.1))
+    assert differences(one, other) == []
+    assert differences(one, replace(other, optimizer="shared-rmsprop")) == [
+        "optimizer",
+        "rmsprop_eps",
+    ]
+
+
 def test_runs_of_one_group_do_not_differ_in_how_they_grow() -> None:
     few, many = Config(num_envs=16), Config(num_envs=64)
     assert differences(few, replace(few, grow=False)) == []

@@ -256,6 +256,18 @@ def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) 
     return small(tmp_path, num_envs=8, minibatches=4, **{"total_agent_steps": 1000, **options})
 
 
+def at_growth(patch: pytest.MonkeyPatch, happens: Callable[[Node], None]) -> None:
+    """Let this happen as 4 agents take the place of 2."""
+    made = Node.environments
+
+    def environments(self: Node) -> Any:
+        if self.now.num_envs == 4:
+            happens(self)
+        return made(self)
+
+    patch.setattr(Node, "environments", environments)
+
+
 @pytest.mark.parametrize("options", GROWING.values(), ids=GROWING)
 def test_a_run_that_grows_is_reproducible_and_resumes_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
@@ -277,15 +289,12 @@ def test_a_run_that_cannot_grow_fails_and_loses_nothing(
 ) -> None:
     config = growing(tmp_path, monkeypatch)
     whole = train(config, quiet=True)
-    made = Node.environments
 
-    def too_many(self: Node) -> Any:
-        if self.now.num_envs == 4:
-            raise MemoryError("no room")
-        return made(self)
+    def no_room(node: Node) -> None:
+        raise MemoryError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Node, "environments", too_many)
+        at_growth(patch, no_room)
         with pytest.raises(RunFailed, match="MemoryError: no room") as failed:
             train(config, quiet=True)
     folder = failed.value.folder
@@ -298,15 +307,8 @@ def test_a_stop_while_a_run_grows_ends_it_there(
 ) -> None:
     config = growing(tmp_path, monkeypatch)
     whole = train(config, quiet=True)
-    made = Node.environments
-
-    def interrupted(self: Node) -> Any:
-        if self.now.num_envs == 4:
-            self.gate.stop()
-        return made(self)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Node, "environments", interrupted)
+        at_growth(patch, Node.stop)
         part = train(config, quiet=True)
     assert (part.agent_steps, part.finished) == (256, False)
     assert final(part)["thread0.observations"].shape == (4, 4)
