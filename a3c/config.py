@@ -637,7 +637,7 @@ PAPER: dict[str, Any] = {
 # Each preset: what differs from the defaults above, with its source.
 PRESETS: dict[str, dict[str, Any]] = {
     # Tuned here on Breakout, Pong and Space Invaders, with two threads;
-    # docs/architecture.md says what was tried.
+    # docs/experiments.md says what was tried.
     "fast": {},
     "paper": PAPER,
     # This project's ancestor (2017): a TensorFlow 1.2 script, 28 hours on a Titan X, Breakout-v0.
