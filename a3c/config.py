@@ -565,6 +565,12 @@ def _check_together(config: Config) -> None:
             "--rmsprop-decay is 1; expected less, or a number for --rmsprop-initial: an average "
             "that starts at nothing would stay there"
         )
+    threads, most = config.nodes * config.num_threads, RANGES["num_threads"][1]
+    if not config.cluster and threads > most:
+        raise InputError(
+            f"--nodes {config.nodes} of --num-threads {config.num_threads} are {threads} threads; "
+            f"expected at most {most} on a machine"
+        )
     if config.cluster and config.nodes == ALL_MACHINES and config.mode == "sync":
         raise InputError("--mode sync needs the number of --nodes: it averages over all of them")
     if config.method in VALUE_METHODS:

@@ -46,6 +46,7 @@ class Snapshot(NamedTuple):
     updates: int
     parameters: ToHost  # [P]
     metrics: dict[str, Any]  # of training at that moment, as Metrics.save has them
+    life: int  # how often the run had been rolled back
 
 
 class Evaluated(NamedTuple):
@@ -78,6 +79,7 @@ class Evaluator:
         self.waiting: SimpleQueue[Snapshot | None] = SimpleQueue()
         self.done: SimpleQueue[Evaluated] = SimpleQueue()
         self.left_out: list[int] = []  # agent steps of the snapshots that were not played
+        self.rolled_back: list[int] = []  # each time to these agent steps
         self.stopped = self.ending = False
         self.failure: BaseException | None = None
         self.thread = threading.Thread(target=self._guarded, name="evaluator", daemon=True)
@@ -96,7 +98,9 @@ class Evaluator:
         """Of the store as it is, to be evaluated; while nobody changes it."""
         store = self.store
         copy = ToHost(store.parameters.clone())
-        self.waiting.put(Snapshot(store.agent_steps, store.updates, copy, self.metrics.save()))
+        life = len(self.rolled_back)
+        made = Snapshot(store.agent_steps, store.updates, copy, self.metrics.save(), life)
+        self.waiting.put(made)
 
     def start(self, on_failure: Callable[[], None]) -> None:
         """Start the thread; `on_failure` is called in it if it fails."""
@@ -118,6 +122,14 @@ class Evaluator:
         self.stop()
         self.finish()
 
+    def roll_back(self, agent_steps: int) -> None:
+        """The run goes on from here: what was copied beyond is of parameters that are lost."""
+        self.rolled_back.append(agent_steps)
+
+    def is_lost(self, snapshot: Snapshot) -> bool:
+        since = self.rolled_back[snapshot.life :]
+        return any(snapshot.agent_steps > agent_steps for agent_steps in since)
+
     def alive(self, seconds: float) -> bool:
         """Whether the thread is at work; waits up to so long for its end."""
         self.thread.join(timeout=seconds)
@@ -132,9 +144,11 @@ class Evaluator:
         """What has been done since the last call."""
         while True:
             try:
-                yield self.done.get_nowait()
+                evaluated = self.done.get_nowait()
             except Empty:
                 return
+            if not self.is_lost(evaluated.snapshot):
+                yield evaluated
 
     def score(self, parameters: Tensor, agent_steps: int, goes_on: GoesOn) -> list[Episode] | None:
         """BEST_EPISODES sampled games with parameters [P] that were evaluated at `agent_steps`.
@@ -169,6 +183,8 @@ class Evaluator:
 
     def _run(self) -> None:
         while (snapshot := self.waiting.get()) is not None:
+            if self.is_lost(snapshot):
+                continue
             record = None if self.stopped else self._evaluate(snapshot)
             if record is None:
                 self.left_out.append(snapshot.agent_steps)

@@ -64,9 +64,10 @@ def train(
         found = start.to_resume(config, resume, start_from)
         if found is not None and start.has_ended(found):
             return already_finished(found, metrics, terminal)
+        folder, found = None if found is None else found.folder, None  # it holds all games
         with place(config, metrics, terminal) as node:
             run = Training(config, metrics, node, terminal)
-            with new_run(run, start_from) if found is None else resumed_run(run, found.folder):
+            with new_run(run, start_from) if folder is None else resumed_run(run, folder):
                 try:
                     run.supervise()
                     return run.end()
@@ -155,10 +156,8 @@ class Training:
             self.terminal.say(start.origin(start_from, model))
             parameters = model.tensors["parameters"]
         self.terminal.say(f"starting {self.node.games()} games of {config.env}")
-        try:
+        with self.faults_of_environments():
             self.node.begin()
-        except EnvironmentFault as fault:
-            raise InputError(f"{config.env} cannot be trained on: {fault}") from None
         if parameters is not None:  # the background that was measured is among them
             self.store.restart(parameters)
 
@@ -172,9 +171,18 @@ class Training:
         self.best_mean = progress["best_mean_return_100"]
         if not self.node.is_home(found.checkpoint.tensors):
             self.terminal.say("it was made on another kind of device: agents start new games")
-        self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
+        with self.faults_of_environments():
+            self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
         self.metrics.load(progress["metrics"], self.store.agent_steps)
         self.saved_metrics = progress["metrics"]
+
+    @contextmanager
+    def faults_of_environments(self) -> Iterator[None]:
+        """Before training: raise InputError for an environment that cannot be trained on."""
+        try:
+            yield
+        except EnvironmentFault as fault:
+            raise InputError(f"{self.config.env} cannot be trained on: {fault}") from None
 
     def open(self, folder: Path, remarks: list[str], start_from: str | Path | None = None) -> None:
         """Log into the run's folder; note there, and say, what begins."""
@@ -232,6 +240,8 @@ class Training:
         self.node.rolled_back = False
         self.metrics.rewind(self.saved_metrics, self.store.agent_steps)
         self.log.rewind(self.store.agent_steps)
+        if self.evaluator is not None:
+            self.evaluator.roll_back(self.store.agent_steps)
 
     def stop(self) -> None:
         """End after the updates under way. Safe in a signal handler."""
@@ -303,7 +313,8 @@ class Training:
         if failures := self._failures():
             cause = failures[0]
             disk = isinstance(cause, OSError) and cause in self.failures
-            outside = disk or isinstance(cause, EnvironmentFault)
+            # InputError: there is no room for more agents, as a run grows
+            outside = disk or isinstance(cause, EnvironmentFault | InputError)
             words = str(cause) if outside else f"{type(cause).__name__}: {cause}"
             raise RunFailed(words, self.folder, outside) from cause
 

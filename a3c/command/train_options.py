@@ -106,12 +106,13 @@ def config_of_file(path: Path, words: list[str], asked: str | None) -> dict[str,
     try:
         values = options_of(path)
         named = values.pop("preset", None)
-        over = asked or ("fast" if named is None else named)
+        of_file = Config(env=values.get("env", Config.env)).env  # checked
+        env = read(words, {**DEFAULTS, "env": of_file})["env"]
+        over = asked or (default_preset(env) if named is None else named)
         preset(over, **values)  # which checks them
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    env = read(words, preset_values(over, **values))["env"]
-    return preset_values(asked or named or default_preset(env), **values)
+    return preset_values(over, **values)
 
 
 def options_of(path: Path) -> dict[str, Any]:

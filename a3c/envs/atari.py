@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from atari2600 import agent, boot, games
 from atari2600.vector_env import AtariVectorEnv
 
 STACKED_FRAMES = 4
+ONE_AT_A_TIME = (
+    threading.Lock()
+)  # for ale-py, which can stall where two threads make or reset games
 ALE_BYTES = 1_200_000  # of one of ale-py's environments, measured: 1.1 to 1.6 million
 
 
@@ -31,16 +36,19 @@ class AtariEnvs:
         options = {"stack_num": 1, **atari_options(config), **kwargs}
         self.whole_stacks = options["stack_num"] > 1
         self.vector: Any  # one of two that are alike
-        if config.emulator == "ale":
-            self.vector = AleVectorEnv(game, num_envs, num_threads=1, **options)
-        else:
-            self.vector = own_emulator(game, num_envs, options)
+        self.alone = ONE_AT_A_TIME if config.emulator == "ale" else nullcontext()
+        with self.alone:
+            if config.emulator == "ale":
+                self.vector = AleVectorEnv(game, num_envs, num_threads=1, **options)
+            else:
+                self.vector = own_emulator(game, num_envs, options)
         space = self.vector.single_action_space
         assert isinstance(space, spaces.Discrete)
         self.spec = spec_with(int(space.n))
 
     def reset(self, seed: int | Array) -> Array:
-        observations, info = self.vector.reset(seed=seed)
+        with self.alone:
+            observations, info = self.vector.reset(seed=seed)
         self.lives = info["lives"]
         return self.frames(observations)
 

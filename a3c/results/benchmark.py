@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 import tyro
 
-from a3c.config import GPU_AGENTS, MOST_AUTO_THREADS, ROLLOUT, InputError, check_number
+from a3c.config import (
+    GPU_AGENTS,
+    MOST_AUTO_THREADS,
+    ROLLOUT,
+    InputError,
+    all_threads,
+    check_number,
+)
 from a3c.envs.names import atari_game
 from a3c.results.benchmark_csv import (
     CURVES_CSV,
@@ -44,7 +51,8 @@ POLICIES = ("sample", "greedy")
 # network of Mnih et al. 2015, games without sticky actions; a score is the mean over the last 100
 # evaluations of training and over four runs.
 REFERENCES = Path(__file__).parent / "references.csv"
-MOST_BEYOND = MOST_AUTO_THREADS * GPU_AGENTS * ROLLOUT  # agent steps, of a run past its end
+# Agent steps that a run of the defaults goes past its end, on whatever machine
+MOST_BEYOND = MOST_AUTO_THREADS * GPU_AGENTS * ROLLOUT
 LINEAR_TO = 1.0  # human-normalised, of the figure's symmetric logarithmic axis
 
 
@@ -100,9 +108,12 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
             write(out, in_order(plans, found))
 
     with ready(left, out):
-        if not run_all(left, score_and_write):
+        went = run_all(left, score_and_write)
+        if went.interrupted:
             print(f"interrupted; go on: a3c benchmark {options.spec} --out {out}")
-        return write(out, in_order(plans, found)) if found else []
+        paths = write(out, in_order(plans, found)) if found else []
+    went.check()
+    return paths
 
 
 def key(planned: Planned) -> tuple[str, int]:
@@ -133,8 +144,10 @@ def is_all_there_is(planned: Planned, found: dict[tuple[str, int], Found], episo
     had = found.get(key(planned))
     if had is None or planned.folder.exists():
         return False
-    beyond = had.score.agent_steps - planned.config.total_agent_steps
-    return 0 <= beyond <= MOST_BEYOND and had.score.episodes == episodes
+    config = planned.config
+    beyond = had.score.agent_steps - config.total_agent_steps
+    rollouts = all_threads(config) * config.num_envs * config.rollout_length
+    return 0 <= beyond <= max(MOST_BEYOND, rollouts) and had.score.episodes == episodes
 
 
 def check_games(plans: Sequence[Planned]) -> None:

@@ -113,10 +113,12 @@ def draw_returns(runs: Runs, path: Path, measured: str) -> Path:
 
 
 def averaged(seeds: list[Rows], name: str, measured: str) -> tuple[Floats, Floats, Floats, Floats]:
-    """Places as far as all seeds reach, and there mean, low and high of what was measured."""
+    """Places that all seeds reach, from where all have been measured; and there mean, low and high
+    of what was measured."""
     curves = [known(run, name, measured) for run in seeds]
+    first = max(places[0] for places, _ in curves)
     end = min(places[-1] for places, _ in curves)
-    place = np.linspace(end / PLACES, end, PLACES)
+    place = np.linspace(min(first, end), end, PLACES)
     returns = [np.interp(place, *curve) for curve in curves]
     points = [interval(at) for at in np.array(returns).T]
     mean, low, high = np.array(points).T

@@ -115,7 +115,7 @@ def facts(run: Path, curve: Curve, config: Config, remarks: list[str]) -> dict[s
     return {
         "name": curve.name,
         "env": config.env,
-        "command": command(config),
+        "command": " ".join([command(config), *origin(run)]),
         "remarks": remarks,
         "settings": settings(config),
         "provenance": provenance.read(run),
@@ -167,6 +167,12 @@ def command(config: Config) -> str:
     nearest = min(PRESETS, key=lambda name: len(words[name]))
     env = shlex.quote(config.env)
     return " ".join(["a3c train", env, "--preset", nearest, *words[nearest]])
+
+
+def origin(run: Path) -> list[str]:
+    """The words by which a run began with another model's parameters, if it did."""
+    first = next(iter(provenance.read(run)), {}).get("start_from")
+    return [] if first is None else ["--from", shlex.quote(first)]
 
 
 def changes(config: Config, other: dict[str, Any]) -> list[str]:

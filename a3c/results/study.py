@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import tyro
@@ -23,9 +24,9 @@ from a3c.results import figures
 from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_csv
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
-from a3c.run import best, checkpoint, log
-from a3c.run.folder import locked
-from a3c.train import train
+from a3c.run import best, checkpoint, log, start
+from a3c.run.folder import locked, standing
+from a3c.train import RunFailed, train
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,22 @@ class StudyOptions:
 def study(options: StudyOptions) -> list[Path]:
     """Run what is still to be run, then write study.csv and the figures; returns their paths.
 
-    After Ctrl-C what has been run is written all the same. Raises InputError for a bad SPEC, an
-    `out` that cannot be used or that another study uses, before anything is run.
+    After Ctrl-C, or where runs fail, what has been run is written all the same. Raises InputError
+    for a bad SPEC, an `out` that cannot be used or that another study uses, before anything is run,
+    and RunFailed for the first run that failed, after the last.
     """
     spec = read_spec(Path(options.spec))
     out = Path(options.out)
     plans = plan(spec, out)
     with ready(plans, out):
-        if not run_all(plans):
+        went = run_all(plans)
+        if went.interrupted:
             print(f"interrupted; go on: a3c study {options.spec} --out {out}")
         path = out / "study.csv"
-        if not write_csv(path, plans):
-            return []  # interrupted before the first run ended a game
-        return [path, *figures.draw(path, spec.goal)]
+        # No rows where it was interrupted before the first run ended a game
+        paths = [path, *figures.draw(path, spec.goal)] if write_csv(path, plans) else []
+    went.check()
+    return paths
 
 
 @contextmanager
@@ -113,30 +117,54 @@ def finished(planned: Planned) -> bool:
     return trained and best.is_complete(planned.folder, planned.config)
 
 
-def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: None) -> bool:
-    """Run what is still to be run, and show where all stand; returns whether all have ended.
+class Went(NamedTuple):
+    """How it went with all runs."""
 
-    ended: called with each run that has, in turn, before the next one begins.
+    interrupted: bool
+    failures: list[RunFailed]
+
+    def check(self) -> None:
+        """Raise the first failure, if there is one."""
+        if self.failures:
+            raise self.failures[0]
+
+
+def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: None) -> Went:
+    """Run what is still to be run, and show where all stand. A run that fails stops no other, but
+    for what is not its own fault, as a full disk, which is raised.
+
+    ended: called with each run that has ended, in turn, before the next one begins.
     """
-    done = False
+    interrupted, failures = True, list[RunFailed]()
     shown = Live(get_renderable=lambda: progress(plans), refresh_per_second=0.5)
     # An interrupt where a run itself has nothing to save: as it begins, or between two runs
     with shown as live, suppress(KeyboardInterrupt):
         for planned in plans:
-            if not (finished(planned) or run(planned)):
-                break
+            try:
+                if not (finished(planned) or run(planned)):
+                    break
+            except RunFailed as failure:
+                if failure.outside:
+                    raise
+                failures.append(failure)
+                print(f"a run stopped: {failure}; {standing(failure.folder)}")
+                continue
             ended(planned)
         else:
-            done = True
+            interrupted = False
     if not live.console.is_terminal:
         live.console.line()  # there rich leaves the table's last line open
-    return done
+    return Went(interrupted, failures)
 
 
 def run(planned: Planned) -> bool:
     """Start the run, or go on with it; returns whether it reached its end undisturbed."""
-    resumable = planned.folder.exists() and checkpoint.numbered(planned.folder)
-    done = train(planned.config, planned.folder if resumable else None, quiet=True)
+    config, folder = planned.config, planned.folder
+    if not (folder.exists() and checkpoint.numbered(folder)):
+        done = train(config, quiet=True)
+    else:  # which keeps the name that it has
+        name = start.saved_config(folder).run_name
+        done = train(replace(config, run_name=name), folder, quiet=True)
     return done.finished and not done.interrupted
 
 
@@ -144,11 +172,11 @@ def progress(plans: list[Planned]) -> Table:
     """Where each run stands."""
     table = Table("setting", "seed", "agent steps", "mean return", "agent steps/s")
     for planned in plans:
-        table.add_row(label_of(planned.setting), str(planned.config.seed), *standing(planned))
+        table.add_row(label_of(planned.setting), str(planned.config.seed), *come_to(planned))
     return table
 
 
-def standing(planned: Planned) -> tuple[str, str, str]:
+def come_to(planned: Planned) -> tuple[str, str, str]:
     """Agent steps, mean return and rate of a run; dashes before its first record."""
     last = log.last(planned.folder / log.METRICS)
     if last is None:

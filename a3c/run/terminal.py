@@ -33,7 +33,7 @@ class Terminal:
         self.config, self.metrics = config, metrics
         self.agent_steps = 0
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-        live = sys.stdout is not None and sys.stdout.isatty()
+        live = not quiet and sys.stdout is not None and sys.stdout.isatty()
         self.live = Live(console=self.console, auto_refresh=False) if live else None
         self.latest: dict[str, Any] = {}
         self.evaluation: dict[str, Any] = {}  # the newest

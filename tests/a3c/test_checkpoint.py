@@ -5,13 +5,14 @@ import json
 import math
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from a3c.config import Config, InputError, preset
+from a3c.config import BEFORE, Config, InputError, preset
 from a3c.envs.protocol import Spec
 from a3c.run import checkpoint, models
 from a3c.run.checkpoint import Checkpoint
@@ -113,11 +114,18 @@ def test_what_an_older_version_lacked_has_its_default(path: Path) -> None:
     assert checkpoint.load(path).config == example().config
 
 
-def test_a_run_of_before_minibatches_goes_on_as_it_was(path: Path) -> None:
-    for option in ("minibatches", "correction"):
-        rewrite(path, without("config", option))
-    config = checkpoint.load(path).config
-    assert (config.minibatches, config.correction) == (1, "none")
+def test_a_run_of_before_an_option_goes_on_as_it_was(path: Path) -> None:
+    config = preset("fast", num_envs=64, num_threads=8)
+    assert {name: getattr(config, name) for name in BEFORE} == {
+        "minibatches": 4, "correction": "vtrace", "grow": True, "lr_by_fan_in": True
+    }  # fmt: skip
+    checkpoint.save(path, example()._replace(config=config))
+    for name in BEFORE:
+        rewrite(path, without("config", name))
+    older = checkpoint.load(path).config
+    assert older == replace(
+        config, minibatches=1, correction="none", grow=False, lr_by_fan_in=False
+    )
 
 
 def test_a_file_without_parameters(path: Path) -> None:

@@ -148,6 +148,14 @@ def test_up_to_a_thousand_agents_a_run_of_four_thousand_is_the_same() -> None:
     assert [begun for begun, _ in four[5:]] == [2_621_440, 5_242_880, 10_485_760]
 
 
+def test_a_machine_has_so_many_threads_in_all() -> None:
+    assert Config(nodes=16, num_threads=16).nodes == 16
+    with pytest.raises(InputError, match="--nodes 20 of --num-threads 16 are 320 threads; expected "
+                       "at most 256 on a machine"):  # fmt: skip
+        Config(nodes=20, num_threads=16)
+    assert Config(nodes=20, num_threads=16, cluster="auto").num_threads == 16
+
+
 @pytest.mark.parametrize(
     "options", [{"grow": False}, {"nodes": 2}, {"cluster": "auto", "nodes": 1}]
 )

@@ -17,6 +17,8 @@ from a3c.config import Config, preset
 from a3c.envs.protocol import EnvironmentFault
 from a3c.evaluation import MANY_WAITING, Evaluation
 from a3c.evaluator import EVALUATION, SCORING, Evaluator, Snapshot
+from a3c.metrics import Metrics
+from a3c.node import Node
 from a3c.optimiser import Piece
 from a3c.results.policy import load
 from a3c.run import best, checkpoint, log
@@ -163,6 +165,31 @@ def let_at_the_end(patch: pytest.MonkeyPatch, let: threading.Event) -> None:
         original(self, complete)
 
     patch.setattr(Evaluation, "finish", finish)
+
+
+def test_what_a_rolled_back_run_had_beyond_is_not_evaluated(tmp_path: Path) -> None:
+    config = evaluated(tmp_path)
+    node = Node(config, [torch.device("cpu")], Metrics(1))
+    evaluator = Evaluator(config, node.network(node.device), node.device, node.store, node.metrics)
+    played: list[int] = []
+
+    def evaluate(snapshot: Snapshot) -> dict[str, Any]:
+        played.append(snapshot.agent_steps)
+        if len(played) == 2:  # while that of 2,000 is played
+            evaluator.roll_back(1500)
+            node.store.agent_steps = 2000
+            evaluator.copy()
+            evaluator.finish()
+        return {"agent_steps": snapshot.agent_steps}
+
+    evaluator._evaluate = evaluate  # type: ignore[method-assign]
+    for node.store.agent_steps in (1000, 2000, 3000):
+        evaluator.copy()
+    evaluator._run()
+    assert played == [1000, 2000, 2000]  # the second one is of the run that goes on
+    taken = [each.snapshot for each in evaluator.take()]
+    assert [(each.agent_steps, each.life) for each in taken] == [(1000, 0), (2000, 1)]
+    evaluator.close()
 
 
 def test_what_comes_faster_than_it_can_be_played_waits_and_is_played_at_the_end(

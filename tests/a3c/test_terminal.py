@@ -5,6 +5,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -38,6 +39,15 @@ def test_plain_lines_come_often_at_first_and_name_what_they_show(
     assert "mean return of the last 100 games -  best of these -" in lines[5]
     assert "entropy 0.500" in lines[5]
     assert "policy lag" not in lines[5]  # a method without one
+
+
+def test_who_is_quiet_takes_nothing_of_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    streams = sys.stdout, sys.stderr
+    with Terminal(small(tmp_path), Metrics(1), quiet=True):
+        assert (sys.stdout, sys.stderr) == streams  # what others print is shown
 
 
 def test_games_are_counted_in_english(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

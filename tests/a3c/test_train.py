@@ -22,6 +22,7 @@ from a3c.acting import Actor
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
+from a3c.envs.protocol import EnvironmentFault
 from a3c.methods import make_method
 from a3c.metrics import Metrics
 from a3c.network import Network
@@ -197,6 +198,19 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert games(whole.folder) == games(resumed.folder)
 
 
+def test_an_environment_that_cannot_be_gone_on_with_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(small(tmp_path, total_agent_steps=500), quiet=True)
+
+    def faulty(*_: object) -> None:
+        raise EnvironmentFault("the environment returned a NaN observation (agent 0)")
+
+    monkeypatch.setattr(Node, "load", faulty)
+    with pytest.raises(InputError, match=r"^CartPole-v1 cannot be trained on: the environment ret"):
+        train(small(tmp_path, total_agent_steps=1000), resume=run.folder, quiet=True)
+
+
 def test_a_raised_policy_lag_is_what_it_says_and_survives_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +362,19 @@ def test_the_log_says_how_many_agents_there_are(
     agents = [record["num_envs"] for record in records if "num_envs" in record]
     assert agents == sorted(agents)
     assert (agents[0], agents[-1]) == (2, 8)
+
+
+def test_what_is_no_room_to_grow_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_: Node) -> None:
+        raise InputError("1 x 8 agents do not fit")
+
+    config = growing(tmp_path, monkeypatch)
+    monkeypatch.setattr(Node, "seat", none)
+    with pytest.raises(RunFailed, match=r"^1 x 8 agents do not fit$") as failed:
+        train(config, quiet=True)
+    assert failed.value.outside  # so that there is no traceback
 
 
 def test_a_run_that_grows_starts_new_games_where_they_cannot_be_copied(

@@ -11,10 +11,18 @@ from a3c import cli
 from a3c.config import Config, InputError
 from a3c.results import benchmark as module
 from a3c.results import study
-from a3c.results.benchmark import BenchmarkOptions, benchmark, references, table
+from a3c.results.benchmark import (
+    BenchmarkOptions,
+    Found,
+    benchmark,
+    is_all_there_is,
+    references,
+    table,
+)
 from a3c.results.benchmark_csv import Point, Score, read_rows, write_rows
 from a3c.results.play import PlayOptions, play
 from a3c.results.scores import PUBLISHED
+from a3c.results.study_plan import plan, read_spec
 from a3c.run import log, strict_json
 from a3c.run.folder import Run
 from a3c.train import train
@@ -113,6 +121,22 @@ def test_runs_without_a_folder_count_as_the_files_say(
         spec.write_text(SPEC.replace("steps = 20", "steps = 30"))
         with pytest.raises(AssertionError, match="it has been run"):  # a longer run
             benchmark(options)
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [("", 16 * 64 * 20), ("num_threads = 4\nnum_envs = 1024\nminibatches = 8", 4 * 1024 * 10)],
+)
+def test_a_row_counts_as_far_beyond_the_end_as_such_a_run_may_go(
+    tmp_path: Path, options: str, most: int
+) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(f'[base]\nenv = "breakout"\ntotal_agent_steps = 20\n{options}')
+    (one,) = plan(read_spec(path), tmp_path)
+    for beyond in (-1, 0, most, most + 1):
+        row = short("breakout")._replace(agent_steps=20 + beyond)
+        found = {("breakout", 1): Found(row, [])}
+        assert is_all_there_is(one, found, row.episodes) == (0 <= beyond <= most)
 
 
 def test_a_thin_curve_of_a_run_without_a_folder_is_kept(spec: Path, tmp_path: Path) -> None:

@@ -297,6 +297,14 @@ def test_options_that_an_older_version_had_not_are_as_they_were_then(made: Path)
     ]
 
 
+def test_the_command_says_where_the_parameters_came_from(made: Path) -> None:
+    origins = [{"start_from": "a model.safetensors"}, {"start_from": None}]  # then resumed
+    (made / "provenance.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in origins))
+    assert cli.main(["report", "run"]) == 0
+    command = carried(Path("report.html"))["runs"][0]["command"]
+    assert command == "a3c train CartPole-v1 --preset control --from 'a model.safetensors'"
+
+
 def test_where_it_was_made_may_be_damaged(made: Path) -> None:
     (made / "provenance.jsonl").write_text("garbage\n")
     assert cli.main(["report", "run"]) == 0

@@ -18,7 +18,7 @@ from a3c.results.study_csv import label_of
 from a3c.results.study_plan import FREE, Planned, folder_name, plan, read_spec
 from a3c.run import checkpoint
 from a3c.run.folder import Run, locked
-from a3c.train import train
+from a3c.train import RunFailed, train
 from tests.a3c.test_checkpoint import example
 from tests.commands.made_run import evaluation, make_run, record, write_evaluations
 
@@ -287,6 +287,49 @@ def test_an_interrupted_study_writes_what_it_has(
     assert Path("out/table.md").exists()
 
 
+def test_a_run_that_fails_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rates = "seed = [1]\nlr = [1e-3, 1e30, 2e-3]"
+    Path("spec.toml").write_text(SPEC.replace("seed = [1, 2]", rates).replace("3000", "1000"))
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 1
+    said = capsys.readouterr()
+    assert "a run stopped: FloatingPointError" in said.out
+    assert "a3c: the run stopped: FloatingPointError" in said.err
+    with Path("out/study.csv").open(newline="") as file:
+        last = {row["lr"]: int(row["agent_steps"]) for row in csv.DictReader(file)}
+    assert min(last["0.001"], last["0.002"]) >= 1000
+    assert Path("out/table.md").exists()
+
+
+def test_what_no_run_can_help_stops_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Planned] = []
+
+    def full(planned: Planned) -> bool:
+        started.append(planned)
+        raise RunFailed("No space left on device", tmp_path, outside=True)
+
+    monkeypatch.setattr(study, "run", full)
+    with pytest.raises(RunFailed, match="No space left"):
+        study.run_all(planned(SPEC, tmp_path))
+    assert len(started) == 1
+
+
+def test_a_run_keeps_its_name_in_a_study_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '[base]\nenv = "CartPole-v1"\ntotal_agent_steps = 1000\nrun_name = "first"'
+    (one,) = planned(text, tmp_path)
+    assert study.run(one)
+    (longer,) = planned(text.replace("1000", "2000").replace("first", "second"), tmp_path)
+    assert study.run(longer)
+    assert longer.folder == one.folder
+    assert checkpoint.newest(one.folder).checkpoint.progress["agent_steps"] >= 2000
+
+
 def test_the_newest_run_is_found_without_its_link(tmp_path: Path) -> None:
     (one,) = planned('[base]\nenv = "CartPole-v1"', tmp_path)
     assert not one.folder.exists()
@@ -309,7 +352,7 @@ def test_damaged_records_are_left_out_of_the_csv(tmp_path: Path) -> None:
         record(1000, 9.0, [], mean_return_100=5.0),
     ]
     make_run(one.runs_dir / "CartPole-v1-1", records)
-    assert study.standing(one) == ("1,000 of 1,000", "5.0", "111")
+    assert study.come_to(one) == ("1,000 of 1,000", "5.0", "111")
     assert [row["agent_steps"] for row in study_csv.rows_of(one)] == [100, 1000]
 
 
@@ -470,6 +513,14 @@ def test_intervals_cover_the_seeds() -> None:
     assert mean == 3.0
     assert 1.0 <= low < mean < high <= 6.0
     assert figures.interval(np.array([2.0])) == (2.0, 2.0, 2.0)
+
+
+def test_a_curve_begins_where_all_seeds_have_been_measured() -> None:
+    one = [{"agent_steps": str(k), "evaluated_return": str(k)} for k in (100, 200, 1000)]
+    two = [{"agent_steps": str(k), "evaluated_return": str(k)} for k in (150, 800)]
+    place, mean, _, _ = figures.averaged([one, two], "agent_steps", "evaluated_return")
+    assert (place[0], place[-1]) == (150, 800)
+    assert mean == pytest.approx(place)
 
 
 def test_cells_show_three_digits() -> None:

@@ -170,6 +170,20 @@ def test_the_preset_goes_by_the_environment_in_force(
     assert config == preset(name, env=(words or ["Acrobot-v1"])[0])
 
 
+@pytest.mark.parametrize("words", [[], ["CartPole-v1"]])
+def test_a_file_is_checked_with_the_preset_of_the_environment_in_force(
+    tmp_path: Path, words: list[str]
+) -> None:
+    env = "" if words else 'env = "CartPole-v1"\n'
+    path = file(tmp_path, f"{env}lr_final_fraction = 0.0\n")  # `fast` would not take it
+    config = train_options([*words, "--config", path]).config
+    assert (config.env, config.lr_schedule, config.lr_final_fraction) == (
+        "CartPole-v1",
+        "linear",
+        0,
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
