@@ -17,9 +17,7 @@ from atari2600 import agent, boot, games
 from atari2600.vector_env import AtariVectorEnv
 
 STACKED_FRAMES = 4
-ONE_AT_A_TIME = (
-    threading.Lock()
-)  # for ale-py, which can stall where two threads make or reset games
+ONE_AT_A_TIME = threading.Lock()  # ale-py can stall where two threads make or reset games
 ALE_BYTES = 1_200_000  # of one of ale-py's environments, measured: 1.1 to 1.6 million
 
 

@@ -130,8 +130,8 @@ class Went(NamedTuple):
 
 
 def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: None) -> Went:
-    """Run what is still to be run, and show where all stand. A run that fails stops no other, but
-    for what is not its own fault, as a full disk, which is raised.
+    """Run what is still to be run, and show where all stand. A run that fails stops no other,
+    unless the system refuses, as where the disk is full: that is raised.
 
     ended: called with each run that has ended, in turn, before the next one begins.
     """
@@ -144,7 +144,7 @@ def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: N
                 if not (finished(planned) or run(planned)):
                     break
             except RunFailed as failure:
-                if failure.outside:
+                if isinstance(failure.__cause__, OSError):
                     raise
                 failures.append(failure)
                 print(f"a run stopped: {failure}; {standing(failure.folder)}")

@@ -303,14 +303,12 @@ def test_a_run_that_fails_stops_no_other(
     assert Path("out/table.md").exists()
 
 
-def test_what_no_run_can_help_stops_the_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_stops_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Planned] = []
 
     def full(planned: Planned) -> bool:
         started.append(planned)
-        raise RunFailed("No space left on device", tmp_path, outside=True)
+        raise RunFailed("No space left on device", tmp_path, outside=True) from OSError(28)
 
     monkeypatch.setattr(study, "run", full)
     with pytest.raises(RunFailed, match="No space left"):
