@@ -105,7 +105,7 @@ class Config:
     correction: Literal["auto", "none", "vtrace"] = "auto"
     """vtrace: learn with the newest parameters, and weigh each agent step by how much more likely
     they make its action than those that acted did (V-trace of IMPALA). One forward pass more. auto:
-    where threads and minibatches make the policy lag larger than 3."""
+    where threads and minibatches make the policy lag larger than 3, or epochs are more than 1."""
     rho_bar: float = 1.0
     """Bound of V-trace's weights of single agent steps."""
     c_bar: float = 1.0
@@ -342,10 +342,13 @@ def auto_minibatches(config: Config) -> int:
 
 
 def auto_correction(config: Config) -> str:
-    """vtrace where the policy that acts may be older than SMALL_LAG, about, as it learns."""
+    """vtrace where the policy that acts may be older than SMALL_LAG, about, as it learns; and where
+    it learns twice from the same: without a correction, that pushes it ever further."""
     if config.method in VALUE_METHODS:  # no policy to correct
         return "none"
-    updates = config.minibatches * config.epochs
+    if config.epochs > 1:
+        return "vtrace"
+    updates = config.minibatches
     others = 0 if config.mode == "sync" else all_threads(config) - 1
     lag = (updates - 1) / 2 + others * updates
     return "vtrace" if lag > SMALL_LAG else "none"

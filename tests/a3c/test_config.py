@@ -193,7 +193,8 @@ def test_threads_that_average_make_larger_updates() -> None:
         ({"num_threads": 5}, "vtrace"),
         ({"num_threads": 1, "num_envs": 112}, "none"),  # 7 updates of a rollout: 3 in the mean
         ({"num_threads": 1, "num_envs": 128}, "vtrace"),
-        ({"num_threads": 1, "num_envs": 64, "epochs": 2}, "vtrace"),
+        ({"num_threads": 1, "num_envs": 64, "minibatches": 1, "epochs": 2}, "vtrace"),
+        ({"num_threads": 1, "epochs": 2, "correction": "none"}, "none"),
         ({"num_threads": 8, "mode": "sync", "minibatches": 1}, "none"),
         ({"num_threads": 8, "correction": "none"}, "none"),
     ],
