@@ -17,9 +17,7 @@ from a3c.envs.protocol import AgentBytes, Envs, NumpyEnvs, Spec
 def make_envs(config: Config, num_envs: int, device: torch.device) -> Envs:
     """N environments for one thread, as tensors on `device`.
 
-    Call it from the main thread, one call after another: ale-py stalls when several threads
-    construct or reset vector environments at once. Raises InputError for a name that is no
-    environment, and for spaces that are not supported.
+    Raises InputError for a name that is no environment, and for spaces that are not supported.
     """
     return OnDevice(numpy_envs(config, num_envs, device), device)
 

@@ -24,7 +24,7 @@ from a3c.results import figures
 from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_csv
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
-from a3c.run import best, checkpoint, log, start
+from a3c.run import best, checkpoint, log
 from a3c.run.folder import locked, standing
 from a3c.train import RunFailed, train
 
@@ -159,12 +159,8 @@ def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: N
 
 def run(planned: Planned) -> bool:
     """Start the run, or go on with it; returns whether it reached its end undisturbed."""
-    config, folder = planned.config, planned.folder
-    if not (folder.exists() and checkpoint.numbered(folder)):
-        done = train(config, quiet=True)
-    else:  # which keeps the name that it has
-        name = start.saved_config(folder).run_name
-        done = train(replace(config, run_name=name), folder, quiet=True)
+    resumable = planned.folder.exists() and checkpoint.numbered(planned.folder)
+    done = train(planned.config, planned.folder if resumable else None, quiet=True)
     return done.finished and not done.interrupted
 
 

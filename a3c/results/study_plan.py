@@ -22,7 +22,7 @@ Options = dict[str, Any]
 KEYS = ["base", "settings", "grid", "goal"]
 OPTIONS = [field.name for field in dataclasses.fields(Config) if field.name != "runs_dir"]
 # How a run is written down, which does not change it
-FREE = {"run_name", "runs_dir", "checkpoint_every_seconds", "log_every_seconds"}
+FREE = {"runs_dir", "checkpoint_every_seconds", "log_every_seconds"}
 LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 
 

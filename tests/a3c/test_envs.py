@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from a3c.config import preset
-from a3c.envs import numpy_envs
+from a3c.envs import atari, numpy_envs
 from a3c.envs.atari import AtariEnvs, atari_options
 from a3c.envs.protocol import Spec
 
@@ -53,3 +54,26 @@ def test_games_follow_from_the_seed_alike_on_both_emulators() -> None:
     assert play(7) == play(7)
     assert play(7) == play(7, "atari2600")
     assert play(7) != play(8)
+
+
+@pytest.mark.parametrize(("emulator", "alone"), [("ale", True), ("atari2600", False)])
+def test_games_of_ale_py_are_made_and_reset_by_one_thread_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, emulator: str, alone: bool
+) -> None:
+    locked = []
+
+    class Vector:
+        single_action_space = spaces.Discrete(4)
+
+        def __init__(self, *_: object, **__: object):
+            locked.append(atari.ONE_AT_A_TIME.locked())
+
+        def reset(self, seed: int) -> tuple[object, dict[str, object]]:
+            locked.append(atari.ONE_AT_A_TIME.locked())
+            return np.zeros((1, 4, 84, 84), np.uint8), {"lives": np.zeros(1)}
+
+    monkeypatch.setattr(atari, "AleVectorEnv", Vector)
+    monkeypatch.setattr(atari, "AtariVectorEnv", Vector)
+    atari.AtariEnvs("breakout", preset("fast", emulator=emulator), 1).reset(1)
+    assert locked == [alone, alone]
+    assert not atari.ONE_AT_A_TIME.locked()

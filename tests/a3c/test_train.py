@@ -368,11 +368,11 @@ def test_what_is_no_room_to_grow_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(_: Node) -> None:
-        raise InputError("1 x 8 agents do not fit")
+        raise InputError("1 x 4 agents do not fit")
 
     config = growing(tmp_path, monkeypatch)
-    monkeypatch.setattr(Node, "seat", none)
-    with pytest.raises(RunFailed, match=r"^1 x 8 agents do not fit$") as failed:
+    at_growth(monkeypatch, none)
+    with pytest.raises(RunFailed, match=r"^1 x 4 agents do not fit$") as failed:
         train(config, quiet=True)
     assert failed.value.outside  # so that there is no traceback
 

@@ -316,16 +316,14 @@ def test_a_full_disk_stops_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(started) == 1
 
 
-def test_a_run_keeps_its_name_in_a_study_that_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = '[base]\nenv = "CartPole-v1"\ntotal_agent_steps = 1000\nrun_name = "first"'
+def test_a_study_that_goes_on_has_the_names_that_its_runs_have(tmp_path: Path) -> None:
+    text = '[base]\nenv = "CartPole-v1"\nrun_name = "first"'
     (one,) = planned(text, tmp_path)
-    assert study.run(one)
-    (longer,) = planned(text.replace("1000", "2000").replace("first", "second"), tmp_path)
-    assert study.run(longer)
-    assert longer.folder == one.folder
-    assert checkpoint.newest(one.folder).checkpoint.progress["agent_steps"] >= 2000
+    make_run(one.runs_dir / "a", [], **{**vars(one.config), "runs_dir": str(one.runs_dir)})
+    study.check_as_planned(one)
+    (other,) = planned(text.replace("first", "second"), tmp_path)
+    with pytest.raises(InputError, match="was run with --run-name first, the study has second"):
+        study.check_as_planned(other)
 
 
 def test_the_newest_run_is_found_without_its_link(tmp_path: Path) -> None:
