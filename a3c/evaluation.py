@@ -42,8 +42,9 @@ class Evaluation:
         for evaluated in self.evaluator.take():
             # The policy first: of an evaluation that has been written down nothing is played again
             if self._is_best(evaluated.record["sampled_return"]):
-                self.best = checkpoint_of(evaluated, self.evaluator.config, self.spec)
-                best.save(self.folder, self.best)
+                chosen = checkpoint_of(evaluated, self.evaluator.config, self.spec)
+                best.save(self.folder, chosen)
+                self.best = chosen  # once it is written: else a lesser one would get a record
             self.log.write_evaluation(evaluated.record)
             self.terminal.evaluated(evaluated.record)
         if behind >= MANY_WAITING and not self.said_behind:

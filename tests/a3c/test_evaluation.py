@@ -16,7 +16,7 @@ from a3c.actor_learner import seed_of
 from a3c.config import Config, preset
 from a3c.envs.protocol import EnvironmentFault
 from a3c.evaluation import MANY_WAITING, Evaluation
-from a3c.evaluator import EVALUATION, SCORING, Evaluator, Snapshot
+from a3c.evaluator import EVALUATION, SCORING, Evaluated, Evaluator, Snapshot
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.optimiser import Piece
@@ -24,6 +24,7 @@ from a3c.results.policy import load
 from a3c.run import best, checkpoint, log
 from a3c.run.folder import Run
 from a3c.run.log import Log
+from a3c.run.terminal import Terminal
 from a3c.shared import SharedParameters
 from a3c.train import RunFailed, Training, train
 from tests.a3c.test_train import equal, final, games, small, stop_after
@@ -439,6 +440,31 @@ def test_a_best_that_could_not_be_written_has_not_been_evaluated(
             train(evaluated(tmp_path), quiet=True)
     (run,) = (path.parent for path in tmp_path.glob("[!.l]*/config.json"))
     assert log.read_evaluations(run) == []
+
+
+def test_a_best_that_could_not_be_written_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = evaluated(tmp_path)
+    node = Node(config, [torch.device("cpu")], Metrics(1))
+    games = Evaluator(config, node.network(node.device), node.device, node.store, node.metrics)
+    records = Log(tmp_path, 0)
+    noting = Evaluation(games, node.spec, tmp_path, records, Terminal(config, node.metrics, True))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    monkeypatch.setattr(best, "save", full)
+    for mean in (2.0, 1.0):  # the second as the run ends
+        games.copy()
+        snapshot = games.waiting.get()
+        assert snapshot is not None
+        games.done.put(Evaluated(snapshot, {"agent_steps": 1000, "sampled_return": mean}))
+        with pytest.raises(OSError, match="No space left"):
+            noting.note()
+    assert noting.best is None
+    assert records.evaluations == []
+    games.close()
 
 
 def test_a_better_one_that_an_earlier_part_found_stays(tmp_path: Path) -> None:
