@@ -22,7 +22,7 @@ from a3c.envs.names import atari_game
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import command
-from a3c.results.scores import PUBLISHED, REPORTED
+from a3c.results.scores import PUBLISHED, PUBLISHED_BY, REPORTED
 from a3c.run import checkpoint, log, provenance, strict_json
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.models import MODEL
@@ -144,7 +144,7 @@ def score_rows(game: str, scores: dict[str, Any]) -> list[str]:
         figures = (f"{found[key]:,.1f}" for key in ("mean", "std", "median", "max"))
         rows.append(f"| {name} | {' | '.join(figures)} |")
     for who, score in zip(("random play", "human"), PUBLISHED.get(game, ()), strict=False):
-        rows.append(f"| {who}, Mnih et al. 2015 | {score:,.1f} | | | |")
+        rows.append(f"| {who}, {PUBLISHED_BY} | {score:,.1f} | | | |")
     for who, terms, score in REPORTED.get(game, []):
         rows.append(f"| {who}: {terms} | {score:,.1f} | | | |")
     return rows

@@ -38,7 +38,7 @@ from a3c.results.curves import (
 from a3c.results.output import whole_file
 from a3c.results.played import best_film, check_of_run, read_scores
 from a3c.results.run_config import read_run_config
-from a3c.results.scores import PUBLISHED, REPORTED
+from a3c.results.scores import PUBLISHED, PUBLISHED_BY, REPORTED
 from a3c.run import log, provenance, strict_json
 from a3c.run.checkpoint import SCORE
 
@@ -234,6 +234,5 @@ def published(env: str) -> list[tuple[str, str, float]]:
     rows: list[tuple[str, str, float]] = [*REPORTED.get(game, [])]
     if game in PUBLISHED:
         random, human = PUBLISHED[game]
-        source = "Mnih et al., 2015"
-        rows += [("human tester", source, human), ("random play", source, random)]
+        rows += [("human tester", PUBLISHED_BY, human), ("random play", PUBLISHED_BY, random)]
     return rows

@@ -1,7 +1,8 @@
 """Published scores: random play and a human tester, for the human-normalised score; trained peers.
 
-PUBLISHED: Mnih et al. 2015 (Nature), extended data table 2, completed to 57 games by Wang et al.
-2016 (Dueling Network Architectures), both with up to 30 no-op starts.
+PUBLISHED: Wang et al. 2016 (Dueling Network Architectures), 57 games with up to 30 no-ops at the
+start. Random play is that of Mnih et al. 2015 (Nature), the human is not: there it had 31.8 on
+Breakout and 9.3 on Pong.
 REPORTED: the score tables of PFRL (its A3C, 200 million emulator frames, no-op starts) and of RL
 Baselines3 Zoo (stable-baselines3's A2C, 10 million agent steps). Budgets and protocols differ from
 ours and from one another: whoever shows them shows `terms` beside them.
@@ -32,6 +33,7 @@ REPORTED: dict[str, list[Reported]] = {
     "space_invaders": [Reported(*PFRL, 1043.5)],
 }
 
+PUBLISHED_BY = "Wang et al., 2016"
 # game: (random, human)
 PUBLISHED: dict[str, tuple[float, float]] = {
     "alien": (227.8, 7127.7),

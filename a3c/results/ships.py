@@ -7,6 +7,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
+from a3c.results.scores import PUBLISHED_BY
 from a3c.run.models import scores, shipped
 
 FIGURES = (
@@ -25,7 +26,7 @@ def table() -> Table:
         *(Column(name, justify="right", no_wrap=True) for name in FIGURES),
         title="shipped models: mean return of 100 games ± standard deviation",
         caption="a3c play GAME plays one. Human-normalised: 0 % is random play, 100 % a human "
-        "tester, both of Mnih et al., 2015.",
+        f"tester, both of {PUBLISHED_BY}.",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title_justify="left",

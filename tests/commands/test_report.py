@@ -313,8 +313,8 @@ def test_where_it_was_made_may_be_damaged(made: Path) -> None:
 
 def test_published_figures_name_their_source(made: Path) -> None:
     rows = {who: (terms, score) for who, terms, score in report.published("breakout")}
-    assert rows["random play"] == ("Mnih et al., 2015", 1.7)
-    assert rows["human tester"] == ("Mnih et al., 2015", 30.5)
+    assert rows["random play"] == ("Wang et al., 2016", 1.7)
+    assert rows["human tester"] == ("Wang et al., 2016", 30.5)
     assert rows["PFRL, A3C"][1] == 581.0
     assert report.published("CartPole-v1") == []
 
