@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -34,6 +34,8 @@ class Node:
     first_thread: the index of its first thread among those of all nodes. Raises InputError for what
     it cannot run.
     """
+
+    roll_back: Callable[[int], None]  # not used here, see Cluster
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class Node:
         self.learners = [self.learner(index, each) for index, each in enumerate(envs)]
         self.failures: list[BaseException] = []  # of the threads, the first one first
         self.threads: list[threading.Thread] = []
-        self.noted = self.rolled_back = False  # its provenance; a cluster may have been
+        self.noted = False  # its provenance
         self.kept: dict[str, Tensor] | None = None  # what `save` gives while the agents are made
 
     def device_of(self, thread: int) -> torch.device:

@@ -143,6 +143,7 @@ class Training:
         self.saved_metrics = metrics.save()  # of the last checkpoint
         self.failures: list[BaseException] = []
         self.origin: str | None = None  # of its first parameters
+        self.node.roll_back = self._roll_back
         self.folder: Path
         self.log: Log
 
@@ -223,8 +224,6 @@ class Training:
         while self.node.alive(0.2):
             self.terminal.refresh(self.store.agent_steps)
             self._note_nodes()
-            if self.node.rolled_back:
-                self._roll_back()
             if self.evaluation is not None:
                 self.evaluation.note()
             now = time.monotonic()
@@ -235,13 +234,12 @@ class Training:
                 next_save = now + self.config.checkpoint_every_seconds
                 self.save()
 
-    def _roll_back(self) -> None:
+    def _roll_back(self, agent_steps: int) -> None:
         """A cluster's server has died, and goes on from the last checkpoint; so do the curves."""
-        self.node.rolled_back = False
-        self.metrics.rewind(self.saved_metrics, self.store.agent_steps)
-        self.log.rewind(self.store.agent_steps)
+        self.metrics.rewind(self.saved_metrics, agent_steps)
+        self.log.rewind(agent_steps)
         if self.evaluator is not None:
-            self.evaluator.roll_back(self.store.agent_steps)
+            self.evaluator.roll_back(agent_steps)
 
     def stop(self) -> None:
         """End after the updates under way. Safe in a signal handler."""

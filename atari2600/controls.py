@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from atari2600.ale import ACTION_BITS, PADDLE_DELTA
 
 Array = NDArray[Any]
+MOST_FRAMES = 2**31 - 1  # of an episode
 # The action of a direction [left, centre, right], [down, centre, up] and [nothing, FIRE].
 ACTION_OF = np.array(
     [[[9, 17], [4, 12], [7, 15]], [[5, 13], [0, 1], [2, 10]], [[8, 16], [3, 11], [6, 14]]]
@@ -47,12 +48,20 @@ def frames_of(frameskip: int | tuple[int, int]) -> tuple[int, int]:
     return low, high
 
 
-def check_probability(value: float) -> float:
-    if not isinstance(value, float | int | np.number):
-        raise TypeError(f"repeat_action_probability is {value!r}; expected a number from 0 to 1")
-    if not 0 <= value <= 1:
-        raise ValueError(f"repeat_action_probability is {value}; expected 0 to 1")
-    return value
+def check_fractions(**values: float) -> None:
+    """Raise TypeError for what is no number, ValueError for what is not from 0 to 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, float | int | np.number):
+            raise TypeError(f"{name} is {value!r}; expected a number from 0 to 1")
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}; expected 0 to 1")
+
+
+def check_limit(least: int, frames: int) -> None:
+    """Of an episode. Raises as `check_least`."""
+    check_least(least, max_num_frames_per_episode=frames)
+    if frames > MOST_FRAMES:
+        raise ValueError(f"max_num_frames_per_episode is {frames}; expected at most {MOST_FRAMES}")
 
 
 def check_least(least: int, **values: int) -> None:

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from atari2600 import agent, boot, games, snapshot
 from atari2600.ale import full_strength
 from atari2600.backends import cpu
-from atari2600.controls import actions_of, check_probability, continuous_space, frames_of
+from atari2600.controls import (
+    actions_of,
+    check_fractions,
+    check_limit,
+    continuous_space,
+    frames_of,
+)
 from atari2600.interface import Interface
 from atari2600.mersenne import ENVIRONMENT, SYSTEM
 from atari2600.snapshot import Rest
@@ -84,10 +90,16 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         self.action_names = [games.ACTIONS[action] for action in actions]
         self.continuous = continuous
         self.continuous_action_threshold = continuous_action_threshold
-        self.limit = max_num_frames_per_episode or 0
+        if max_num_frames_per_episode is not None:
+            check_limit(0, max_num_frames_per_episode)
+        self.limit = int(max_num_frames_per_episode or 0)
         self.mode = games.check_mode(self.game, mode)
         self.difficulty = games.check_difficulty(self.game, difficulty)
-        self.sticky = check_probability(repeat_action_probability)
+        check_fractions(
+            repeat_action_probability=repeat_action_probability,
+            continuous_action_threshold=continuous_action_threshold,
+        )
+        self.sticky = repeat_action_probability
         self.layer = boot.layer_of(self.game, self.mode, self.difficulty, self.sticky, self.limit)
         self.make_machine()
         self.make_spaces()
@@ -161,7 +173,12 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         return self.action_names
 
     def get_keys_to_action(self) -> dict[tuple[str, ...], int]:
-        """Keys of gymnasium.utils.play: w, a, s, d and the space bar."""
+        """Keys of gymnasium.utils.play: w, a, s, d and the space bar.
+
+        Raises AttributeError, as ale-py, where actions are continuous.
+        """
+        if self.continuous:
+            raise AttributeError("continuous actions have no keys; expected continuous=False")
         return {keys_of(name): i for i, name in enumerate(self.get_action_meanings())}
 
     # ---- ale-py's ways in ----
@@ -193,12 +210,14 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
 
     def restore_state(self, state: Array) -> None:
         """Go back to a cloned state. Raises ValueError if it is of something else."""
+        if self.load_seed >= 0:  # ale-py has loaded the game by now
+            self.run(cpu.RESET, self.load_seed)
         generators = self.agents.generators.copy()
         rest = snapshot.load(state, self.clone_header(), self.state_arrays(), self.check_loaded)
         if not rest["rng"]:
             for which in (ENVIRONMENT, SYSTEM):
                 self.agents.generators[0, which] = generators[0, which]
-        self.started = True
+        self.load_seed, self.started = -1, True
 
     def clone_header(self) -> Rest:
         return self.state_header() | {"kind": "clone"}

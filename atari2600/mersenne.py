@@ -66,9 +66,9 @@ def draw(generators, i, which):  # type: ignore[no-untyped-def]
 def draw_below(generators, i, which, bound):  # type: ignore[no-untyped-def]
     """A uniform whole number in [0, bound) by multiplication, without a bias.
 
-    Lemire, "Fast Random Integer Generation in an Interval" (2019), as C++ libraries do it: where
-    the low half of the product is below 2^32 mod bound, draw again; at most REJECTIONS times, which
-    a seeded generator comes to in less than one of 2^64 cases, whatever the bound.
+    Lemire, "Fast Random Integer Generation in an Interval" (2019), as Linux's C++ library does it:
+    where the low half of the product is below 2^32 mod bound, draw again; at most REJECTIONS times,
+    which a seeded generator comes to in less than one of 2^64 cases, whatever the bound.
     """
     product = draw(generators, i, which) * bound
     for _ in range(REJECTIONS):

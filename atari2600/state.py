@@ -84,7 +84,7 @@ FRAMES = DPC_END + 7  # since the ROM was loaded
 ELAPSED = DPC_END + 8  # frames of the agent's own steps in this episode
 LIVES_BEFORE = DPC_END + 9  # the last agent step
 ENDED = DPC_END + 10  # the episode is over: the next agent step starts another
-STARTED = DPC_END + 11  # `reset` has been called at least once
+STARTED = DPC_END + 11  # `reset` has been called at least once; nothing reads it, states have it
 CONDITION = DPC_END + 12  # what a rule that is a question answered
 VARIABLES = DPC_END + 13  # of the game's rules
 MAX_VARIABLES = 24
@@ -94,7 +94,6 @@ FOREVER = 2**31 - 1  # VSYNC_DEADLINE when none is armed
 RAM_BYTES = 256  # RIOT 128, cartridge 128
 EXTRA_RAM = 128  # index of the cartridge's first byte
 WIDTH = 160
-MAX_HEIGHT = 256
 
 # ---- constants[FIELD] of a game, int32, shared by all its machines ----
 
@@ -122,7 +121,7 @@ class Machines(NamedTuple):
 
 
 def allocate(constants: Array, image: Array, graphics: Array, num_machines: int) -> Machines:
-    """Machines with everything zero: `console.power_on` comes next."""
+    """Machines with everything zero: `boot` comes next."""
     screens = np.zeros((num_machines, 2, int(constants[HEIGHT]) * WIDTH), np.uint8)
     registers = np.zeros((num_machines, REGISTERS), np.int32)
     ram = np.zeros((num_machines, RAM_BYTES), np.uint8)

@@ -14,7 +14,6 @@ catch-up.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numba
@@ -165,8 +164,6 @@ STAR_MOTION = np.array([18, 33, 0, 17], np.int64)
 DELAY = np.zeros(64, np.int64)
 DELAY[[0x01, 0x0B, 0x0C, 0x1B, 0x1C]] = 1  # VBLANK, REFPx, GRPx
 DELAY[[0x04, 0x05, 0x12, 0x13]] = 8  # NUSIZx, RESMx
-PLAYFIELD_REGISTERS = (0x0D, 0x0E, 0x0F)
-assert all(a < b for a, b in pairwise(PLAYFIELD_REGISTERS))
 
 
 @numba.njit(_nrt=False, forceinline=True)

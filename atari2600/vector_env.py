@@ -28,8 +28,9 @@ from atari2600.ale import FIRE, full_strength
 from atari2600.backends import cpu
 from atari2600.controls import (
     actions_of,
+    check_fractions,
     check_least,
-    check_probability,
+    check_limit,
     continuous_space,
     frames_of,
 )
@@ -101,7 +102,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         layout: [N, stack, height, width] (and 3 for colour), or "channels_last":
             [N, height, width, stack] (or stack x 3), oldest first
         out: uint8 array that every `reset` and `step` writes its observations into and returns;
-            without it they return fresh arrays
+            without it they return fresh arrays. The next stacks are made of it: only read it
         """
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         EzPickle.__init__(self, **arguments)
@@ -109,13 +110,17 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         check_least(
             1, num_envs=num_envs, stack_num=stack_num, img_height=img_height, img_width=img_width
         )
-        check_least(1, max_num_frames_per_episode=max_num_frames_per_episode)
+        check_limit(1, max_num_frames_per_episode)
         check_least(0, batch_size=batch_size, num_threads=num_threads, noop_max=noop_max)
         check_least(-1, thread_affinity_offset=thread_affinity_offset)
+        check_fractions(
+            repeat_action_probability=repeat_action_probability,
+            continuous_action_threshold=continuous_action_threshold,
+        )
         if noop_max > MOST_NOOPS:
             raise ValueError(f"noop_max is {noop_max}; expected at most {MOST_NOOPS}")
-        self.num_envs = num_envs
-        self.batch_size = batch_size or num_envs
+        self.num_envs = int(num_envs)  # NumPy's integers count, too; a saved state has none
+        self.batch_size = int(batch_size) or self.num_envs
         if self.batch_size > num_envs:
             raise ValueError(f"batch_size is {batch_size}; expected at most num_envs, {num_envs}")
         self.autoreset_mode = autoreset(autoreset_mode)
@@ -141,7 +146,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         self.view = agent.view_of(self.game, protocol, img_height, img_width, grayscale)
         self.mode = games.check_mode(self.game, mode)
         self.difficulty = games.check_difficulty(self.game, difficulty)
-        self.sticky = check_probability(repeat_action_probability)
+        self.sticky = repeat_action_probability
         self.make_spaces(observation_shape(stack_num, img_height, img_width, grayscale, layout))
         self.out = out
         workers = min(num_threads or processors(), num_envs)
@@ -194,7 +199,9 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         self.run(ids, np.full(len(ids), cpu.RESET), seeds)
         self.finish()
         self.ready = deque((i, None) for i in range(self.num_envs))
+        self.asked = ids[:0]
         observations, _, _, _, info = self.recv()
+        info.pop("final_obs", None)  # of agents that the mask left out
         return observations, info
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
@@ -216,10 +223,14 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         self.check_open()
         if len(self.ready) < self.batch_size:
             raise error.ResetNeeded("nothing to receive: call reset() or send() first")
-        entries = [self.ready.popleft() for _ in range(self.batch_size)]
+        if self.asked is not None and len(self.asked) > 0:
+            raise error.ResetNeeded("call send() with the actions of the last answers first")
+        entries = [self.ready[k] for k in range(self.batch_size)]
         for _, future in entries:
             if future is not None:
-                future.result()
+                future.result()  # interrupted, it can be called again
+        for _ in entries:
+            self.ready.popleft()
         self.asked = np.array([i for i, _ in entries])
         return self.answer(self.asked)
 
@@ -276,8 +287,9 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         """Actions as ale.py has them. Raises ValueError."""
         if self.continuous:
             check_array("actions", actions, np.float32, (self.batch_size, 3))
-            if not np.isfinite(actions).all():
-                raise ValueError(f"actions are {actions}; expected finite numbers")
+            if not self.action_space.contains(actions):
+                expected = f"finite numbers of {self.single_action_space}"
+                raise ValueError(f"actions are {actions}; expected {expected}")
             return actions_of(actions, self.continuous_action_threshold)
         check_array("actions", actions, np.integer, (self.batch_size,))
         limit = len(self.action_set)
@@ -402,7 +414,9 @@ def check_seeds(least: int, most: int) -> None:
     """The generators take 32 bits: of more, two seeds could be one."""
     if most > MAX_SEED or least < -MAX_SEED:
         wrong = most if most > MAX_SEED else least
-        raise ValueError(f"seed is {wrong}; expected at most {MAX_SEED}, for each agent")
+        raise ValueError(
+            f"seed is {wrong}; expected at most {MAX_SEED}, for each agent, or as much below 0"
+        )
 
 
 def autoreset(mode: AutoresetMode | str) -> AutoresetMode:
@@ -439,8 +453,10 @@ def check_out(out: Array | None, shape: tuple[int, ...], batch_size: int) -> Arr
         return None
     if batch_size != shape[0]:
         raise ValueError("with `out` the batch_size must be num_envs")
-    if not out.flags.c_contiguous:
-        raise ValueError("out is not contiguous")
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is a {type(out).__name__}; expected a NumPy array")
+    if not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError("out is not contiguous, or cannot be written")
     return check_array("out", out, np.uint8, shape)
 
 

@@ -45,7 +45,7 @@ def measured(env: str, network: str, average: bool, times: int) -> Row:
     exchange = Exchange(store)
     exchange.updates -= 1  # as if there had been an update
     change = exchange.take(everything=average)
-    sent, newest = Sent(0, 0, 0, change, Part(0, {}, [])), newest_of(config, store)
+    sent, newest = Sent(0, 0, 0, change, Part(0, {}, []), 1), newest_of(config, store)
     if not average:
         del newest.vectors["square_avg"]
     median = partial(median_seconds, times=times)

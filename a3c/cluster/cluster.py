@@ -38,8 +38,11 @@ from a3c.shared import SharedParameters
 CPU = torch.device("cpu")
 WAIT_SECONDS = 0.2
 LOOK_SECONDS = 2.0  # between two looks for machines that have joined
+SLOW_SECONDS = 120.0  # a node that has not been made by then may wait for CPUs
 LOST_SECONDS = 300.0  # after which a node that has died is not waited for any more
 CALLS = 8  # of a node at once: it trains, and is asked to pause meanwhile
+
+NOTHING_SEEN = Status(0, False, 0, 0, [], [], {}, [])
 
 Future = Any  # Ray's types do not follow methods of actors
 
@@ -53,7 +56,12 @@ class Began(NamedTuple):
 
 
 class Cluster:
-    """Nodes and their server. `say` takes lines for the user. Raises InputError, as Node does."""
+    """Nodes and their server. `say` takes lines for the user. Raises InputError, as Node does.
+
+    roll_back: called where the server has died, with the agent steps that all go on from.
+    """
+
+    roll_back: Callable[[int], None]
 
     def __init__(self, config: Config, metrics: Metrics, say: Callable[[str], None]):
         self.config, self.metrics, self.say = config, metrics, say
@@ -79,10 +87,11 @@ class Cluster:
         self.died_at: dict[int, float] = {}  # of nodes that have not contributed since
         self.failures: list[BaseException] = []
         self.faults: list[BaseException] = []  # of nodes without which the others go on
-        self.seen = Status(0, False, 0, 0, [], [], {}, [])
+        self.seen = NOTHING_SEEN
         self.counted: dict[int, Contribution] = {}  # at the last record
         self.facts: list[dict[str, Any]] = []  # of nodes that began, to be noted
-        self.stopping = self.aborting = self.rolled_back = False
+        self.stopping = self.aborting = False
+        self.rolled_back = 0  # times
         self.next_look = time.monotonic() + LOOK_SECONDS
         self.metrics.gauges = self.figures
         self.make_members()
@@ -106,18 +115,22 @@ class Cluster:
         places = machines[: self.config.nodes]
         if not self.config.cluster:
             threads = len(places) * self.config.num_threads
-            check_memory(replace(self.config, num_threads=threads), [CPU])
+            check_memory(replace(self.config, num_threads=threads, nodes=1), [CPU])
             make_envs(self.config, 1, CPU).close()  # so that one process compiles, not all
         self.present = {self.add(place) for place in places}
         made: dict[int, Future] = {
             index: self.members[index].make.remote(self.versions) for index in self.present
         }
+        _, waiting = ray.wait(list(made.values()), num_returns=len(made), timeout=SLOW_SECONDS)
+        if waiting:
+            self.say(f"{len(waiting)} of {len(made)} nodes are not ready yet; others may use their "
+                     "machines' CPUs (ray status)")  # fmt: skip
         for index, future in made.items():
             try:
                 self.facts += self.answered({index: future}).values()
             except RefusedError as error:
                 self.lose(index, error)
-        if not self.members:
+        if not self.present:
             raise InputError(f"no node can train: {self.faults[0]}")
 
     def answered(self, asked: dict[int, Future]) -> dict[int, Any]:
@@ -193,7 +206,8 @@ class Cluster:
     def start(self) -> None:
         """Let the nodes train."""
         self.began = Began(arrays(self.store.save()), self.store.agent_steps, self.store.updates)
-        answer(self.server.load.remote(*self.began, self.present))
+        while not self.load_server(self.present):
+            time.sleep(WAIT_SECONDS)
         for index in self.present:
             self.training[self.members[index].train.remote(self.server)] = index
         self.taking_part = set(self.present)
@@ -228,7 +242,7 @@ class Cluster:
             return  # Ray starts it again
         if status.ready:
             self.take(status)
-        elif self.training:
+        elif self.training or self.taking_part:  # also of nodes that have come to their end
             self.bring_back_server()
 
     def ended(self, future: Future, index: int) -> None:
@@ -250,6 +264,8 @@ class Cluster:
         for nodes in (self.present, self.taking_part, self.still):
             nodes.discard(index)
         self.died_at.pop(index, None)  # nobody waits for it, and machines may take its place
+        self.training = {f: i for f, i in self.training.items() if i != index}
+        self.server.leave.remote(index)
         ray.kill(self.members.pop(index))
         self.say(f"node {index} has ended: {fault}")
 
@@ -265,7 +281,8 @@ class Cluster:
         died_at = self.died_at.setdefault(index, time.monotonic())
         if time.monotonic() > died_at + LOST_SECONDS:
             self.lose(index, RuntimeError("it died, and could not be started again"))
-        elif not self.stopping:  # fails at once while the process is not there yet
+        elif not self.stopping:
+            time.sleep(WAIT_SECONDS)  # it fails at once while the process is not there yet
             self.rejoin(index)
 
     def rejoin(self, index: int) -> None:
@@ -274,17 +291,25 @@ class Cluster:
 
     def bring_back_server(self) -> None:
         """It has been started again by Ray, and goes on from the last checkpoint."""
-        members = {*self.taking_part} if self.config.mode == "sync" else set()
-        try:
-            answer(self.server.load.remote(*self.began, members))
-        except RayActorError:
-            return  # it died again
+        sync = self.config.mode == "sync"  # where a round waits for those that train
+        if not self.load_server(self.taking_part & {*self.training.values()} if sync else set()):
+            return
         self.say(
             f"the server died: all go on from agent step {self.began.agent_steps:,}, its last "
             "checkpoint"
         )
         self.store.agent_steps, self.store.updates = self.began.agent_steps, self.began.updates
-        self.rolled_back, self.counted = True, {}
+        self.seen, self.counted = NOTHING_SEEN, {}
+        self.rolled_back += 1
+        self.roll_back(self.began.agent_steps)
+
+    def load_server(self, members: set[int]) -> bool:
+        """Give it what it begins with, and in sync mode whom it waits for; not if it has died."""
+        try:
+            answer(self.server.load.remote(*self.began, members))
+        except RayActorError:
+            return False  # Ray starts it again
+        return True
 
     def take(self, status: Status) -> None:
         """What the server says."""
@@ -302,6 +327,7 @@ class Cluster:
         self.taking_part.add(index)
         self.died_at.pop(index, None)
         with suppress(RayActorError):
+            self.used.add(answer(self.members[index].place.remote()))  # maybe another one by now
             self.facts.append(answer(self.members[index].provenance.remote()))
         self.say(f"node {index} has joined")
 
@@ -353,11 +379,14 @@ class Cluster:
         """All nodes stand between two updates, and these are accounted for."""
         self.ask_server(pause=True)
         try:
+            lives = self.rolled_back
             told = self.ask_all("pause", self.taking_part)
+            told = {index: part for index, part in told.items() if part is not None}
             self.still = {*told} & self.taking_part
-            for part in told.values():
-                self.metrics.merge(part)
             self.look_after()
+            if self.rolled_back == lives:  # else it is of what was lost
+                for part in told.values():
+                    self.metrics.merge(part)
             yield
         finally:
             self.still = set()
@@ -372,8 +401,12 @@ class Cluster:
             done, _ = ray.wait(list(asked), timeout=WAIT_SECONDS)
             for future in done:
                 index = asked.pop(future)
-                with suppress(RayActorError):
+                try:
                     told[index] = answer(future)
+                except RayActorError:
+                    pass
+                except Exception as error:  # the others go on
+                    self.lose(index, error)
             if not done:  # they may wait for a server, or for one another
                 self.look_after()
                 if method == "pause":

@@ -65,6 +65,7 @@ class Sent(NamedTuple):
     version: int
     change: Change
     metrics: Part
+    number: int  # of the node's exchanges: what comes twice counts once
 
 
 class Newest(NamedTuple):

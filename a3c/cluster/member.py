@@ -50,6 +50,7 @@ class Member:
         self.config = replace(config, num_threads=threads) if config.cluster else config
         self.metrics = Metrics(1)
         self.running = False
+        self.over = threading.Event()  # it has trained to the end
         self.one_exchange = threading.Lock()
         self.news = threading.Event()  # that there is something to send
 
@@ -69,6 +70,10 @@ class Member:
     def provenance(self) -> dict[str, Any]:
         """What computes here."""
         return {**self.node.provenance(), "node": self.index}
+
+    def place(self) -> str:
+        """Ray's id of the machine."""
+        return ray.get_runtime_context().get_node_id()
 
     def begin(self) -> Vector:
         """New games for all agents; the parameters [P] with the background that was measured."""
@@ -90,6 +95,7 @@ class Member:
     def train(self, server: ActorHandle[Any]) -> list[BaseException]:
         """To the end of the run; what went wrong."""
         self.server = server
+        self.over.clear()
         self.exchange = Exchange(self.node.store)
         self.exchange.restart(self.patiently(self.server.join.remote, self.index))
         self.node.gate.look(self.node.store.finished)
@@ -104,12 +110,17 @@ class Member:
         self.node.join()
         for failure in self.node.failures:  # a traceback does not travel
             failure.add_note("".join(traceback.format_exception(failure)))
+        self.over.set()
         return self.node.failures
 
     def rejoin(
         self, server: ActorHandle[Any], expected: dict[str, str | None]
     ) -> list[BaseException]:
         """Of a node that died, or comes later: as new, with the newest parameters."""
+        if self.running:  # it was cut off for a while, and taken for dead
+            self.node.abort()
+            self.over.wait()
+            self.running = False
         self.make(expected)
         newest = self.patiently(server.save.remote)  # nobody is to wait for it yet
         self.node.start_games(newest.updates)
@@ -141,7 +152,8 @@ class Member:
             self.news.clear()
             change, metrics = self.exchange.take(everything), self.metrics.take()
             life, version = self.exchange.life, self.exchange.version
-            sent = Sent(self.index, life, version, change, metrics)
+            number = self.exchange.exchanges
+            sent = Sent(self.index, life, version, change, metrics, number)
             newest = self.patiently(self.server.exchange.remote, sent)
             if newest.life == life:
                 self.exchange.merge(newest)
@@ -155,14 +167,15 @@ class Member:
         """
         store, gradients = self.node.store, self.node.store.handed_in.cpu().numpy()
         life, agent_steps = self.exchange.life, store.handed_in_steps
-        given = HandedIn(self.index, life, gradients, agent_steps, self.metrics.take())
+        version, metrics = self.exchange.version, self.metrics.take()
+        given = HandedIn(self.index, life, version, gradients, agent_steps, metrics)
         newest = self.patiently(self.server.hand_in.remote, given)
         with store.exclusive():
             store.parameters.copy_(torch.tensor(newest.vectors["parameters"]))
             before, lr, norm = newest.applied
             store.average_norm.fill_(norm)
             store.sync_applied = before, lr
-            self.exchange.life = newest.life
+            self.exchange.life, self.exchange.version = newest.life, newest.version
             store.advance(newest.agent_steps - store.agent_steps, newest.updates - store.updates)
         self.node.gate.ask(newest.pause, newest.stop)
         store.after_update()
@@ -173,7 +186,7 @@ class Member:
             answer: Newest | Refused | NotReady
             try:
                 answer = ray.get(call(*words))
-            except RayActorError:  # its process died
+            except RayActorError:  # its process died, or it has been cut off: it may have heard
                 answer = NotReady()
             if isinstance(answer, Newest):
                 return answer
@@ -181,13 +194,14 @@ class Member:
                 raise RefusedError(answer.reason)
             time.sleep(RETRY_SECONDS)
 
-    def pause(self) -> Part:
+    def pause(self) -> Part | None:
         """Wait until the threads stand still, and the server knows what they have learned.
 
-        In sync mode the server has told them to. Gives what it has not been told.
+        In sync mode the server has told them to. Gives what it has not been told; None if the
+        threads are about to start.
         """
         if not self.running:
-            return self.metrics.take()
+            return None
         if self.config.mode == "async":
             self.node.gate.ask(pause=True, stop=False)
         self.node.gate.wait_until_parked()

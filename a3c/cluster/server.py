@@ -39,6 +39,7 @@ class HandedIn(NamedTuple):
 
     node: int
     life: int  # of the server whose parameters they are of
+    version: int
     gradients: Gradients
     agent_steps: int
     metrics: Part
@@ -98,6 +99,7 @@ class Server:
         self.metrics: list[Part] = []
         self.seen: list[Seen] = []
         self.nodes: dict[int, Contribution] = {}
+        self.heard: dict[int, int] = {}  # the number of each node's last exchange
         self.members: set[int] = set()
         self.joining: set[int] = set()  # nodes that have not contributed since they joined
         self.arrived: list[int] = []
@@ -133,11 +135,17 @@ class Server:
         if sent.life != self.life:
             self.joining.add(sent.node)
             return self.newest(joins=True)
+        if self.heard.get(sent.node) != sent.number:  # the answer may have been lost on its way
+            self.heard[sent.node] = sent.number
+            self.add(sent)
+        return self.newest(average=sent.change.square_avg is not None)
+
+    def add(self, sent: Sent) -> None:
+        """What a node has learned, once."""
         self.count(sent.node, sent.change.agent_steps, 2 * sent.change.bytes(), self.lag_of(sent))
         self.metrics.append(sent.metrics)
         apply(self.store, sent.change)
         self.version += 1
-        return self.newest(average=sent.change.square_avg is not None)
 
     def lag_of(self, sent: Sent) -> int:
         """Exchanges of others between what a node began with and now."""
@@ -158,6 +166,7 @@ class Server:
             return NotReady()
         self.members.add(node)
         self.joining.add(node)
+        self.heard.pop(node, None)  # a new process counts anew
         return self.newest(joins=True)
 
     async def leave(self, node: int) -> None:
@@ -172,11 +181,14 @@ class Server:
         """Sync mode: the gradients of a node's threads; waits for those of all others."""
         if not self.ready:
             return NotReady()
-        if given.node not in self.members:
-            return Refused("the others had gone on without it")
         if given.life != self.life:  # it takes these; it stands still or ends with the others
+            self.members.add(given.node)
             self.joining.add(given.node)
             return self.newest()._replace(pause=False, stop=False)
+        if given.node not in self.members:
+            return Refused("the others had gone on without it")
+        if given.version != self.version:  # the answer was lost on its way
+            return self.outcome
         self.round[given.node] = given
         over = self.round_over
         self.finish_round()

@@ -66,7 +66,7 @@ def code() -> str:
     """The first digits of a SHA-256 over the source of a3c and of atari2600."""
     sha = hashlib.sha256()
     root = Path(__file__).parents[2]
-    for path in sorted([*root.glob("a3c/**/*.py"), *root.glob("atari2600/**/*.py")]):
+    for path in sorted([*root.glob("a3c/**/[!.]*.py"), *root.glob("atari2600/**/[!.]*.py")]):
         sha.update(path.read_bytes())
     return sha.hexdigest()[:12]
 

@@ -27,7 +27,7 @@ WARM_UP_STEPS = 1_000  # agent steps that show which code is hot
 
 def sources() -> str:
     """A checksum of this package's code."""
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    files = sorted(Path(__file__).parents[1].rglob("[!.]*.py"))  # not an editor's
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -39,8 +39,12 @@ def kept(function: Function, stamp: str) -> Any:
     """Raises RuntimeError if there is no place for it."""
     dispatcher = numba.njit(_nrt=False, nogil=True, cache=True)(function)
     # Numba keeps it as long as its very file is unchanged; the code that it calls counts, too.
+    # Numba writes what says that the code is there before the code: so the code has the stamp in
+    # its name, lest a disk that gets full in between leaves the code of other sources there.
     # (Numba has no public way to say so; the tests notice if this one ends.)
-    dispatcher._cache._cache_file._source_stamp = stamp
+    file = dispatcher._cache._cache_file
+    file._source_stamp = stamp
+    file._data_name_pattern = file._data_name_pattern.replace("{number", f"{stamp[:16]}.{{number")
     return dispatcher
 
 

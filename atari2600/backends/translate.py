@@ -19,7 +19,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
+import tempfile
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,11 @@ PLA_OPCODE = 0x68  # what is left on the bus when a program pulls from the video
 # The processor's registers as the function keeps them
 LOCALS = ["a", "x", "y", "sp", "n", "z", "carry", "overflow", "decimal", "interrupt"]
 COUNTERS = ["cycles", "logged", "touched", "budget", "pc"]
+FIELD_OF = {
+    "a": A, "x": X, "y": Y, "sp": SP, "carry": FLAG_C, "overflow": FLAG_V, "decimal": FLAG_D,
+    "interrupt": FLAG_I, "cycles": CYCLES, "logged": LOGGED, "touched": TOUCHED, "pc": PC,
+}  # of the machine; n and z stand there otherwise, and the budget is an argument  # fmt: skip
+STATUS_BIT = {"overflow": 6, "decimal": 3, "interrupt": 2, "carry": 0}  # in the status byte
 ARGUMENTS = ["registers", "ram", "image", "log", "last_cycle", "budget"]  # the first four: pointers
 
 
@@ -293,11 +299,7 @@ class _Translation:
 
     def _load_locals(self, budget: ir.Value) -> None:
         b = self.b
-        for name, field in zip(["a", "x", "y", "sp"], [A, X, Y, SP], strict=True):
-            self._put(name, self._field(field))
-        for name, field in [("carry", FLAG_C), ("overflow", FLAG_V), ("decimal", FLAG_D),
-                            ("interrupt", FLAG_I), ("cycles", CYCLES), ("logged", LOGGED),
-                            ("touched", TOUCHED), ("pc", PC)]:  # fmt: skip
+        for name, field in FIELD_OF.items():
             self._put(name, self._field(field))
         self._put("n", b.shl(self._field(FLAG_N), self._c(7)))
         self._put("z", b.sub(self._c(1), self._field(FLAG_Z)))
@@ -316,10 +318,7 @@ class _Translation:
     def _write_leave(self) -> None:
         b = self.b
         b.position_at_end(self.leave)
-        for name, field in [("a", A), ("x", X), ("y", Y), ("sp", SP), ("carry", FLAG_C),
-                            ("overflow", FLAG_V), ("decimal", FLAG_D), ("interrupt", FLAG_I),
-                            ("cycles", CYCLES), ("logged", LOGGED), ("touched", TOUCHED),
-                            ("pc", PC)]:  # fmt: skip
+        for name, field in FIELD_OF.items():
             self._set_field(field, self._get(name))
         negative = b.and_(b.lshr(self._get("n"), self._c(7)), self._c(1))
         self._set_field(FLAG_N, negative)
@@ -520,19 +519,28 @@ class _Translation:
     def _ram_or_paddle(self, address: ir.Value, bus: int) -> ir.Value:
         """What lies at an address of page zero that is not known; leaves for most of the chip's."""
         b = self.b
-        from_ram, from_tia, done = (self._new_block(name) for name in ("ram", "tia", "read"))
-        b.cbranch(b.icmp_unsigned(">=", address, self._c(0x80)), from_ram, from_tia)
-        b.position_at_end(from_ram)
-        ram = self._ram_byte(b.and_(address, self._c(0x7F)))
-        b.branch(done)
-        b.position_at_end(from_tia)
-        paddle = self._paddle(address, bus)
-        end = b.block
-        b.branch(done)
-        b.position_at_end(done)
+        return self._either(
+            b.icmp_unsigned(">=", address, self._c(0x80)),
+            lambda: self._ram_byte(b.and_(address, self._c(0x7F))),
+            lambda: self._paddle(address, bus),
+        )
+
+    def _either(
+        self,
+        condition: ir.Value,
+        then: Callable[[], ir.Value],
+        otherwise: Callable[[], ir.Value],
+    ) -> ir.Value:
+        """The value of one of two, of which one alone is computed."""
+        b = self.b
+        found = []
+        with b.if_else(condition) as branches:
+            for branch, compute in zip(branches, (then, otherwise), strict=True):
+                with branch:
+                    found.append((compute(), b.block))  # which may be another by then
         value = b.phi(self.i32)
-        value.add_incoming(ram, from_ram)
-        value.add_incoming(paddle, end)
+        for computed, end in found:
+            value.add_incoming(computed, end)
         return value
 
     def _charged(self, delay: ir.Value) -> ir.Value:
@@ -592,32 +600,22 @@ class _Translation:
         return value
 
     def _read_unknown(self, address: ir.Value) -> ir.Value:
+        return self._either(
+            self._plain(address),
+            lambda: self._rom_byte(address),
+            lambda: self._either(
+                self._in_ram(address),
+                lambda: self._ram_byte(self.b.and_(address, self._c(0x7F))),
+                lambda: self._tia_read(address),
+            ),
+        )
+
+    def _tia_read(self, address: ir.Value) -> ir.Value:
         b = self.b
-        from_rom, elsewhere = self._new_block("rom"), self._new_block("elsewhere")
-        done = self._new_block("read")
-        b.cbranch(self._plain(address), from_rom, elsewhere)
-        b.position_at_end(from_rom)
-        rom = self._rom_byte(address)
-        b.branch(done)
-        b.position_at_end(elsewhere)
-        from_ram, from_tia = self._new_block("ram"), self._new_block("tia")
-        b.cbranch(self._in_ram(address), from_ram, from_tia)
-        b.position_at_end(from_ram)
-        ram = self._ram_byte(b.and_(address, self._c(0x7F)))
-        b.branch(done)
-        b.position_at_end(from_tia)
         known_bus = self.now.mode != INDIRECT_Y
         tia_read = b.icmp_unsigned("==", b.and_(address, self._c(0x1080)), self._c(0))
         self._leave_if(b.not_(tia_read) if known_bus else ir.Constant(ir.IntType(1), 1))
-        paddle = self._paddle(address, self.now.high)
-        end = b.block
-        b.branch(done)
-        b.position_at_end(done)
-        value = b.phi(self.i32)
-        value.add_incoming(rom, from_rom)
-        value.add_incoming(ram, from_ram)
-        value.add_incoming(paddle, end)
-        return value
+        return self._paddle(address, self.now.high)
 
     # ---- stores ----
 
@@ -629,21 +627,15 @@ class _Translation:
             address = self._indexed_zero()
         else:
             address = self._indexed()[0]
-        to_ram, elsewhere = self._new_block("ram"), self._new_block("elsewhere")
-        done = self._new_block("stored")
-        b.cbranch(self._in_ram(address), to_ram, elsewhere)
-        b.position_at_end(to_ram)
-        self._set_ram(b.and_(address, self._c(0x7F)), value)
-        b.branch(done)
-        b.position_at_end(elsewhere)
-        register = b.and_(address, self._c(0x3F))
-        tia_write = b.icmp_unsigned("==", b.and_(address, self._c(0x1080)), self._c(0))
-        plain = b.icmp_unsigned(">=", register, self._c(4))
-        self._leave_if(b.not_(b.and_(tia_write, plain)))
-        cycles = self._tia_access()
-        self._append(register, value, cycles, self._is_logged(register))
-        b.branch(done)
-        b.position_at_end(done)
+        with b.if_else(self._in_ram(address)) as (to_ram, elsewhere):
+            with to_ram:
+                self._set_ram(b.and_(address, self._c(0x7F)), value)
+            with elsewhere:
+                register = b.and_(address, self._c(0x3F))
+                tia_write = b.icmp_unsigned("==", b.and_(address, self._c(0x1080)), self._c(0))
+                plain = b.icmp_unsigned(">=", register, self._c(4))
+                self._leave_if(b.not_(b.and_(tia_write, plain)))
+                self._append(register, value, self._tia_access(), self._is_logged(register))
         return None
 
     def _is_logged(self, register: ir.Value) -> ir.Value:
@@ -804,7 +796,7 @@ class _Translation:
         b = self.b
         zero = b.icmp_unsigned("==", self._get("z"), self._c(0))
         status = b.or_(b.and_(self._get("n"), self._c(0x80)), self._c(0x30))
-        for name, bit in [("overflow", 6), ("decimal", 3), ("interrupt", 2), ("carry", 0)]:
+        for name, bit in STATUS_BIT.items():
             status = b.or_(status, b.shl(self._get(name), self._c(bit)))
         return b.or_(status, b.shl(b.zext(zero, self.i32), self._c(1)))
 
@@ -819,17 +811,13 @@ class _Translation:
     def _push(self, value: ir.Value) -> None:
         b = self.b
         sp = self._get("sp")
-        to_ram, to_tia, done = (self._new_block(name) for name in ("ram", "tia", "pushed"))
-        b.cbranch(b.icmp_unsigned(">=", sp, self._c(0x80)), to_ram, to_tia)
-        b.position_at_end(to_ram)
-        self._set_ram(b.and_(sp, self._c(0x7F)), value)
-        b.branch(done)
-        b.position_at_end(to_tia)  # programs push onto the video chip's registers on purpose
-        register = b.and_(sp, self._c(0x3F))
-        self._leave_if(b.icmp_unsigned("<", register, self._c(4)))
-        self._append(register, value, self._tia_access(), self._is_logged(register))
-        b.branch(done)
-        b.position_at_end(done)
+        with b.if_else(b.icmp_unsigned(">=", sp, self._c(0x80))) as (to_ram, to_tia):
+            with to_ram:
+                self._set_ram(b.and_(sp, self._c(0x7F)), value)
+            with to_tia:  # programs push onto the video chip's registers on purpose
+                register = b.and_(sp, self._c(0x3F))
+                self._leave_if(b.icmp_unsigned("<", register, self._c(4)))
+                self._append(register, value, self._tia_access(), self._is_logged(register))
         self._put("sp", self._byte(b.sub(sp, self._c(1))))
 
     def _pull(self, count: int) -> list[ir.Value]:
@@ -857,7 +845,7 @@ class _Translation:
         self._put("sp", self.pulled_sp)
         self._put("n", value)
         one = self._c(1)
-        for name, bit in [("overflow", 6), ("decimal", 3), ("interrupt", 2), ("carry", 0)]:
+        for name, bit in STATUS_BIT.items():
             self._put(name, b.and_(b.lshr(value, self._c(bit)), one))
         self._put("z", b.xor(b.and_(b.lshr(value, one), one), one))
 
@@ -949,6 +937,7 @@ class _Translation:
 # ---- from heat to an address ----
 
 _engines: dict[str, tuple[Any, HotCode]] = {}  # compiled code, alive for the life of the process
+_one_at_a_time = threading.Lock()  # an engine that lost its place to another would be freed
 
 
 def code_of(
@@ -959,11 +948,13 @@ def code_of(
     It comes from this process, or from the disk, or is made now, from the heat that `warm_up`
     leaves in what it is given by playing a little.
     """
-    key = hashlib.sha256(f"{_version()} {game}".encode()).hexdigest()[:32]
-    if key not in _engines:
-        engine, starts = _kept(key) or _made(key, constants, image, warm_up)
-        _engines[key] = engine, _hot_code(engine, starts, image)
-    return _engines[key][1]
+    program = hashlib.sha256(constants.tobytes() + image.tobytes()).hexdigest()
+    key = hashlib.sha256(f"{_version()} {game} {program}".encode()).hexdigest()[:32]
+    with _one_at_a_time:
+        if key not in _engines:
+            engine, starts = _kept(key) or _made(key, constants, image, warm_up)
+            _engines[key] = engine, _hot_code(engine, starts, image)
+        return _engines[key][1]
 
 
 def _hot_code(engine: Any, offsets: Array, image: Array) -> HotCode:
@@ -978,7 +969,13 @@ def _version() -> str:
     """What the code depends on besides the game: this package's sources and the processor."""
     folder = Path(tia.__file__).parent
     sources = [(folder / name).read_text(encoding="utf-8") for name in SOURCES]
-    return " ".join([*sources, llvmlite.__version__, llvm.get_host_cpu_name()])
+    processor = llvm.get_default_triple(), llvm.get_host_cpu_name(), _features()
+    return " ".join([*sources, llvmlite.__version__, *processor])
+
+
+def _features() -> str:
+    """What instructions the processor has."""
+    return str(llvm.get_host_cpu_features().flatten())
 
 
 def _made(
@@ -1012,15 +1009,17 @@ def _keep(name: str, code: bytes, starts: Array) -> None:
     for folder in kept.folders():
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            part = folder / f"{os.getpid()}.{name}"
-            np.savez(part, code=np.frombuffer(code, np.uint8), starts=starts)
-            part.replace(folder / name)
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                part = Path(scratch) / name
+                np.savez(part, code=np.frombuffer(code, np.uint8), starts=starts)
+                part.replace(folder / name)
             return
 
 
 def _kept(key: str) -> tuple[Any, Array] | None:
     for folder in kept.folders():
-        unreadable = contextlib.suppress(OSError, KeyError, ValueError, zipfile.BadZipFile)
+        broken = EOFError, KeyError, ValueError, zipfile.BadZipFile
+        unreadable = contextlib.suppress(OSError, *broken)
         with unreadable, np.load(folder / f"{key}.npz") as found:
             return _engine_of(found["code"].tobytes()), found["starts"]
     return None
@@ -1028,7 +1027,7 @@ def _kept(key: str) -> tuple[Any, Array] | None:
 
 def _target() -> Any:
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
+        cpu=llvm.get_host_cpu_name(), features=_features(), opt=2
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import ale_py
 import gymnasium
@@ -18,7 +21,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from atari2600 import AtariEnv, AtariVectorEnv
-from atari2600.backends import cpu, translate
+from atari2600.backends import cpu, kept, translate
 
 Array = NDArray[Any]
 Actions = list[Array]
@@ -289,6 +292,33 @@ def test_the_number_of_threads_changes_nothing() -> None:
     assert answers[0] == answers[1] == answers[2]
 
 
+def test_one_game_made_in_several_threads_is_translated_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A second translation would free the first, which has been given away."""
+    made = Mock(wraps=translate._made)
+    monkeypatch.setattr(translate, "_made", made)
+    monkeypatch.setattr(translate, "_engines", {})
+    monkeypatch.setattr(kept, "folders", lambda: [tmp_path])
+    with ThreadPoolExecutor(4) as threads:
+        envs = list(threads.map(lambda _: AtariVectorEnv("pong", 2, num_threads=1), range(4)))
+    assert made.call_count == 1
+    answers = [play(env, held_actions(6, 2, 60)) for env in envs if env.reset(seed=1)]
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_translated_code_is_of_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cartridge that is laid out otherwise, by changed sources, has other code."""
+    kept_code = Mock(return_value=(None, np.zeros(0, np.int64)))
+    monkeypatch.setattr(translate, "_kept", kept_code)
+    monkeypatch.setattr(translate, "_hot_code", lambda *_: None)
+    monkeypatch.setattr(translate, "_engines", {})
+    ones, zeros = np.ones(4, np.uint8), np.zeros(4, np.uint8)
+    for constants, image in [(ones, ones), (ones, zeros), (zeros, ones)]:
+        translate.code_of(constants, image, "game", lambda _: None)
+    assert len({call.args for call in kept_code.call_args_list}) == 3
+
+
 def test_environments_in_several_threads() -> None:
     actions = held_actions(6, 2, 60)
     envs = [AtariVectorEnv("pong", 2, num_threads=1, **OPTIONS) for _ in range(4)]
@@ -373,6 +403,79 @@ def test_single_environment_goes_on_from_a_state() -> None:
         AtariEnv("breakout").load_state(state)
 
 
+def test_a_state_is_restored_where_no_episode_has_begun() -> None:
+    """With generators that have a seed: those of zeros would repeat an action for ever."""
+    env, other = AtariEnv("breakout"), AtariEnv("breakout")
+    env.reset(seed=1)
+    other.restore_state(env.clone_state())
+    rows = [other.step(k // 10 % 4)[0][190].tobytes() for k in range(40)]
+    assert len(set(rows)) > 3  # the paddle moves
+    AtariEnv("breakout").load_state(other.save_state())
+    exact = AtariEnv("breakout")
+    exact.restore_state(env.clone_state(include_rng=True))
+    exact.reset()
+    env.reset()
+    np.testing.assert_array_equal(exact.step(3)[0], env.step(3)[0])
+
+
+def test_numpys_integers_are_numbers_too() -> None:
+    two: Any = np.int64(2)
+    limit: Any = np.int32(1000)
+    env = AtariVectorEnv("pong", two, max_num_frames_per_episode=limit)
+    env.reset(seed=1)
+    copy.deepcopy(env).step(np.zeros(2, int))
+    single = AtariEnv("pong", max_num_frames_per_episode=limit)
+    single.reset(seed=1)
+    copy.deepcopy(single).step(0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_num_frames_per_episode": 100.5}, "expected a whole number"),
+        ({"max_num_frames_per_episode": "100"}, "expected a whole number"),
+        ({"max_num_frames_per_episode": -5}, "expected at least 0"),
+        ({"continuous_action_threshold": "half"}, "expected a number from 0 to 1"),
+        ({"repeat_action_probability": True}, "expected a number from 0 to 1"),
+    ],
+)
+def test_bad_arguments_of_a_single_environment(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        AtariEnv("breakout", **options)
+
+
+def test_an_answer_that_was_interrupted_can_be_waited_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    env, same = (AtariVectorEnv("pong", 4, num_threads=2) for _ in range(2))
+    env.reset(seed=1)
+    same.reset(seed=1)
+    env.send(np.full(4, 2))
+    with monkeypatch.context() as patched:
+        patched.setattr(Future, "result", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            env.recv()
+    np.testing.assert_array_equal(env.recv()[0], same.step(np.full(4, 2))[0])
+
+
+def test_a_mask_brings_no_last_observation_of_other_agents() -> None:
+    same = AutoresetMode.SAME_STEP
+    env = AtariVectorEnv("pong", 2, max_num_frames_per_episode=8, autoreset_mode=same)
+    env.reset(seed=1)
+    while "final_obs" not in env.step(np.zeros(2, int))[4]:
+        pass
+    assert "final_obs" not in env.reset(options={"reset_mask": np.array([False, True])})[1]
+
+
+def test_continuous_actions_outside_their_space() -> None:
+    env = AtariVectorEnv("breakout", 1, continuous=True)
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match="expected finite numbers of Box"):
+        env.step(np.array([[1.5, 0, 0]], np.float32))
+    with pytest.raises(AttributeError, match="continuous=False"):
+        AtariEnv("breakout", continuous=True).get_keys_to_action()
+
+
 def test_gymnasium_makes_and_checks_them() -> None:
     env = gymnasium.make("atari2600/Breakout-v5", render_mode="rgb_array")
     check_env(env.unwrapped, skip_render_check=True)
@@ -411,12 +514,15 @@ def test_gymnasium_makes_and_checks_them() -> None:
         ({"batch_size": 3}, "batch_size is 3; expected at most num_envs, 2"),
         ({"stack_num": 0}, "stack_num is 0"),
         ({"max_num_frames_per_episode": 0}, "max_num_frames_per_episode is 0"),
-        ({"repeat_action_probability": 1.5}, "expected 0 to 1"),
+        ({"max_num_frames_per_episode": 2**70}, "expected at most 2147483647"),
+        ({"repeat_action_probability": 1.5}, "repeat_action_probability is 1.5; expected 0 to 1"),
+        ({"continuous_action_threshold": -1}, "continuous_action_threshold is -1; expected 0 to 1"),
         ({"autoreset_mode": "Disabled"}, "expected NEXT_STEP or SAME_STEP"),
         ({"layout": "flat"}, "layout is 'flat'; expected one of"),
         ({"out": np.zeros((2, 84, 84), np.uint8)}, r"expected uint8 of shape .2, 4, 84, 84."),
         ({"out": np.zeros((2, 4, 84, 84), np.float32)}, "expected uint8"),
         ({"out": np.zeros((2, 4, 84, 168), np.uint8)[..., ::2]}, "contiguous"),
+        ({"out": np.frombuffer(bytes(2 * 4 * 84 * 84), np.uint8)}, "cannot be written"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
@@ -451,6 +557,11 @@ def test_bad_order() -> None:
     env.send(np.zeros(2, int))
     with pytest.raises(ResetNeeded):
         env.send(np.zeros(2, int))
+    batches = AtariVectorEnv("breakout", 4, batch_size=2)
+    batches.reset(seed=0)
+    with pytest.raises(ResetNeeded, match="send"):
+        batches.recv()  # the first two would never be asked again
+    batches.step(np.zeros(2, int))
     with pytest.raises(ValueError, match="expected bool of shape"):
         env.reset(options={"reset_mask": np.ones(3, bool)})
     with pytest.raises(ValueError, match="expected one per agent"):
@@ -466,6 +577,7 @@ def test_bad_order() -> None:
 def test_compiled_code_is_kept_for_the_whole_packages_sources() -> None:
     """Not for one file's, as Numba does it: it would run old code after a change elsewhere."""
     assert cpu.run._cache._cache_file._source_stamp == cpu.sources()
+    assert cpu.sources()[:16] in cpu.run._cache._cache_file._data_name(1)
     stale = copy.copy(cpu.run._cache._cache_file)
     assert stale._load_index()
     stale._source_stamp = "of other sources"

@@ -145,6 +145,9 @@ def test_what_dies_comes_back_and_the_run_goes_on_with_other_nodes(
     records = read(run.folder / "metrics.jsonl")
     steps = [record["agent_steps"] for record in records]
     assert steps == sorted(steps)
+    assert all(record["agent_steps_per_second"] >= 0 for record in records)
+    episodes = [record["episodes"] for record in records]
+    assert episodes == sorted(episodes)
     assert records[-1]["agent_steps"] == run.agent_steps
     assert len([part for part in provenance.read(run.folder) if part["node"] == 0]) == 2
     saved = checkpoint.newest(run.folder).checkpoint

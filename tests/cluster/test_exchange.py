@@ -171,8 +171,9 @@ def test_the_server_counts_each_exchange() -> None:
     async def test(server: Server) -> None:
         games = Part(1, {"entropy": 1.0}, [Game(3.0, 7)])
         counted = []
-        for version in (0, 0, 2):
-            answer = await server.exchange(Sent(0, server.life, version, zeros(), games))
+        for number, version in enumerate((0, 0, 2)):
+            sent = Sent(0, server.life, version, zeros(), games, number)
+            answer = await server.exchange(sent)
             assert isinstance(answer, Newest)
             counted.append((answer.version, answer.agent_steps, answer.updates))
         assert counted == [(1, 110, 11), (2, 120, 12), (3, 130, 13)]
@@ -188,7 +189,7 @@ def test_a_node_that_sends_what_is_not_finite_is_refused() -> None:
     async def test(server: Server) -> None:
         broken = zeros()
         broken.parameters[3] = np.nan
-        answer = await server.exchange(Sent(0, server.life, 0, broken, NOTHING))
+        answer = await server.exchange(Sent(0, server.life, 0, broken, NOTHING, 1))
         assert answer == Refused("what it has learned is not finite")
         assert (await server.status()).agent_steps == 100
 
@@ -197,7 +198,7 @@ def test_a_node_that_sends_what_is_not_finite_is_refused() -> None:
 
 def test_what_was_learned_from_parameters_that_are_gone_does_not_count() -> None:
     async def test(server: Server) -> None:
-        answer = await server.exchange(Sent(0, server.life - 1, 5, zeros(), NOTHING))
+        answer = await server.exchange(Sent(0, server.life - 1, 5, zeros(), NOTHING, 1))
         assert isinstance(answer, Newest)
         assert (answer.life, answer.agent_steps) == (server.life, 100)
         assert {"parameters", "square_avg"} <= answer.vectors.keys()
@@ -206,7 +207,8 @@ def test_what_was_learned_from_parameters_that_are_gone_does_not_count() -> None
 
 
 def handed(server: Server, node: int, value: float) -> HandedIn:
-    return HandedIn(node, server.life, np.full((2, P), value, np.float32), 20, NOTHING)
+    gradients = np.full((2, P), value, np.float32)
+    return HandedIn(node, server.life, server.version, gradients, 20, NOTHING)
 
 
 def test_in_sync_mode_the_average_is_applied_when_all_are_there() -> None:
@@ -220,6 +222,21 @@ def test_in_sync_mode_the_average_is_applied_when_all_are_there() -> None:
         assert (second.agent_steps, second.updates) == (140, 11)
         assert second.applied[0] == 10
         assert second.applied[2] == pytest.approx(2.0 * P**0.5)  # the norm of the average
+
+    served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_what_a_node_hands_in_twice_counts_once() -> None:
+    """It does so where it was cut off before the answer came."""
+
+    async def test(server: Server) -> None:
+        words = [handed(server, node, 1.0) for node in (0, 1)]
+        first = asyncio.create_task(server.hand_in(words[0]))
+        await asyncio.sleep(0)
+        assert await server.hand_in(words[1]) == await first
+        assert await server.hand_in(words[1]) == await first
+        assert (await server.status()).updates == 11
+        assert not server.round
 
     served(test, mode="sync", nodes=2)
 
@@ -267,5 +284,9 @@ def test_in_sync_mode_gradients_of_parameters_that_are_gone_do_not_count() -> No
         assert answer.agent_steps == 100
         assert not answer.pause  # alone it would stand still for ever
         assert not answer.stop
+        await server.leave(1)
+        late = handed(server, 1, 1.0)._replace(life=1)  # it had joined, and not contributed
+        assert isinstance(await server.hand_in(late), Newest)
+        assert 1 in server.members
 
     served(test, mode="sync", nodes=2)

@@ -1,7 +1,9 @@
 """Who is there: as the server knows it, without Ray, and as the command does."""
 
 import asyncio
+import itertools
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -25,10 +27,19 @@ def served() -> Server:
     return server
 
 
-def exchange(server: Server, node: int, life: int | None = None) -> None:
+NUMBERS = itertools.count()
+
+
+def exchange(
+    server: Server, node: int, life: int | None = None, number: int | None = None
+) -> Newest:
     change = Change(NOTHING, 8, 1, NOTHING, 1)
     life = server.life if life is None else life
-    asyncio.run(server.exchange(Sent(node, life, server.version, change, Part(1, {}, []))))
+    number = next(NUMBERS) if number is None else number
+    sent = Sent(node, life, server.version, change, Part(1, {}, []), number)
+    newest = asyncio.run(server.exchange(sent))
+    assert isinstance(newest, Newest)
+    return newest
 
 
 def join(server: Server, node: int) -> None:
@@ -70,6 +81,70 @@ def test_after_the_servers_death_a_node_that_goes_on_arrives_again() -> None:
     assert arrived(server) == [3]
 
 
+def test_what_a_node_sends_twice_counts_once() -> None:
+    """It does so where it was cut off before the answer came."""
+    server = served()
+    join(server, 3)
+    assert exchange(server, 3, number=1).agent_steps == 8
+    assert exchange(server, 3, number=1).agent_steps == 8
+    assert exchange(server, 3, number=2).agent_steps == 16
+    join(server, 3)  # as another process, which counts anew
+    assert exchange(server, 3, number=2).agent_steps == 24
+
+
+def test_a_server_that_dies_when_all_have_come_to_their_end_is_brought_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the last checkpoint would be waited for for ever."""
+    cluster = object.__new__(Cluster)
+    cluster.training, cluster.taking_part = {}, {0}
+    cluster.server, back = Mock(), Mock()
+    status = asyncio.run(served().status())._replace(ready=False)
+    monkeypatch.setattr("a3c.cluster.cluster.ray.wait", lambda *_, **__: ([], []))
+    monkeypatch.setattr("a3c.cluster.cluster.answer", lambda _: status)
+    monkeypatch.setattr(cluster, "bring_back_server", back)
+    cluster.look_after()
+    back.assert_called_once()
+
+
+def test_a_node_that_cannot_pause_ends_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answer(index: int) -> str:
+        if index == 1:
+            raise FloatingPointError("its gradient is not finite")
+        return "stands still"
+
+    cluster = object.__new__(Cluster)
+    cluster.members = {i: Mock(pause=Mock(remote=Mock(return_value=i))) for i in range(2)}
+    lost = Mock()
+    monkeypatch.setattr(cluster, "lose", lost)
+    monkeypatch.setattr("a3c.cluster.cluster.ray.wait", lambda asked, **_: (asked, []))
+    monkeypatch.setattr("a3c.cluster.cluster.answer", answer)
+    assert cluster.ask_all("pause", {0, 1}) == {0: "stands still"}
+    assert [call.args[0] for call in lost.call_args_list] == [1]
+
+
+def test_memory_is_looked_for_for_all_nodes_of_this_machine_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """16 nodes of 16 threads are 256 threads, not 16 times as many."""
+    cluster = object.__new__(Cluster)
+    cluster.config = preset("fast", env="breakout", nodes=16, num_threads=16)
+    cluster.members = {i: Mock() for i in range(16)}
+    numbers, checked = iter(range(16)), Mock()
+    place: Any = "here"
+    cluster.versions, cluster.facts = {}, []
+    monkeypatch.setattr("a3c.cluster.cluster.alive", lambda _: [place] * 16)
+    monkeypatch.setattr("a3c.cluster.cluster.check_memory", checked)
+    monkeypatch.setattr("a3c.cluster.cluster.make_envs", Mock())
+    monkeypatch.setattr("a3c.cluster.cluster.ray.wait", lambda asked, **_: (asked, []))
+    monkeypatch.setattr(cluster, "add", lambda _: next(numbers))
+    monkeypatch.setattr(cluster, "answered", lambda _: {})
+    cluster.make_members()
+    assert checked.call_args.args[0].num_threads == 256
+
+
 def test_a_node_that_is_given_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else no machine that joins would ever get a node in its place."""
     gone: list[object] = []
@@ -79,8 +154,10 @@ def test_a_node_that_is_given_up_is_not_waited_for(monkeypatch: pytest.MonkeyPat
     cluster.say, cluster.faults, cluster.died_at = said.append, [], {0: 1.0}
     cluster.present, cluster.taking_part, cluster.still = {0, 1}, {1}, set()
     actor: Any = "its actor"
-    cluster.members = {0: actor}
+    cluster.members, cluster.server = {0: actor}, Mock()
+    cluster.training = {"what its training returns": 0, "another's": 1}
     cluster.lose(0, RuntimeError("it died"))
+    assert cluster.training == {"another's": 1}
     assert (cluster.died_at, cluster.present, gone) == ({}, {1}, ["its actor"])
     assert said == ["node 0 has ended: it died"]
 
@@ -100,7 +177,7 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
     monkeypatch.setattr(cluster, "ask_server", lambda pause: None)
     monkeypatch.setattr(cluster, "look_after", lambda: cluster.taking_part.add(2))
     monkeypatch.setattr(cluster, "patiently_saved", lambda: newest)
-    cluster.store = served().store
+    cluster.store, cluster.rolled_back = served().store, 0
     with cluster.paused():
         cluster.save()
     assert asked == {"pause": {0, 1}, "save": {0, 1}, "go_on": {0, 1, 2}}

@@ -17,6 +17,7 @@ import torch
 
 from a3c import cli
 from a3c.command.train_options import train_options
+from a3c.config import ALL_MACHINES
 from a3c.results import study_plan
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +148,9 @@ def test_command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert study_plan.plan(study_plan.read_spec(ROOT / words[1]), Path("studies"))
         return
     if "--cluster" in words:  # that there is a cluster, tests/cluster sees to
-        assert train_options(tiny(words)[1:]).config.cluster
+        config = train_options(tiny(words)[1:]).config
+        assert config.cluster
+        assert config.nodes == ALL_MACHINES or "--nodes" in words
         pytest.skip("needs a Ray cluster; its options can be read")
     if "--nodes" in words and find_spec("ray") is None:
         pytest.skip("needs Ray")
