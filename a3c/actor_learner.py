@@ -79,6 +79,7 @@ class ActorLearner:
         # Its copy, where it acts with an older one than it learns with, for several rollouts
         self.acting = self.parameters.clone() if self.acts_with_older() else None  # [P]
         self.under_way: Figures | None = None  # of the last rollout
+        self.torn = False  # the games are further than what is known of them
 
     def choose(self, outputs: Outputs) -> Tensor:
         """Actions [N] or [N, A]."""
@@ -196,12 +197,14 @@ class ActorLearner:
             self.sync()
             self.network.prepare()
             self.explored = self.behaviour.prepare(self.store.agent_steps)
+        self.torn = True
         rollout = self.actor.rollout(self.config.rollout_length, self.renew)
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
         learned = [self.learn(rollout, agents, new) for agents, new in self.groups()]
         shown = {**self.explored, "num_envs": self.envs.num_envs}  # fewer at first if the run grows
         self.under_way = Figures.of(rollout, learned, stopwatch.take(), shown)
+        self.torn = False
 
     def renew(self, t: int) -> None:
         """Before step t of a rollout: others have gone on learning, so act with newer parameters.
@@ -304,7 +307,7 @@ class ActorLearner:
         if self.config.sync_every > 1:
             saved["parameters"] = self.parameters if self.acting is None else self.acting
             saved["sync"] = np.array([self.rollouts, self.acted_at])
-        environments = self.envs.save_state()
+        environments = None if self.torn else self.envs.save_state()
         if environments is None:
             return saved
         saved |= {f"envs.{name}": array for name, array in environments.items()}

@@ -7,11 +7,11 @@ nothing to save, or twice. Bad input is one line; a programming fault keeps its 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
-
-from rich.console import Console
+from collections.abc import Callable
 
 from a3c import __version__
 from a3c.command.parsing import parse
@@ -27,6 +27,7 @@ from a3c.results.report import ReportOptions, report
 from a3c.results.study import StudyOptions, study
 from a3c.run import interrupts, strict_json
 from a3c.run.folder import standing
+from a3c.run.terminal import Screen
 from a3c.train import RunFailed, train
 
 USAGE = """\
@@ -51,11 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        allow_all_letters()
         interrupted = not run(words)
         if interrupted and arguments is None:
             interrupts.ignore()
-        sys.stdout.flush()
+        shown(flush)
         return 0
+    except OutputError as error:
+        give_up(error)
+        return int(words[:1] not in (["train"], ["play"]))  # whose results are files
     except InputError as error:
         print(f"a3c: {error}", file=sys.stderr)
         return 2
@@ -71,30 +76,52 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"a3c: the run stopped: {error}; {standing(error.folder)}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # no name but one that was given is so long
-            print(f"a3c: {error.strerror}: {shortened(str(error.filename))}", file=sys.stderr)
+        if name := refused_name(error):
+            print(f"a3c: {error.strerror}: {name}", file=sys.stderr)
             return 2
-        if isinstance(error, PermissionError) and error.filename is not None:
-            print(f"a3c: {error.strerror}: {error.filename}", file=sys.stderr)
-            return 2
-        if not reader_has_left(error):
+        if not isinstance(error, BrokenPipeError):
             raise
+        give_up(OutputError())
         return 1
 
 
-def shortened(name: str) -> str:
-    """A name that is too long, so that a line can hold it."""
-    return f"{name[:40]!r}... of {len(name):,} characters"
+def allow_all_letters() -> None:
+    """A file's name that the terminal cannot show is written with backslashes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def reader_has_left(error: OSError) -> bool:
-    """Whether stdout goes nowhere any more, as after `head`; then it is closed for good."""
+def refused_name(error: OSError) -> str | None:
+    """The file's, where the system refuses a name that was given; in a length that a line holds."""
+    name = str(error.filename)
+    if error.errno == errno.ENAMETOOLONG:  # no name but one that was given is so long
+        return f"{name[:40]!r}... of {len(name):,} characters"
+    return name if isinstance(error, PermissionError) and error.filename is not None else None
+
+
+class OutputError(Exception):
+    """Stdout goes nowhere any more: the disk is full, or its reader has left, as `head` does."""
+
+
+def shown(write: Callable[..., object], *words: object) -> None:
+    """Call what writes to stdout. Raises OutputError."""
     try:
+        write(*words)
+    except OSError as error:
+        raise OutputError(error.strerror) from error
+
+
+def flush() -> None:
+    """What has been printed is written."""
+    if sys.stdout is not None:
         sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return True
-    return isinstance(error, BrokenPipeError)
+
+
+def give_up(error: OutputError) -> None:
+    """Close stdout for good, for the flush at exit; say why, unless it is the reader's wish."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno != errno.EPIPE:
+        print(f"a3c: cannot write the output: {error}", file=sys.stderr)
 
 
 def run(words: list[str]) -> bool:
@@ -106,25 +133,25 @@ def run(words: list[str]) -> bool:
     elif command == "play":
         play(parse(PlayOptions, rest))
     elif command == "export":
-        print(export(parse(ExportOptions, rest)))
+        shown(print, export(parse(ExportOptions, rest)))
     elif command == "plot":
-        print(plot(parse(PlotOptions, rest)))
+        shown(print, plot(parse(PlotOptions, rest)))
     elif command == "report":
-        print(report(parse(ReportOptions, rest)))
+        shown(print, report(parse(ReportOptions, rest)))
     elif command == "study":
         for path in study(parse(StudyOptions, rest)):
-            print(path)
+            shown(print, path)
     elif command == "benchmark":
         for path in benchmark(parse(BenchmarkOptions, rest)):
-            print(path)
+            shown(print, path)
     elif command == "models":
         models_command(rest)
     elif command == "bench":
         bench_command(parse(BenchOptions, rest))
     elif command in ("--help", "-h", "help"):
-        print(USAGE)
+        shown(print, USAGE)
     elif command in ("--version", "version"):
-        print(f"a3c-gpu {__version__}")
+        shown(print, f"a3c-gpu {__version__}")
     else:
         hint = nearest(command, [*COMMANDS, "--help", "--version"])
         raise InputError(f"no command {command!r}; expected {', '.join(COMMANDS)}{hint}")
@@ -135,18 +162,18 @@ def models_command(words: list[str]) -> None:
     """`a3c models`: the table of what ships."""
     if words not in ([], ["--help"], ["-h"]):
         raise InputError(f"models takes no options; found {words[0]!r}")
-    Console(highlight=False).print(ships.table())
+    shown(Screen(highlight=False).print, ships.table())
 
 
 def bench_command(options: BenchOptions) -> None:
     """`a3c bench`: tables, or one JSON object; how far it has come goes to stderr."""
-    found = bench(options, Console(stderr=True, highlight=False))
+    found = bench(options, Screen(stderr=True, highlight=False))
     if options.json:
-        print(strict_json.dumps(found.to_dict(), indent=2))
+        shown(print, strict_json.dumps(found.to_dict(), indent=2))
         return
-    console = Console(highlight=False)
+    screen = Screen(highlight=False, markup=False)
     for each in bench_tables.shown(found):
-        console.print(each, markup=False)
+        shown(screen.print, each)
 
 
 if __name__ == "__main__":

@@ -439,13 +439,14 @@ METHODS = alternatives(KINDS["method"])[1]
 VALUE_METHODS = [name for name in METHODS if name != "a3c"]  # values of actions, and no policy
 # Options that are read only where another one has one of these values
 READ_WITH: dict[str, tuple[str, list[str]]] = {
-    **dict.fromkeys(["gae_lambda", "rho_bar", "c_bar", "ent_coef", "vf_coef", "std"],
+    **dict.fromkeys(["gae_lambda", "ent_coef", "vf_coef", "std"],
                     ("method", ["a3c"])),
     **dict.fromkeys(["epsilon_emulator_frames", "target_emulator_frames"],
                     ("method", VALUE_METHODS)),
     **dict.fromkeys(["lr_by_fan_in", "rmsprop_decay", "rmsprop_eps", "rmsprop_initial"],
                     ("optimizer", ["shared-rmsprop", "rmsprop"])),
     "momentum": ("optimizer", ["momentum"]),
+    **dict.fromkeys(["rho_bar", "c_bar"], ("correction", ["vtrace"])),  # as it is in force
 }  # fmt: skip
 
 
@@ -558,6 +559,23 @@ def _check_together(config: Config) -> None:
             f"--minibatches is {config.minibatches}; expected a number that divides --num-envs "
             f"{config.num_envs}, such as {fits}"
         )
+    threads, most = config.nodes * config.num_threads, RANGES["num_threads"][1]
+    if not config.cluster and threads > most:
+        raise InputError(
+            f"--nodes {config.nodes} of --num-threads {config.num_threads} are {threads} threads; "
+            f"expected at most {most} on a machine"
+        )
+    if config.cluster and config.nodes == ALL_MACHINES and config.mode == "sync":
+        raise InputError("--mode sync needs the number of --nodes: it averages over all of them")
+    if config.sync_every > 1 and config.mode == "sync":
+        raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
+    _check_optimiser(config)
+    if config.method in VALUE_METHODS:
+        _check_value_method(config)
+
+
+def _check_optimiser(config: Config) -> None:
+    """Raise InputError for what an optimiser cannot do, or not there."""
     if config.lr_schedule == "exponential" and not config.lr_final_fraction:
         raise InputError(
             "--lr-final-fraction is 0 with --lr-schedule exponential, which never gets there; "
@@ -568,16 +586,6 @@ def _check_together(config: Config) -> None:
             "--rmsprop-decay is 1; expected less, or a number for --rmsprop-initial: an average "
             "that starts at nothing would stay there"
         )
-    threads, most = config.nodes * config.num_threads, RANGES["num_threads"][1]
-    if not config.cluster and threads > most:
-        raise InputError(
-            f"--nodes {config.nodes} of --num-threads {config.num_threads} are {threads} threads; "
-            f"expected at most {most} on a machine"
-        )
-    if config.cluster and config.nodes == ALL_MACHINES and config.mode == "sync":
-        raise InputError("--mode sync needs the number of --nodes: it averages over all of them")
-    if config.method in VALUE_METHODS:
-        _check_value_method(config)
     if config.optimizer != "shared-rmsprop" and config.nodes > 1:
         nodes = "--cluster" if config.nodes == ALL_MACHINES else f"--nodes {config.nodes}"
         raise InputError(
@@ -589,8 +597,6 @@ def _check_together(config: Config) -> None:
             "--optimizer is 'rmsprop' with --mode sync, in which threads have one gradient "
             "together; expected shared-rmsprop or momentum"
         )
-    if config.sync_every > 1 and config.mode == "sync":
-        raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
 
 
 def _check_value_method(config: Config) -> None:
@@ -739,7 +745,7 @@ def preset(name: str, **changes: Any) -> Config:
     change that nothing reads."""
     values = preset_values(name, **changes)
     config = Config(**values)
-    check_read(values, preset_values(name))
+    check_read({**values, "correction": config.correction}, preset_values(name))
     return config
 
 
@@ -763,6 +769,21 @@ def check_names(names: Iterable[str], also: Sequence[str] = ()) -> None:
     for name in names:
         if name not in choices:
             raise InputError(f"no option {name!r}{nearest(name, choices)}")
+
+
+def as_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Options as TOML reads them: a whole number may be written as 1e6 there, too."""
+
+    def whole(name: str, value: Any) -> Any:
+        is_one = isinstance(value, float) and alternatives(KINDS.get(name))[0] is int
+        return int(value) if is_one and value.is_integer() else value
+
+    return {
+        name: [whole(name, each) for each in value]
+        if isinstance(value, list)
+        else whole(name, value)
+        for name, value in values.items()
+    }
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -71,8 +71,10 @@ class Replay(torch.autograd.Function):
         of_convolutions = [torch.zeros_like(w, dtype=torch.float32) for w in weights]
         spreads = Replay.in_chunks(len(towards), towards.device)
         backs = [
-            Back.of(layer, weight, image.shape[1], spreads)
-            for layer, weight, image in zip(ctx.layers, weights[::2], images[:-1], strict=True)
+            Back.of(layer, weight, image.shape[1:3], spreads and i > 0)
+            for i, (layer, weight, image) in enumerate(
+                zip(ctx.layers, weights[::2], images[:-1], strict=True)
+            )
         ]
         chunk = Replay.chunk(len(towards), towards.device)
         for part, *seen in zip(*(x.split(chunk) for x in (towards, *images)), strict=True):
@@ -105,9 +107,9 @@ class Back(NamedTuple):
     spread: Tensor | None  # the kernel towards the image, where `spread_kernel` has one
 
     @classmethod
-    def of(cls, layer: Convolution, weight: Tensor, size: int, spreads: bool) -> Back:
-        """For images of size x size pixels; `spreads`: by `spread`, where that can be."""
-        return cls(layer, weight, spread_kernel(layer, weight, size) if spreads else None)
+    def of(cls, layer: Convolution, weight: Tensor, sides: tuple[int, ...], spreads: bool) -> Back:
+        """For images of so many rows and columns; `spreads`: by `spread`, where that can be."""
+        return cls(layer, weight, spread_kernel(layer, weight, sides) if spreads else None)
 
     def __call__(
         self, image: Tensor, gradient: Tensor, towards_image: bool
@@ -132,7 +134,7 @@ class Back(NamedTuple):
         return towards, of_weight, of_bias
 
 
-def spread_kernel(layer: Convolution, weight: Tensor, size: int) -> Tensor | None:
+def spread_kernel(layer: Convolution, weight: Tensor, sides: tuple[int, ...]) -> Tensor | None:
     """What takes gradients of the output to those of the image by a convolution with stride 1.
 
     weight [O, I, k, k]. Where k is twice the stride s, each cell of s x s pixels of the image is
@@ -141,7 +143,8 @@ def spread_kernel(layer: Convolution, weight: Tensor, size: int) -> Tensor | Non
     own, which has gaps to fill.
     """
     stride = layer.stride
-    if layer.kernel != 2 * stride or layer.padding or size != stride * (layer.size(size) + 1):
+    whole = all(side == stride * (layer.size(side) + 1) for side in sides)  # no pixel left over
+    if layer.kernel != 2 * stride or layer.padding or not whole:
         return None
     outputs, inputs = weight.shape[:2]
     cells = weight.reshape(outputs, inputs, 2, stride, 2, stride).flip(2, 4)

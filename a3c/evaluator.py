@@ -1,9 +1,10 @@
 """Evaluation while training: whole games of the policy of a moment, in a thread of their own.
 
-At each multiple of `evaluate_every` agent steps, and at the end of the run, the store's parameters
-are copied while it holds its lock. Copies wait in a queue for the evaluator, which plays them on
-games of its own, as `a3c play` does: no end at a lost life, nothing clipped. Learning is the same
-with and without it, but for the time that its thread takes.
+At each multiple of `evaluate_every` agent steps, and when the run has had its agent steps (some
+updates of what was under way may follow), the store's parameters are copied, its lock held. Copies
+wait in a queue for the evaluator, which plays them on games of its own, as `a3c play` does: no end
+at a lost life, nothing clipped. Learning is the same with and without it, but for the time that its
+thread takes.
 """
 
 from __future__ import annotations

@@ -279,8 +279,8 @@ class Network(nn.Module):
     ):
         super().__init__()
         check_network(config, spec.pixels)
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with torch.random.fork_rng(devices=[]):  # of the CPU: no GPU is started for it
+            torch.default_generator.manual_seed(config.seed)
             # Images share a torso: its cost is most of the work. So do most networks with an LSTM.
             dense = None if spec.pixels else DENSE[network_name(config, spec.pixels)]
             with_lstm = config.recurrent and (dense is None or dense.shared_if_recurrent)

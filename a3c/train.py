@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -98,7 +99,11 @@ def new_run(run: Training, start_from: str | Path | None) -> Iterator[None]:
     with interrupts(run.stop):
         folder = create_run_folder(run.config)
         with locked(folder) as remarks:
-            run.open(folder, remarks, start_from)
+            try:
+                run.open(folder, remarks, start_from)
+            except InputError:  # nothing is left of what could not begin
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             yield
 
 
@@ -167,13 +172,13 @@ class Training:
         start.check_parameters(self.store.parameters, found.checkpoint)
         for line in [*found.remarks, f"resuming from {found.path}"]:
             self.terminal.say(line)
-        checkpoint.set_aside(found.folder)
         progress = found.checkpoint.progress
         self.best_mean = progress["best_mean_return_100"]
         if not self.node.is_home(found.checkpoint.tensors):
             self.terminal.say("it was made on another kind of device: agents start new games")
         with self.faults_of_environments():
             self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
+        checkpoint.set_aside(found.folder)
         self.metrics.load(progress["metrics"], self.store.agent_steps)
         self.saved_metrics = progress["metrics"]
 

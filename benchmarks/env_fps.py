@@ -168,8 +168,9 @@ def main() -> None:
         print(line, flush=True)
         rows.append(line)
         ratios.append(ratio)
-    RESULTS.write_text(report(rows, ratios, start_times()))
-    print(f"written to {RESULTS}")
+    if options.games == GAMES:  # a part is no report
+        RESULTS.write_text(report(rows, ratios, start_times()))
+        print(f"written to {RESULTS}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@
     python benchmarks/exactness.py --resume            # leave out games that the table has already
 
 Random actions of the game's minimal set, each held for 1 to 16 frames; ended games are reset. The
-emulator runs as users run it, hot code translated. Writes benchmarks/results/exactness.md, game by
-game; `--resume` takes over the rows of a table that was made of the same emulator (a digest of its
-source stands in it), the same number of seeds and of frames.
+emulator runs as users run it, hot code translated. Of all games, or with `--resume`, it writes
+benchmarks/results/exactness.md, game by game; `--resume` takes over the rows of a table that was
+made of the same emulator (a digest of its source stands in it), the same number of seeds and of
+frames.
 tests/atari2600/test_oracle.py runs the same comparison for a shorter time.
 """
 
@@ -177,6 +178,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     rows = rows_before(options.seeds, options.frames) if options.resume else {}
+    keeps = options.resume or options.games == games.names()  # of a few games alone: shown
     with ProcessPoolExecutor(options.workers) as pool:
         futures = {
             game: [
@@ -188,8 +190,10 @@ def main() -> None:
         for game, started in futures.items():
             rows[game] = row(game, [future.result() for future in started])
             print(rows[game], flush=True)
-            write_whole(RESULTS, report(rows, options.seeds, options.frames))
-    print(f"written to {RESULTS}")
+            if keeps:
+                write_whole(RESULTS, report(rows, options.seeds, options.frames))
+    if keeps:
+        print(f"written to {RESULTS}")
 
 
 if __name__ == "__main__":

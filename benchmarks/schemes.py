@@ -83,9 +83,11 @@ def made(
 ) -> tuple[SharedParameters, list[Steps | Sums]]:
     """The server and its nodes."""
     nodes = [Node(config, [CPU], metrics, first_thread=i) for i in range(NODES)]
-    for node in nodes:
-        node.start_games(updates=0)
+    nodes[0].begin()  # which measures how to normalise
     parameters = nodes[0].store.parameters
+    for node in nodes[1:]:
+        node.store.restart(parameters)
+        node.start_games(updates=0)
     server = SharedParameters(parameters, nodes[0].store.layout, config)
     if scheme == "steps":
         return server, [Steps(node) for node in nodes]

@@ -69,6 +69,14 @@ def test_the_emulator_stands_alone() -> None:
     assert all(user.startswith("a3c.envs") for user in outside)
 
 
+def test_ray_is_imported_only_where_a_run_asks_for_nodes() -> None:
+    """And what nodes tell each other knows nothing of it."""
+    knows = {"cluster", "machines", "member"}
+    assert users("ray") == {f"a3c.cluster.{name}" for name in knows}
+    for name in ("cluster", "member"):
+        assert users(f"a3c.cluster.{name}") <= {"a3c.train", "a3c.cluster.cluster"}
+
+
 def test_training_knows_nothing_of_what_is_done_with_its_results() -> None:
     assert users("a3c.results") <= {"a3c", "a3c.cli"} | {
         name for name in MODULES if name.startswith("a3c.results")

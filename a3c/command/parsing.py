@@ -10,6 +10,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 from a3c.config import InputError, nearest, option
 
@@ -26,10 +31,6 @@ def no_choice(found: re.Match[str]) -> str:
 # tyro's words, and what is said in their place
 PLAINER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)", no_choice),
-    (
-        r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)",
-        r"\1 is \2; expected a whole number",
-    ),
     (r"Unrecognized options: (.*)", r"unexpected words: \1"),
     (r"Missing from a3c (\w+): STR (.*?)\.? \(required\)", r"\1 needs: \2"),
     (r"Missing value for argument '(\S+)'\. Expected 1 values", r"\1 needs a value"),
@@ -39,6 +40,33 @@ PLAINER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"Error parsing (\S+): ('.*'; expected)", r"\1 is \2"),
 )
+
+
+def whole_number(words: list[str]) -> int:
+    """Of 1000000, 1_000_000 or 1e6. Raises ValueError, in words, for what is none."""
+    with contextlib.suppress(ValueError):
+        return int(words[0])
+    with contextlib.suppress(ValueError):
+        if (number := float(words[0])).is_integer():
+            return int(number)
+    raise ValueError(f"{words[0]!r}; expected a whole number, as 1000000 or 1e6")
+
+
+READS = ConstructorRegistry()  # of all commands
+
+
+@READS.primitive_rule
+def read_whole_numbers(found: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
+    """How tyro reads an int."""
+    if found.type is not int:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=whole_number,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def parse(kind: type[Options], words: list[str]) -> Options:
@@ -52,7 +80,7 @@ def tyro_cli(kind: type[Options], words: list[str], program: str, **keywords: An
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=words, prog=program, **keywords)
+            return tyro.cli(kind, args=words, prog=program, registry=READS, **keywords)
     except SystemExit as end:
         if end.code:
             raise InputError(one_line(complaint.getvalue())) from None

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from a3c.command.parsing import check_options, tyro_cli
+from a3c.command.parsing import check_options, tyro_cli, whole_number
 from a3c.config import (
     AUTO,
     DEFAULTS,
@@ -25,6 +25,7 @@ from a3c.config import (
     Config,
     InputError,
     alternatives,
+    as_options,
     auto_threads,
     check_names,
     check_read,
@@ -72,7 +73,7 @@ def train_options(words: list[str]) -> TrainOptions:
     if given["cluster"] != default["cluster"]:  # a run goes on there: on as many as there are
         given = read(words, {**default, "nodes": DEFAULTS["nodes"]})
     config = Config(**{name: given[name] for name in DEFAULTS})
-    check_read(given, usual(where, given["env"]))
+    check_read({**given, "correction": config.correction}, usual(where, given["env"]))
     return TrainOptions(config, where["resume"], where["from"])
 
 
@@ -121,12 +122,7 @@ def options_of(path: Path) -> dict[str, Any]:
     """What a TOML file says, whole numbers also as 1e6. Raises InputError."""
     values = read_toml(path)
     check_names(values, ["preset"])
-    whole = [
-        name
-        for name, value in values.items()
-        if isinstance(value, float) and alternatives(KINDS.get(name))[0] is int
-    ]
-    return {**values, **{name: int(values[name]) for name in whole if values[name].is_integer()}}
+    return as_options(values)
 
 
 def read(words: list[str], default: dict[str, Any]) -> dict[str, Any]:
@@ -141,34 +137,12 @@ def read(words: list[str], default: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def whole_number(words: list[str]) -> int:
-    """Of 1000000, 1_000_000 or 1e6. Raises ValueError, in words, for what is none."""
-    with suppress(ValueError):
-        return int(words[0])
-    with suppress(ValueError):
-        if (number := float(words[0])).is_integer():
-            return int(number)
-    raise ValueError(f"{words[0]!r}; expected a whole number, as 1000000 or 1e6")
-
-
-WholeNumber = Annotated[
-    int,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT",
-        instance_from_str=whole_number,
-        is_instance=lambda value: isinstance(value, int),
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
-
-
 def as_written(kind: Any) -> Any:
-    """A field's type with whole numbers as a command line may write them."""
+    """A field's type with numbers as a command line may write them beside words."""
     number, words = alternatives(kind)
     if number is not None and words:
         return number_or_word(number, words)
-    return WholeNumber if number is int else kind
+    return kind
 
 
 def number_or_word(number: type, words: list[str]) -> Any:

@@ -10,11 +10,11 @@ import sys
 
 import ale_py
 import gymnasium
-from ale_py import roms
 
 from a3c import extras
 from a3c.config import Config, InputError
-from atari2600.games import gym_name  # and atari2600 registers its ids
+from atari2600 import games  # and it registers its ids
+from atari2600.games import gym_name
 
 gymnasium.register_envs(ale_py)
 
@@ -41,8 +41,8 @@ def atari_game(env: str) -> str | None:
 
 
 def atari_games() -> list[str]:
-    """ALE's names of all games whose ROM ale-py ships."""
-    return sorted(roms.get_all_rom_ids())
+    """ALE's names of all games for one player."""
+    return games.names()
 
 
 def frames_per_agent_step(config: Config) -> float:

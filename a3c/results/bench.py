@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from shlex import quote
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 
 from a3c import machine
 from a3c.actor_learner import ActorLearner
@@ -43,7 +43,7 @@ from a3c.node import Node
 from a3c.results.progress import Progress
 from a3c.rollout import Rollout
 from a3c.run.provenance import processor, version_of
-from a3c.run.terminal import counted
+from a3c.run.terminal import Screen, counted
 
 Work = Callable[[], int]  # does a piece of work of one thread; returns its agent steps
 
@@ -158,7 +158,7 @@ class Bench:
         }
 
 
-def bench(options: BenchOptions, console: Console) -> Bench:
+def bench(options: BenchOptions, console: Screen) -> Bench:
     """Measure. How far it has come goes to `console`.
 
     Raises InputError for an environment, device or time that cannot be had.
@@ -203,7 +203,7 @@ def described(config: Config, device: torch.device, *measured: Any) -> Bench:
 
 def command_of(config: Config) -> str:
     """What to type to train with a setting; Config derives the minibatches."""
-    words = f"a3c train {config.env} --num-threads {config.num_threads}"
+    words = f"a3c train {quote(config.env)} --num-threads {config.num_threads}"
     device = "" if config.device == "auto" else f" --device {config.device}"
     return f"{words} --num-envs {config.num_envs}{device}"
 

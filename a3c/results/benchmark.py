@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,9 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     with ready(left, out):
         went = run_all(left, score_and_write)
         if went.interrupted:
-            print(f"interrupted; go on: a3c benchmark {options.spec} --out {out}")
+            print(
+                f"interrupted; go on: a3c benchmark {quote(options.spec)} --out {quote(str(out))}"
+            )
         paths = write(out, in_order(plans, found)) if found else []
     went.check()
     return paths
@@ -180,7 +183,7 @@ def score(planned: Planned, policy: str, episodes: int) -> None:
             return
     options = PlayOptions(
         str(planned.folder), episodes, str(folder), "greedy" if policy == "greedy" else "sample",
-        noop_max=planned.config.noop_max, film=False, device=planned.config.device,
+        film=False, device=planned.config.device,
     )  # fmt: skip
     if play(options, quiet=True)["interrupted"]:
         (folder / SCORES).unlink()

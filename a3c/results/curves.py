@@ -3,6 +3,7 @@ evaluations that were made as it went."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ def distinct(runs: tuple[str, ...]) -> list[Path]:
     """The run folders, each once: `runs/*` has the newest run twice, as runs/latest too."""
     found: dict[Path, Path] = {}
     for run in runs:
-        found.setdefault(Path(run).resolve(), Path(run))
+        found.setdefault(Path(os.path.realpath(run)), Path(run))
     return list(found.values())
 
 
@@ -50,7 +51,7 @@ def read_curves(runs: list[Path]) -> list[Curve]:
 
     Raises InputError for a folder that is no run's, or has no games.
     """
-    names = [run.resolve().name for run in runs]
+    names = [Path(os.path.realpath(run)).name for run in runs]
     if len(set(names)) < len(names):  # as of the same second on two machines
         names = [str(run) for run in runs]
     return [read_curve(run, name) for run, name in zip(runs, names, strict=True)]
@@ -108,7 +109,7 @@ def no_games(run: Path) -> str:
         return f"{run} has no finished games: there is no such folder; expected a run folder"
     if not run.is_dir():
         return f"{run} has no finished games: it is a file; expected a run folder"
-    if not (run / "metrics.jsonl").exists():
+    if not (run / log.METRICS).exists():
         return f"{run} has no finished games: it has no metrics.jsonl; expected a run folder"
     return f"{run} has no finished games yet; there is nothing to draw"
 

@@ -67,7 +67,7 @@ def open_encoder(path: Path, frame: Array, frames_per_second: float) -> Any:
     height, width = even_sides(frame).shape[:2]
     try:
         encoder = imageio_ffmpeg.write_frames(
-            str(path),
+            str(path.absolute()),  # ffmpeg takes what is before a colon for a protocol
             (width, height),
             fps=frames_per_second,
             macro_block_size=2,
@@ -116,15 +116,14 @@ def replay(episode: Episode, config: Config) -> Iterator[Picture]:
 
 def replay_atari(episode: Episode, config: Config, game: str) -> Iterator[Picture]:
     """The emulator's draws (no-ops, sticky actions) come from the seed: they repeat as well."""
-    colours = AtariEnvs(game, config, 1, grayscale=False, img_height=210, img_width=160)
-    colours.reset(np.array([episode.seed]))
-    total = 0.0
-    for action in episode.actions:
-        step = colours.step(np.array([action]))
-        shown = step.observations if step.final_observations is None else step.final_observations
-        yield shown[0], 60 / config.mean_frame_skip
-        total += float(step.rewards[0])
-    colours.close()
+    total, sides = 0.0, {"img_height": 210, "img_width": 160}
+    with closing(AtariEnvs(game, config, 1, grayscale=False, **sides)) as colours:
+        colours.reset(np.array([episode.seed]))
+        for action in episode.actions:
+            step = colours.step(np.array([action]))
+            last = step.final_observations  # of a game that has ended
+            yield (step.observations if last is None else last)[0], 60 / config.mean_frame_skip
+            total += float(step.rewards[0])
     if not same(total, episode.episodic_return):
         raise NoFilm(NOT_THE_SAME)
 
@@ -136,7 +135,7 @@ def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
         observation, _ = env.reset(seed=episode.seed)
     observed, total, ended = checksum(encoded(coder, observation)), 0.0, False
     frames_per_second, shape = speed(env.metadata), None
-    with closing(env):
+    with closing(coder), closing(env):
         for action in episode.actions:
             if ended:
                 break

@@ -15,13 +15,15 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name to write to, which becomes `path` once all is written.
 
     Whatever goes wrong, an older file at `path` stays as it was and no part of a new one is left.
-    Raises InputError where the system refuses: no such folder, a folder at `path`, a full disk.
+    Where a link stands, what it leads to is replaced. Raises InputError where the system refuses:
+    no such folder, a folder at `path`, a full disk.
     """
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; expected the name of a file")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
     special = path.exists() and not path.is_file()  # a pipe or a device must not be replaced
+    path = path if special else Path(os.path.realpath(path))
     temporary = path if special else path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with as_input_error(f"cannot write {path}"):

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from a3c.config import RANGES, Config, InputError, Ranges, check_number
@@ -41,7 +40,7 @@ from a3c.results.progress import Progress
 from a3c.run import models
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.interrupts import interrupts
-from a3c.run.terminal import counted
+from a3c.run.terminal import Screen, counted
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,9 @@ class PlayOptions:
     """Probability of a random action in place of the policy's (Discrete actions). Default: 0 for
     sample, or 0.05 of a value method, which has nothing to draw from; 0.01 for greedy, which could
     otherwise repeat itself for ever."""
-    noop_max: int = 30
-    """A game starts with fewer no-ops than this, drawn at random (Atari); 0 for none."""
+    noop_max: int | None = None
+    """A game starts with fewer no-ops than this, drawn at random (Atari); 0 for none. Default: as
+    in training."""
     max_agent_steps: int = 108_000
     """The longest game: one that has not ended after this many agent steps is cut, and said so."""
     film: bool = True
@@ -78,8 +78,10 @@ class PlayOptions:
     def __post_init__(self) -> None:
         if self.policy not in ("sample", "greedy"):
             raise InputError(f"--policy is {self.policy!r}; expected sample or greedy")
-        for name in ("episodes", "noop_max", "max_agent_steps", "seed"):
+        for name in ("episodes", "max_agent_steps", "seed"):
             check_number(name, int, getattr(self, name), PLAY_RANGES)
+        if self.noop_max is not None:
+            check_number("noop_max", int, self.noop_max, PLAY_RANGES)
         if self.epsilon is not None:
             check_number("epsilon", float, self.epsilon, PLAY_RANGES)
 
@@ -116,13 +118,14 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     out = Path(options.out) if options.out else default_folder(options.model)
     check_folder(out, saved.sha256, run_of(options.model))
     window = open_window() if options.render else None
-    config = replace(saved.config, noop_max=options.noop_max, num_threads=1)
+    noop_max = saved.config.noop_max if options.noop_max is None else options.noop_max
+    config = replace(saved.config, noop_max=noop_max, num_threads=1)
     policy = Policy(saved, options.device, options.seed)
     stop = threading.Event()
-    with interrupts(stop.set), Progress(Console(quiet=quiet, highlight=False)) as progress:
+    with interrupts(stop.set), Progress(Screen(quiet=quiet, highlight=False)) as progress:
         episodes = games(policy, config, protocol, watched(progress, stop, protocol))
         scores = {**identity(options.model, saved), **summary(episodes, config, protocol)}
-        progress.console.print(score_table(scores))
+        progress.say(score_table(scores))
         for line in remarks(scores, options.episodes):
             progress.say(line)
         progress.say(f"scores: {write_scores(out, scores)}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from a3c.run.terminal import PLAIN_EVERY_SECONDS
+from a3c.run.terminal import PLAIN_EVERY_SECONDS, Screen
 
 REDRAWN_EVERY_SECONDS = 0.25
 
@@ -16,7 +16,7 @@ REDRAWN_EVERY_SECONDS = 0.25
 class Progress:
     """Context manager around what takes long. A quiet console stays quiet."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Screen):
         self.console = console
         shown = console.is_terminal and not console.quiet
         self.live = Live(console=console, auto_refresh=False, transient=True) if shown else None
@@ -25,23 +25,24 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self.live is not None:
-            self.live.start()
+            self.console.show(self.live.start)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.live is not None:
-            self.live.stop()
+            self.console.show(self.live.stop)
 
     def status(self, line: str) -> None:
         """How far it has come; it may be called at every step."""
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + self.every_seconds
-        if self.live is not None:
-            self.live.update(Text(line), refresh=True)
+        if (live := self.live) is not None:
+            self.console.show(lambda: live.update(Text(line), refresh=True))
         else:
             self.say(line)
 
-    def say(self, line: str) -> None:
-        """One plain line that stays."""
-        self.console.print(line, markup=False, soft_wrap=True)
+    def say(self, line: RenderableType) -> None:
+        """One plain line, or a table, that stays."""
+        wraps = isinstance(line, str)
+        self.console.show(lambda: self.console.print(line, markup=False, soft_wrap=wraps))

@@ -110,7 +110,7 @@ def html(page: dict[str, Any]) -> str:
 
 def facts(run: Path, curve: Curve, config: Config, remarks: list[str]) -> dict[str, Any]:
     """All that the page says about one run."""
-    records = log.read(run / "metrics.jsonl")
+    records = log.read(run / log.METRICS)
     last = records[-1]
     return {
         "name": curve.name,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import torch
@@ -58,7 +59,7 @@ def study(options: StudyOptions) -> list[Path]:
     with ready(plans, out):
         went = run_all(plans)
         if went.interrupted:
-            print(f"interrupted; go on: a3c study {options.spec} --out {out}")
+            print(f"interrupted; go on: a3c study {quote(options.spec)} --out {quote(str(out))}")
         path = out / "study.csv"
         # No rows where it was interrupted before the first run ended a game
         paths = [path, *figures.draw(path, spec.goal)] if write_csv(path, plans) else []

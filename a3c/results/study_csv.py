@@ -44,7 +44,7 @@ def rows_of(planned: Planned) -> list[dict[str, Any]]:
     """The last record of each RECORDS_OF_A_RUNth of a run's length; its evaluations."""
     records = [
         record
-        for record in log.read(planned.folder / "metrics.jsonl")
+        for record in log.read(planned.folder / log.METRICS)
         if record["mean_return_100"] is not None
     ]
     every = planned.config.total_agent_steps / RECORDS_OF_A_RUN

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a3c.config import Config, InputError, differences, nearest, preset, read_toml
+from a3c.config import Config, InputError, as_options, differences, nearest, preset, read_toml
 from a3c.devices import pick_device
 from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
 
@@ -66,19 +66,20 @@ def spec_of(text: Options) -> Spec:
             raise InputError(f"{key!r} is no part of a SPEC; expected {', '.join(KEYS)}{hint}")
     if not set(text) - {"goal"}:
         raise InputError("there is nothing to run; expected [base], [[settings]] or [grid]")
-    base = as_table("[base]", text.get("base", {}))
+    base = as_options(as_table("[base]", text.get("base", {})))
     check_names("[base]", base, ["preset", *OPTIONS])
     settings = text.get("settings", [{}])
     if not isinstance(settings, list) or not settings:
         raise InputError(f"settings is {settings!r}; expected tables, each headed [[settings]]")
-    grid = {"seed": [base.get("seed", 1)], **as_table("[grid]", text.get("grid", {}))}
+    grid = {"seed": [base.get("seed", 1)], **as_options(as_table("[grid]", text.get("grid", {})))}
     if text.get("grid") == {}:
         raise InputError("[grid] is empty; expected options with lists, as seed = [1, 2, 3]")
     check_names("[grid]", grid, OPTIONS)
     for name, values in grid.items():
         check_list(name, values)
+    settings = [as_options(as_table("[[settings]]", setting)) for setting in settings]
     for setting in settings:
-        check_setting(as_table("[[settings]]", setting), grid)
+        check_setting(setting, grid)
     return Spec(base, settings, grid, goal_of(text))
 
 

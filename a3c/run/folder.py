@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 try:
@@ -115,7 +116,7 @@ def standing(folder: Path) -> str:
         agent_steps = int(path.stem)
         return (
             f"the last checkpoint, at {agent_steps:,} agent steps, stands; "
-            f"go on: a3c train --resume {folder}"
+            f"go on: a3c train --resume {quote(str(folder))}"
         )
     return f"{folder} has no checkpoint to go on from"
 

@@ -6,6 +6,7 @@ Everything that can be wrong about it is said before anything is written.
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from torch import Tensor
@@ -143,7 +144,7 @@ def edited(folder: Path, saved: Config) -> list[str]:
 def nothing_to_do(found: Resumed) -> str:
     """The line for a run that has nothing to do."""
     steps = f"{found.agent_steps:,} of {found.checkpoint.config.total_agent_steps:,} agent steps"
-    more = f"a3c train --resume {found.folder} --total-agent-steps MORE makes it longer"
+    more = f"a3c train --resume {quote(str(found.folder))} --total-agent-steps MORE makes it longer"
     return f"already finished: {steps}; {more}"
 
 

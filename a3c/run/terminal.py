@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Callable
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -22,38 +25,15 @@ PLAIN_EVERY_SECONDS = 30.0
 FIGURES = (("policy_lag", 2), ("cluster_lag", 2), ("entropy", 3), ("mean_q", 3), ("epsilon", 3))
 
 
-class Terminal:
-    """Context manager around a run. `quiet` says nothing at all.
+class Screen(Console):
+    """A console that what is under way outlives: where nothing can be shown any more (the terminal
+    was closed, the reader of a pipe has left) it goes on in silence."""
 
-    Where nothing can be shown any more (the terminal was closed, the reader of a pipe has left) the
-    run goes on in silence: its log has all of it.
-    """
+    gone = False
 
-    def __init__(self, config: Config, metrics: Metrics, quiet: bool = False):
-        self.config, self.metrics = config, metrics
-        self.agent_steps = 0
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-        live = not quiet and sys.stdout is not None and sys.stdout.isatty()
-        self.live = Live(console=self.console, auto_refresh=False) if live else None
-        self.latest: dict[str, Any] = {}
-        self.evaluation: dict[str, Any] = {}  # the newest
-        self.evaluations_waiting = 0
-        self.start = self.next_plain = time.monotonic()
-        self.gone = False
-
-    def __enter__(self) -> Terminal:
-        if self.live is not None:
-            self.show(self.live.start)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close_live()
-
-    def close_live(self) -> None:
-        """End the live status; what is said from now on stands below it."""
-        if self.live is not None:
-            self.show(self.live.stop)
-            self.live = None
+    def on_broken_pipe(self) -> None:
+        """For rich, which would end the process."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     def show(self, write: Callable[[], object]) -> None:
         """Call what writes to the terminal, unless that has gone away."""
@@ -64,9 +44,38 @@ class Terminal:
         except (OSError, ValueError):  # ValueError: a closed file, or letters that it cannot write
             self.gone = True
 
+
+class Terminal:
+    """Context manager around a run. `quiet` says nothing at all."""
+
+    def __init__(self, config: Config, metrics: Metrics, quiet: bool = False):
+        self.config, self.metrics = config, metrics
+        self.agent_steps = 0
+        self.console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
+        live = not quiet and sys.stdout is not None and sys.stdout.isatty()
+        self.live = Live(console=self.console, auto_refresh=False) if live else None
+        self.latest: dict[str, Any] = {}
+        self.evaluation: dict[str, Any] = {}  # the newest
+        self.evaluations_waiting = 0
+        self.start = self.next_plain = time.monotonic()
+
+    def __enter__(self) -> Terminal:
+        if self.live is not None:
+            self.console.show(self.live.start)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close_live()
+
+    def close_live(self) -> None:
+        """End the live status; what is said from now on stands below it."""
+        if self.live is not None:
+            self.console.show(self.live.stop)
+            self.live = None
+
     def say(self, line: str) -> None:
         """One plain line."""
-        self.show(lambda: self.console.print(line, markup=False))
+        self.console.show(lambda: self.console.print(line, markup=False))
 
     def record(self, record: dict[str, Any]) -> None:
         """Take note of a new record of the log. Plain lines: often at first, then every 30 s."""
@@ -94,7 +103,7 @@ class Terminal:
         """Redraw the live status."""
         self.agent_steps = agent_steps
         if (live := self.live) is not None:
-            self.show(lambda: live.update(self.table(), refresh=True))
+            self.console.show(lambda: live.update(self.table(), refresh=True))
 
     def table(self) -> Table:
         """The live status: a bar and what `rows` says."""
@@ -149,9 +158,9 @@ class Terminal:
         if run.best is not None:
             self.say(best_line(run))
         if run.finished:
-            self.say(f"play it: a3c play {run.folder}")
+            self.say(f"play it: a3c play {quote(str(run.folder))}")
         else:
-            self.say(f"go on: a3c train --resume {run.folder}")
+            self.say(f"go on: a3c train --resume {quote(str(run.folder))}")
 
 
 def best_line(run: Run) -> str:

@@ -17,18 +17,23 @@ def images(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("layer", "size", "spreads"),
+    ("layer", "sides", "spreads"),
     [
-        *[(CONVOLUTIONAL[name][0][1], 20, name != "seed") for name in CONVOLUTIONAL],
-        (CONVOLUTIONAL["nature"][0][2], 9, False),
-        (Convolution(8, 6, 3), 12, True),
-        (Convolution(8, 6, 3), 13, False),  # the last column is read by nobody
+        *[(CONVOLUTIONAL[name][0][1], (20, 20), name != "seed") for name in CONVOLUTIONAL],
+        (CONVOLUTIONAL["nature"][0][2], (9, 9), False),
+        (Convolution(8, 6, 3), (12, 12), True),
+        (Convolution(8, 6, 3), (12, 18), True),
+        (Convolution(8, 6, 3), (13, 13), False),  # the last row and column are read by nobody
+        (Convolution(8, 6, 3), (12, 13), False),
+        (Convolution(8, 6, 3), (13, 12), False),
     ],
 )
-def test_gradients_towards_an_image(layer: Convolution, size: int, spreads: bool) -> None:
-    image, weight = images(3, 5, size, size), images(layer.channels, 5, *[layer.kernel] * 2)
-    gradient = images(3, layer.channels, *[layer.size(size)] * 2)
-    back = Back.of(layer, weight, size, spreads=True)
+def test_gradients_towards_an_image(
+    layer: Convolution, sides: tuple[int, int], spreads: bool
+) -> None:
+    image, weight = images(3, 5, *sides), images(layer.channels, 5, *[layer.kernel] * 2)
+    gradient = images(3, layer.channels, *map(layer.size, sides))
+    back = Back.of(layer, weight, sides, spreads=True)
     assert (back.spread is not None) == spreads
     found = back(image, gradient, towards_image=True)
     expected = back._replace(spread=None)(image, gradient, towards_image=True)

@@ -1,5 +1,7 @@
 """Shapes, precision, heads, and the flat vectors."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +129,11 @@ def test_vectors_are_normalised_by_the_moments_that_were_measured() -> None:
 
 def test_images_are_not_normalised() -> None:
     assert network_for(preset("fast", normalize=True)).moments is None
+
+
+def test_no_gpu_is_looked_for_to_make_initial_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", Mock(side_effect=AssertionError))
+    network_for(preset("fast"))
 
 
 def test_the_seed_alone_decides_the_initial_values() -> None:

@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -136,3 +137,19 @@ def test_a_thread_that_fails_gives_its_turn_back(monkeypatch: pytest.MonkeyPatch
 
 def fail() -> None:
     raise RuntimeError("on purpose")
+
+
+def test_what_a_failed_rollout_did_to_the_games_is_not_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their returns are not known: what goes on from there begins new games."""
+    config = preset("control", env="CartPole-v1", num_threads=1, num_envs=2)
+    node = Node(config, [torch.device("cpu")], Metrics(1))
+    node.begin()
+    (learner,) = node.learners
+    learner.update()
+    assert "observations" in learner.save()
+    monkeypatch.setattr(learner, "learn", Mock(side_effect=FloatingPointError))
+    with pytest.raises(FloatingPointError):
+        learner.update()
+    assert "observations" not in learner.save()

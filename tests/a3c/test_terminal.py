@@ -69,6 +69,37 @@ def test_a_terminal_that_has_gone_away_ends_nothing(
     assert run.finished
 
 
+def test_a_run_outlives_the_reader_of_its_pipe(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    words = ["CartPole-v1", "--total-agent-steps", "1000", "--runs-dir", str(tmp_path)]
+    ended = subprocess.run([*A3C, "train", *words], stdout=write_end, stderr=subprocess.PIPE)
+    os.close(write_end)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    (folder,) = tmp_path.glob("CartPole*")
+    assert checkpoint.newest(folder).checkpoint.progress["agent_steps"] >= 1000
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_output_that_is_full_is_named(tmp_path: Path) -> None:
+    words = ["CartPole-v1", "--total-agent-steps", "100", "--runs-dir", str(tmp_path)]
+    for command, code in (["--version"], 1), (["train", *words], 0):
+        with Path("/dev/full").open("w") as full:
+            ended = subprocess.run([*A3C, *command], stdout=full, stderr=subprocess.PIPE)
+        assert ended.returncode == code
+        said = b"a3c: cannot write the output: No space left on device\n"
+        assert ended.stderr in (said, b"" if code == 0 else said)
+
+
+def test_commands_to_copy_are_quoted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = Terminal(small(tmp_path), Metrics(1))
+    for finished in (True, False):
+        said.goodbye(Run(tmp_path / "my run", 32, 1, None, finished))
+    out = capsys.readouterr().out
+    assert f"a3c play '{tmp_path}/my run'" in out
+    assert f"a3c train --resume '{tmp_path}/my run'" in out
+
+
 class OnATerminal:
     """`a3c train` with a pseudo-terminal for stdout and stderr, which is read all the time."""
 

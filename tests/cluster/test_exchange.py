@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("ray")
-
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent, apply
 from a3c.cluster.server import HandedIn, NotReady, Refused, Server
 from a3c.config import Config, preset

@@ -20,6 +20,11 @@ from tests.a3c.test_checkpoint import rewrite
 TRAIN = [
     ("train brekout", "no game 'brekout'; did you mean 'breakout'?"),
     ("train ALE/Brekout-v5", "did you mean 'breakout'?"),
+    ("train joust", "no game 'joust'"),  # ale-py has it, for two players
+    (
+        "train breakout --num-threads 1 --rho-bar 2",
+        "--rho-bar is 2.0, and --correction none does not read it; expected --correction vtrace",
+    ),
     ("train CartPole-v7", "did you mean 'CartPole-v1'?"),
     ("train no_such_module:X-v0", "no module 'no_such_module'"),
     ("train breakout --lerning-rate 1", "unknown option '--lerning-rate'"),

@@ -172,6 +172,14 @@ def test_films_show_the_game(tmp_path: Path) -> None:
     assert np.abs(brightness - np.arange(1, 21)).max() < 3  # H.264 is lossy
 
 
+def test_a_folder_whose_name_has_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ffmpeg would take what is before it for a protocol."""
+    model = model_of(Playable, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(playing(model, Path("pong:v5"))) == 0
+    assert len(frames_of(Path("pong:v5/best.mp4").absolute())) == 20
+
+
 class Odd(Playable):
     def render(self) -> Any:
         return np.full((63, 47, 3), 90, np.uint8)

@@ -2,16 +2,17 @@
 
 import io
 import json
+import os
 import shutil
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ale_py.vector_env import AtariVectorEnv
-from rich.console import Console
 
 import a3c
 from a3c import cli
@@ -20,6 +21,7 @@ from a3c.results.play import PlayOptions, play
 from a3c.results.play_folder import default_folder
 from a3c.results.scores import human_normalised
 from a3c.run import checkpoint
+from a3c.run.terminal import Screen
 from tests.commands.test_film import frames_of
 from tests.playable import (
     Continuous,
@@ -322,12 +324,39 @@ def test_a_sign_of_life(
 def test_on_a_terminal_one_line_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "REDRAWN_EVERY_SECONDS", 0.0)
     screen = io.StringIO()
-    with progress.Progress(Console(file=screen, force_terminal=True)) as shown:
+    with progress.Progress(Screen(file=screen, force_terminal=True)) as shown:
         shown.status("one of two")
         shown.say("what stays")
         shown.status("two of two")
     assert screen.getvalue().count("\n") == 2  # what stays, and the status, which is then cleared
     assert screen.getvalue().endswith("\x1b[1A\x1b[2K")
+
+
+def test_a_reader_that_leaves_its_pipe_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rich would end the process: games and scores would be lost."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        out = tmp_path / "out"
+        play(PlayOptions(model_of(Playable, tmp_path), 2, str(out), film=False))
+        assert read(out)["episodes"] == 2
+        os.dup2(os.open(os.devnull, os.O_WRONLY), write_end)  # for what its end writes
+
+
+def test_a_model_is_played_with_the_no_ops_that_it_was_trained_with(
+    tmp_path: Path, breakout: Path
+) -> None:
+    few = replace(checkpoint.newest(breakout).checkpoint.config, noop_max=3)
+    few = replace(few, runs_dir=str(tmp_path / "runs"))
+    run = str(a3c.train(few, quiet=True).folder)
+    for noop_max in (None, 0):
+        found = play(
+            PlayOptions(run, 1, str(tmp_path / "out"), noop_max=noop_max, film=False), True
+        )
+        assert found["protocol"]["noop_max"] == (3 if noop_max is None else noop_max)
 
 
 @pytest.mark.parametrize("policy", ["sample", "greedy"])

@@ -202,6 +202,7 @@ def test_the_ending_chooses_the_kind(ending: str, run: Path) -> None:
         ("plot nowhere", "nowhere has no finished games: there is no such folder"),
         ("plot folder.png", "it has no metrics.jsonl; expected a run folder"),
         ("plot odd", "cannot read odd/metrics.jsonl: Is a directory"),
+        ("plot loop", "loop has no finished games"),
         ("plot new", "new has no finished games yet"),
     ],
 )
@@ -216,6 +217,7 @@ def test_what_cannot_be_plotted(
     Path("file").write_text("in the way")
     Path("folder.png").mkdir()
     Path("odd/metrics.jsonl").mkdir(parents=True)
+    Path("loop").symlink_to("loop")
     make_run(Path("new"), [record(10, 1.0, [])])
     before = sorted(Path().rglob("*"))
     assert expected in complaint(words, capsys)
@@ -235,6 +237,16 @@ def test_a_failed_write_leaves_the_older_file(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    page, link = tmp_path / "page.html", tmp_path / "link"
+    page.write_text("older")
+    link.symlink_to(page)
+    with whole_file(link) as temporary:
+        temporary.write_text("newer")
+    assert link.is_symlink()
+    assert page.read_text() == "newer"
 
 
 def test_a_device_is_written_to_not_replaced(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -578,3 +578,14 @@ def test_evaluations_say_what_is_reached_where_every_run_has_them() -> None:
     assert figures.measured_by({"a": [run]}) == "evaluated_return"
     assert figures.measured_by({"a": [run], "b": [run[:1]]}) == "mean_return_100"
     assert figures.reached(run, 9, "agent_steps", "evaluated_return") == 20
+
+
+def test_whole_numbers_of_a_spec_may_be_written_as_1e6(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        "[base]\ntotal_agent_steps = 1e6\n[[settings]]\nnum_envs = 3.2e1\n[grid]\nseed = [1e0, 2]"
+    )
+    plans = plan(read_spec(spec), tmp_path)
+    assert [each.config.seed for each in plans] == [1, 2]
+    assert {each.config.total_agent_steps for each in plans} == {1_000_000}
+    assert {each.config.num_envs for each in plans} == {32}

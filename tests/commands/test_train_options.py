@@ -10,8 +10,10 @@ import pytest
 
 import a3c
 from a3c import cli, machine
-from a3c.command.train_options import STARTS, helps, train_options, whole_number
+from a3c.command.parsing import parse, whole_number
+from a3c.command.train_options import STARTS, helps, train_options
 from a3c.config import GROUPS, PRESETS, RULES, Config, InputError, option, preset
+from a3c.results.play import PlayOptions
 from a3c.train import train
 
 
@@ -83,6 +85,10 @@ def test_whole_numbers(word: str, number: int) -> None:
 def test_what_is_no_whole_number(word: str) -> None:
     with pytest.raises(ValueError, match="expected a whole number"):
         whole_number([word])
+
+
+def test_so_may_those_of_other_commands() -> None:
+    assert parse(PlayOptions, ["breakout", "--max-agent-steps", "1e3"]).max_agent_steps == 1000
 
 
 def test_every_whole_number_may_be_written_so() -> None:
