@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -58,35 +57,20 @@ def start_ray(config: Config) -> None:
     if config.cluster:
         join(config.cluster)
         return
-    with deaf_to_hangups():
-        ray.init(
-            address="local",
-            num_cpus=config.nodes * config.num_threads,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    ray.init(
+        address="local",  # also where a Ray of others runs here
+        num_cpus=config.nodes * config.num_threads,
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
     if (address := ray.util.get_node_ip_address()) != "127.0.0.1":
         stop_ray()
         raise InputError(
             f"Ray would listen on {address}: it was imported before this run; expected a process "
             "that has not imported ray"
         )
-
-
-@contextmanager
-def deaf_to_hangups() -> Iterator[None]:
-    """What is started meanwhile does not end with the terminal: the run is saved first."""
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is None:
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [hangup])  # a child inherits it
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def join(address: str) -> None:

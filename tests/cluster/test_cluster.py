@@ -180,6 +180,24 @@ def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
     assert train(config, resume=folder, quiet=True).finished
 
 
+def test_a_terminal_that_is_closed_saves(tmp_path: Path) -> None:
+    """The hangup reaches all processes, also Ray's, which the last checkpoint needs."""
+    words = ["CartPole-v1", "--nodes", "2", "--total-agent-steps", "1000000000"]
+    often = ["--checkpoint-every-seconds", "1000", "--runs-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "a3c.cli", "train", *words, *often]
+    said = tmp_path / "said"
+    with (
+        said.open("w") as out,
+        subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True) as process,
+    ):
+        until(lambda: steps_of(tmp_path))  # the first one comes early
+        first = steps_of(tmp_path)
+        os.killpg(process.pid, signal.SIGHUP)
+        assert process.wait(SOON) == 0, said.read_text()
+    assert steps_of(tmp_path) > first
+    assert "go on: a3c train --resume" in said.read_text()
+
+
 @pytest.fixture
 def machines() -> Iterator[RayMachines]:
     """A Ray cluster of machines, which are all this one; no program is in it yet."""
