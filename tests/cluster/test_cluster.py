@@ -91,16 +91,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 def test_in_sync_mode_two_nodes_are_two_threads_bit_for_bit(tmp_path: Path) -> None:
     config = config_in(tmp_path / "nodes", mode="sync", total_agent_steps=2_000)
-    addresses: list[set[str]] = []
-
-    def look() -> None:
-        until(lambda: steps_of(tmp_path / "nodes"))
-        addresses.append(listening(below(os.getpid())))
-
-    looking = threading.Thread(target=look)
-    looking.start()
     run = train(config, quiet=True)
-    looking.join()
     threads = replace(config, nodes=1, num_threads=2, runs_dir=str(tmp_path / "threads"))
     other = train(threads, quiet=True)
     one, two = (checkpoint.newest(each.folder).checkpoint for each in (run, other))
@@ -110,14 +101,13 @@ def test_in_sync_mode_two_nodes_are_two_threads_bit_for_bit(tmp_path: Path) -> N
     assert (run.agent_steps, run.episodes) == (other.agent_steps, other.episodes)
     assert [part["node"] for part in provenance.read(run.folder)] == [0, 1]
     assert read(run.folder / "metrics.jsonl")[-1]["nodes"] == 2
-    assert addresses[0] <= LOOPBACK
-    assert addresses[0]
 
 
 def test_what_dies_comes_back_and_the_run_goes_on_with_other_nodes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
+    addresses: set[str] = set()  # at which anybody listens
 
     def hears(words: str) -> bool:
         said.append(capsys.readouterr().out)
@@ -131,12 +121,18 @@ def test_what_dies_comes_back_and_the_run_goes_on_with_other_nodes(
 
     def kill_in_turn() -> None:
         until(lambda: steps_of(tmp_path))
+        started = below(os.getpid())
+        programs = {Path(name_of(pid)).name for pid in started}
+        assert {"gcs_server", "raylet"} <= programs
+        addresses.update(listening(started))
         kill("ray::Member", "node 0 has joined")
         kill("ray::Server", "go on from")
 
     killing = meanwhile(kill_in_turn)
     run = train(config_in(tmp_path))
     killing.join()
+    assert addresses
+    assert addresses <= LOOPBACK
     assert not run.finished
     words = "".join([*said, capsys.readouterr().out])
     assert "node 0 died: what it had learned and not yet sent is lost" in words
