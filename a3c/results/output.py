@@ -23,13 +23,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
     special = path.exists() and not path.is_file()  # a pipe or a device must not be replaced
-    path = path if special else Path(os.path.realpath(path))
-    temporary = path if special else path.with_name(f".{path.name}.{os.getpid()}")
+    real = Path(os.path.realpath(path)) if path.is_symlink() else path
+    temporary = path if special else real.with_name(f".{real.name}.{os.getpid()}")
     try:
         with as_input_error(f"cannot write {path}"):
             yield temporary
             if not special:
-                os.replace(temporary, path)
+                os.replace(temporary, real)
     finally:
         if not special:
             temporary.unlink(missing_ok=True)
