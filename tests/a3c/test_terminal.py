@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -78,6 +79,13 @@ def test_a_run_outlives_the_reader_of_its_pipe(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
     (folder,) = tmp_path.glob("CartPole*")
     assert checkpoint.newest(folder).checkpoint.progress["agent_steps"] >= 1000
+
+
+def test_a_run_without_any_output(tmp_path: Path) -> None:
+    words = ["CartPole-v1", "--total-agent-steps", "100", "--runs-dir", str(tmp_path)]
+    command = f"{shlex.join([*A3C, 'train', *words])} >&-"
+    ended = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
