@@ -1,6 +1,6 @@
 """What nodes of a cluster should send: what they learned, or sums of gradients? By agent steps.
 
-    python benchmarks/schemes.py            # some minutes; writes benchmarks/results/schemes.md
+    python benchmarks/schemes.py            # ten minutes; writes benchmarks/results/schemes.md
     python benchmarks/schemes.py --tiny     # every step, in seconds; prints the table
 
 Four nodes of one thread in one process, without Ray. Each makes k updates with what it has, then
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     tiny = parser.parse_args().tiny
     torch.set_num_threads(1)
-    agent_steps, seeds, updates = (4_000, 1, (1,)) if tiny else (200_000, 3, (1, 4, 16))
+    agent_steps, seeds, updates = (4_000, 1, (1,)) if tiny else (200_000, 10, (1, 4, 16))
     lines = []
     for line in table(agent_steps, seeds, updates):
         print(line, flush=True)
