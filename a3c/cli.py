@@ -6,6 +6,7 @@ nothing to save, or twice. Bad input is one line; a programming fault keeps its 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -121,7 +122,8 @@ def give_up(error: OutputError) -> None:
     """Close stdout for good, for the flush at exit; say why, unless it is the reader's wish."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error.__cause__, OSError) and error.__cause__.errno != errno.EPIPE:
-        print(f"a3c: cannot write the output: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # stderr may lie on the same disk
+            print(f"a3c: cannot write the output: {error}", file=sys.stderr)
 
 
 def run(words: list[str]) -> bool:

@@ -446,7 +446,7 @@ READ_WITH: dict[str, tuple[str, list[str]]] = {
     **dict.fromkeys(["lr_by_fan_in", "rmsprop_decay", "rmsprop_eps", "rmsprop_initial"],
                     ("optimizer", ["shared-rmsprop", "rmsprop"])),
     "momentum": ("optimizer", ["momentum"]),
-    **dict.fromkeys(["rho_bar", "c_bar"], ("correction", ["vtrace"])),  # as it is in force
+    **dict.fromkeys(["rho_bar", "c_bar"], ("correction", ["vtrace", "auto"])),
 }  # fmt: skip
 
 
@@ -745,7 +745,7 @@ def preset(name: str, **changes: Any) -> Config:
     change that nothing reads."""
     values = preset_values(name, **changes)
     config = Config(**values)
-    check_read({**values, "correction": config.correction}, preset_values(name))
+    check_read(values, preset_values(name))
     return config
 
 

@@ -145,7 +145,7 @@ class Training:
         self.interrupted = False
         self.new = self.established = False  # established: config.json and runs/latest are its own
         self.best_mean: float | None = None
-        self.saved_metrics = metrics.save()  # of the last checkpoint
+        self.saved: dict[str, Any] = {"agent_steps": 0, "metrics": metrics.save()}  # last progress
         self.failures: list[BaseException] = []
         self.origin: str | None = None  # of its first parameters
         self.node.roll_back = self._roll_back
@@ -180,7 +180,7 @@ class Training:
             self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
         checkpoint.set_aside(found.folder)
         self.metrics.load(progress["metrics"], self.store.agent_steps)
-        self.saved_metrics = progress["metrics"]
+        self.saved = progress
 
     @contextmanager
     def faults_of_environments(self) -> Iterator[None]:
@@ -240,8 +240,10 @@ class Training:
                 self.save()
 
     def _roll_back(self, agent_steps: int) -> None:
-        """A cluster's server has died, and goes on from the last checkpoint; so do the curves."""
-        self.metrics.rewind(self.saved_metrics, agent_steps)
+        """A cluster's server has died, and goes on from the last checkpoint, or from one that is
+        being made; so do the curves."""
+        last = agent_steps == self.saved["agent_steps"]
+        self.metrics.rewind(self.saved["metrics"] if last else self.metrics.save(), agent_steps)
         self.log.rewind(agent_steps)
         if self.evaluator is not None:
             self.evaluator.roll_back(agent_steps)
@@ -353,5 +355,5 @@ class Training:
             "best_mean_return_100": self.best_mean,
             "metrics": self.metrics.save(),
         }
-        self.saved_metrics = progress["metrics"]
+        self.saved = progress
         return Checkpoint(self.config, self.node.spec, progress, tensors), record

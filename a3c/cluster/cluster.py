@@ -260,6 +260,8 @@ class Cluster:
 
     def lose(self, index: int, fault: BaseException) -> None:
         """A node that cannot go on; the others can."""
+        if index not in self.members:  # it is known
+            return
         self.faults.append(fault)
         for nodes in (self.present, self.taking_part, self.still):
             nodes.discard(index)

@@ -70,10 +70,11 @@ def train_options(words: list[str]) -> TrainOptions:
     if asked != words:  # without the words: tyro's help leaves out what was given
         read(["--help"], {**default, "env": where["env"]})
     given = read(words, default)
-    if given["cluster"] != default["cluster"]:  # a run goes on there: on as many as there are
+    moves = bool(given["cluster"]) != bool(default["cluster"])
+    if where["resume"] is not None and moves:  # to a cluster, or from one: to as many as there are
         given = read(words, {**default, "nodes": DEFAULTS["nodes"]})
     config = Config(**{name: given[name] for name in DEFAULTS})
-    check_read({**given, "correction": config.correction}, usual(where, given["env"]))
+    check_read(given, usual(where, given["env"]))
     return TrainOptions(config, where["resume"], where["from"])
 
 

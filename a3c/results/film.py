@@ -100,7 +100,7 @@ def check_written(path: Path, frames: int) -> None:
     import imageio_ffmpeg
 
     try:
-        written, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
+        written, _ = imageio_ffmpeg.count_frames_and_secs(str(path.absolute()))
     except RuntimeError:
         written = 0
     if written != frames:

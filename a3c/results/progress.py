@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from rich.console import RenderableType
 from rich.live import Live
@@ -30,7 +31,8 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self.live is not None:
-            self.console.show(self.live.stop)
+            with suppress(OSError, ValueError):  # it gives back stdout in any case
+                self.live.stop()
 
     def status(self, line: str) -> None:
         """How far it has come; it may be called at every step."""

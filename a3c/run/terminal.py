@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from shlex import quote
 from typing import Any
 
@@ -70,7 +71,8 @@ class Terminal:
     def close_live(self) -> None:
         """End the live status; what is said from now on stands below it."""
         if self.live is not None:
-            self.console.show(self.live.stop)
+            with suppress(OSError, ValueError):  # it gives back stdout in any case
+                self.live.stop()
             self.live = None
 
     def say(self, line: str) -> None:

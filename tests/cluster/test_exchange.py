@@ -232,7 +232,7 @@ def test_in_sync_mode_what_a_node_hands_in_twice_counts_once() -> None:
         first = asyncio.create_task(server.hand_in(words[0]))
         await asyncio.sleep(0)
         assert await server.hand_in(words[1]) == await first
-        assert await server.hand_in(words[1]) == await first
+        assert await asyncio.wait_for(server.hand_in(words[1]), 5) == await first
         assert (await server.status()).updates == 11
         assert not server.round
 

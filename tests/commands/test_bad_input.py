@@ -22,7 +22,7 @@ TRAIN = [
     ("train ALE/Brekout-v5", "did you mean 'breakout'?"),
     ("train joust", "no game 'joust'"),  # ale-py has it, for two players
     (
-        "train breakout --num-threads 1 --rho-bar 2",
+        "train breakout --correction none --rho-bar 2",
         "--rho-bar is 2.0, and --correction none does not read it; expected --correction vtrace",
     ),
     ("train CartPole-v7", "did you mean 'CartPole-v1'?"),
@@ -55,6 +55,8 @@ TRAIN = [
     ("train breakout --optimizer adam", "--optimizer is 'adam'; expected shared-rmsprop, rmsprop"),
     ("train CartPole-v1 --normalize maybe", "unexpected words: maybe"),
     ("play breakout --episodes x", "--episodes is 'x'; expected a whole number"),
+    ("play breakout --noop-max x", "--noop-max is 'x'; expected a whole number"),
+    ("play breakout --epsilon x", "--epsilon is 'x'; expected a number"),
     ("play breakout --policy gredy", "expected sample, greedy; did you mean 'greedy'?"),
     ("train breakout --preset fst", "--preset is 'fst'; expected fast, paper, seed, control"),
     ("study", "study needs: TOML file that describes the study; --help lists the options"),

@@ -12,7 +12,7 @@ import a3c
 from a3c import cli, machine
 from a3c.command.parsing import parse, whole_number
 from a3c.command.train_options import STARTS, helps, train_options
-from a3c.config import GROUPS, PRESETS, RULES, Config, InputError, option, preset
+from a3c.config import ALL_MACHINES, GROUPS, PRESETS, RULES, Config, InputError, option, preset
 from a3c.results.play import PlayOptions
 from a3c.train import train
 
@@ -257,6 +257,18 @@ def test_resuming_takes_the_runs_own_options(tmp_path: Path) -> None:
     for words in (["--preset", "fast"], ["--from", "pong"], ["--config", path]):
         with pytest.raises(InputError, match=f"{words[0]} contradicts --resume"):
             train_options(["--resume", str(folder), *words])
+
+
+def test_a_run_that_moves_to_a_cluster_takes_all_of_it(tmp_path: Path) -> None:
+    """And one that leaves it is a single node; of a file `nodes` counts, and of the words."""
+    config = preset("control", env="CartPole-v1", total_agent_steps=64, num_threads=1)
+    run = train(replace(config, runs_dir=str(tmp_path)), quiet=True).folder
+    words = ["--resume", str(run), "--cluster", "auto"]
+    assert train_options(words).config.nodes == ALL_MACHINES
+    assert train_options([*words, "--nodes", "1"]).config.nodes == 1
+    file = tmp_path / "run.toml"
+    file.write_text('env = "CartPole-v1"\nnodes = 3\nmode = "sync"')
+    assert train_options(["--config", str(file), "--cluster", "auto"]).config.nodes == 3
 
 
 def test_from_and_the_name_of_a_run() -> None:
