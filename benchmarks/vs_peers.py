@@ -507,6 +507,7 @@ def main() -> None:
     if options.sb3_child:
         sb3_child(options.sb3_child)
         return
+    os.environ.pop("OMP_NUM_THREADS", None)  # 1 would take a core from the peers, none from us
     try:
         benchmark(options)
     except BenchmarkError as error:
