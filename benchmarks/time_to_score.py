@@ -12,7 +12,7 @@ import argparse
 import math
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from a3c.metrics import RECENT_GAMES
 from a3c.run import log
@@ -25,9 +25,9 @@ class Passed(NamedTuple):
     seconds: float
 
 
-def passed(run: Path, score: float) -> Passed:
-    """The first record whose mean return, of 100 games, is the score or more."""
-    for record in log.read(run / log.METRICS):
+def passed(records: list[dict[str, Any]], score: float) -> Passed:
+    """At the first record of a log whose mean return, of 100 games, is the score or more."""
+    for record in records:
         mean = record["mean_return_100"]
         if record["episodes"] >= RECENT_GAMES and mean is not None and mean >= score:
             return Passed(record["agent_steps"], record["seconds"])
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("score", type=float)
     parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
-    found = {run: passed(run, options.score) for run in options.runs}
+    found = {run: passed(log.read(run / log.METRICS), options.score) for run in options.runs}
     for run, when in found.items():
         print(f"{when.seconds:8.0f} s  {when.agent_steps / 1e6:6.2f} million agent steps  {run}")
     steps, seconds = (median(each) for each in zip(*found.values(), strict=True))

@@ -28,7 +28,7 @@ from a3c.run import log, strict_json
 from a3c.run.folder import Run
 from a3c.train import train
 from benchmarks.time_to_score import passed
-from tests.commands.made_run import make_run, record
+from tests.commands.made_run import record
 
 SPEC = """
 [base]
@@ -311,14 +311,13 @@ def test_a_spec_that_is_not_there() -> None:
         benchmark(BenchmarkOptions("nothing.toml"))
 
 
-def test_when_a_run_first_had_a_score(tmp_path: Path) -> None:
+def test_when_a_run_first_had_a_score() -> None:
     """Of a hundred games: a few lucky ones are no score."""
     found = [(1, 30.0), (99, None), (100, -0.5), (101, 0.0)]
     records = [
         record(10 * i, float(i), [1.0], episodes=episodes, mean_return_100=mean)
         for i, (episodes, mean) in enumerate(found)
     ]
-    make_run(tmp_path / "run", records)
-    assert passed(tmp_path / "run", 0.0) == (30, 3.0)
-    assert passed(tmp_path / "run", -1.0) == (20, 2.0)
-    assert passed(tmp_path / "run", 31.0) == (math.inf, math.inf)
+    assert passed(records, 0.0) == (30, 3.0)
+    assert passed(records, -1.0) == (20, 2.0)
+    assert passed(records, 31.0) == (math.inf, math.inf)
