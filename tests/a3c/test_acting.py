@@ -230,14 +230,19 @@ def test_a_part_of_a_rollout_is_what_these_agents_would_have_had_alone() -> None
     ]
     config = config_for(steps, recurrent=True)
     rollout, _, _ = run(steps, config)
+    assert rollout.last_state is not None
+    before = rollout.last_state[0] + 1, rollout.last_state[1] + 1  # of a first rollout it is 0
+    rollout = rollout._replace(state=before)
     part = rollout.of(torch.tensor([2, 0]))
     assert part.rewards.tolist() == [[3, 1], [6, 4]]
     assert part.truncated.tolist() == [[True, False], [False, False]]
     assert part.terminated.tolist() == [[False, False], [False, True]]
-    assert part.outputs.shape == (2, 2, *rollout.outputs.shape[2:])
+    assert torch.equal(part.outputs, rollout.outputs[:, [2, 0]])
     assert torch.equal(part.actions, rollout.actions[:, [2, 0]])
     assert torch.equal(part.last_observations, rollout.last_observations[[2, 0]])
     assert part.state is not None
+    assert torch.equal(part.state[0], before[0][[2, 0]])
+    assert torch.equal(part.state[1], before[1][[2, 0]])
     assert part.last_state is not None
     assert rollout.last_state is not None
     assert torch.equal(part.last_state[1], rollout.last_state[1][[2, 0]])

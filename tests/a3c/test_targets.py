@@ -1,0 +1,131 @@
+"""What A3C teaches values and policy, through a whole rollout, against one sample at a time."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from a3c.acting import Actor
+from a3c.config import preset
+from a3c.envs.on_device import OnDevice
+from a3c.methods import A3C
+from a3c.network import Network, flatten
+from tests.scripted import VECTOR, Scripted, step
+
+CPU = torch.device("cpu")
+
+
+class Case:
+    """Ends of all kinds, acted with parameters that are not those that learn."""
+
+    def __init__(self, **changes: Any):
+        random = np.random.default_rng(3)
+        draw = lambda: random.normal(size=(2, 2)).astype(np.float32)  # noqa: E731
+        self.steps = [
+            step([1, -2], observations=draw()),
+            step([3, 1], terminated=[True, False], observations=draw(), life_lost=[False, True]),
+            step([-1, 2], truncated=[True, False], observations=draw(), final=draw()),
+            step([2, 2], observations=draw()),
+        ]
+        self.config = preset(
+            "control", rollout_length=4, gamma=0.5, gae_lambda=0.8, normalize=False,
+            ent_coef=0.1, vf_coef=0.7, **changes,
+        )  # fmt: skip
+        self.method = A3C(self.config)
+        self.network, self.acted = (Network(self.config, VECTOR, self.method) for _ in range(2))
+        self.redraw(self.acted, 1)
+        self.redraw(self.network, 1)
+        self.network.remember(4, 2)
+        generator = torch.Generator().manual_seed(0)
+        actor = Actor(
+            OnDevice(Scripted(self.steps), CPU),
+            self.network,
+            lambda outputs: self.method.act(self.network, outputs, generator),
+        )
+        actor.start(0)
+        self.rollout = actor.rollout(4)
+        self.redraw(self.network, 2)
+
+    def redraw(self, network: Network, seed: int) -> None:
+        parameters, _ = flatten(network)
+        parameters.copy_(torch.randn(len(parameters), generator=torch.manual_seed(seed)) / 2)
+        network.prepare()
+
+    def seen(self, t: int, n: int) -> Any:
+        """What agent n saw before step t."""
+        return np.zeros(2, np.float32) if t == 0 else self.steps[t - 1].observations[n]
+
+    def log_prob(self, network: Network, t: int, n: int) -> float:
+        (logits, _), _ = network(torch.as_tensor(self.seen(t, n))[None], None)
+        return float(logits[0].log_softmax(-1)[self.rollout.actions[t, n]])
+
+    def value(self, observation: Any) -> float:
+        (_, value), _ = self.network(torch.as_tensor(observation)[None], None)
+        return float(value)
+
+
+def naive(case: Case) -> tuple[list[list[float]], list[list[float]]]:
+    """Targets of the values, and advantages: of each step and agent, by V-trace's recursion."""
+    config, gamma = case.config, case.config.gamma
+    targets, advantages = ([[0.0, 0.0] for _ in case.steps] for _ in range(2))
+    for n in range(2):
+        later = 0.0  # v - V of the next step
+        value_then = case.value(case.steps[-1].observations[n])
+        for t in reversed(range(4)):
+            at, value = case.steps[t], case.value(case.seen(t, n))
+            if at.truncated[n]:
+                assert at.final_observations is not None
+                value_then, later = case.value(at.final_observations[n]), 0.0
+            if at.terminated[n] or (config.life_loss_terminal and at.life_lost[n]):
+                value_then, later = 0.0, 0.0
+            ratio = math.exp(case.log_prob(case.network, t, n) - case.log_prob(case.acted, t, n))
+            corrected = config.correction == "vtrace"
+            rho, c = (
+                min(bound, ratio) if corrected else 1.0 for bound in (config.rho_bar, config.c_bar)
+            )
+            delta = float(at.rewards[n]) + gamma * value_then - value
+            advantages[t][n] = rho * (delta + gamma * config.gae_lambda * later)
+            later = rho * delta + gamma * config.gae_lambda * c * later
+            targets[t][n] = value + later
+            value_then = value
+    return targets, advantages
+
+
+@pytest.mark.parametrize("life_loss_terminal", [True, False])
+@pytest.mark.parametrize(
+    "correction",
+    [
+        {"correction": "none"},
+        {"correction": "vtrace"},
+        {"correction": "vtrace", "rho_bar": 1.5, "c_bar": 0.6},
+    ],
+    ids=str,
+)
+def test_targets_and_loss_are_those_of_a_naive_loop(
+    correction: dict[str, Any], life_loss_terminal: bool
+) -> None:
+    case = Case(life_loss_terminal=life_loss_terminal, **correction)
+    targets, advantages = map(np.array, naive(case))
+    losses = case.method.loss(case.network, None, case.rollout)
+    each = [(t, n) for t in range(4) for n in range(2)]
+    log_probs = np.array([case.log_prob(case.network, *at) for at in each]).reshape(4, 2)
+    values = np.array([case.value(case.seen(*at)) for at in each]).reshape(4, 2)
+    policy, value = -(log_probs * advantages).mean(), ((targets - values) ** 2).mean()
+    assert losses.shown["policy_loss"].item() == pytest.approx(policy, rel=1e-4)
+    assert losses.shown["value_loss"].item() == pytest.approx(value, rel=1e-4)
+    entropy = losses.shown["entropy"].item()
+    assert losses.total.item() == pytest.approx(policy + 0.7 * value - 0.1 * entropy, rel=1e-4)
+
+
+def test_the_bounds_count_in_this_case() -> None:
+    """Else the test above could not tell them apart."""
+    case = Case()
+    ratios = [
+        math.exp(case.log_prob(case.network, t, n) - case.log_prob(case.acted, t, n))
+        for t in range(4)
+        for n in range(2)
+    ]
+    assert min(ratios) < 0.6
+    assert max(ratios) > 1.5
