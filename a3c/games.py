@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from a3c.config import VALUE_METHODS, Config
 from a3c.devices import ToHost
 from a3c.envs import numpy_envs
 from a3c.envs.on_device import OnDevice
-from a3c.envs.protocol import Array, NumpyEnvs, NumpyStep, Spec
+from a3c.envs.protocol import Array, EnvironmentFault, NumpyEnvs, NumpyStep, Spec
 from a3c.heads import Outputs
 from a3c.network import Network
 
@@ -59,6 +60,7 @@ class Games:
 
     def __init__(self, envs: list[NumpyEnvs]):
         self.spec, self.envs = envs[0].spec, envs
+        self.seed = 0  # of the first game
         self.playing = np.arange(len(envs))  # those whose game has not ended
         self.observed = [0] * len(envs)
 
@@ -70,19 +72,33 @@ class Games:
         """New games, whatever has become of those before."""
         self.playing = np.arange(len(self.envs))
         self.observed = [0] * len(self.envs)
-        seen = [env.reset(seed + i) for i, env in enumerate(self.envs)]
+        self.seed, seen = seed, []
+        for i, env in enumerate(self.envs):
+            with self.named(i):
+                seen.append(env.reset(seed + i))
         self.remember(seen)
         return np.concatenate(seen)
 
     def step(self, actions: Array) -> NumpyStep:
         """One action for each game that is being played."""
-        moved = zip(self.playing, actions, strict=True)
-        steps = [self.envs[i].step(action[None]) for i, action in moved]
+        steps = []
+        for i, action in zip(self.playing, actions, strict=True):
+            with self.named(int(i)):
+                steps.append(self.envs[i].step(action[None]))
         seen, rewards, terminated, truncated, life_lost, finals = zip(*steps, strict=True)
         final = [s if f is None else f for s, f in zip(seen, finals, strict=True)]
         self.remember(final)
         columns = seen, rewards, terminated, truncated, life_lost, final
         return NumpyStep(*map(np.concatenate, columns))
+
+    @contextmanager
+    def named(self, i: int) -> Iterator[None]:
+        """A fault names the game: its environment has one agent, 0."""
+        try:
+            yield
+        except EnvironmentFault as fault:
+            where = f"(the game of seed {self.seed + i})"
+            raise EnvironmentFault(str(fault).replace("(agent 0)", where)) from fault.__cause__
 
     def remember(self, seen: Sequence[Array]) -> None:
         """Join the observations to their checksums; not Atari's, whose films have other pictures.

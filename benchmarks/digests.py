@@ -37,21 +37,31 @@ TASKS = {
 
 
 def main() -> int:
-    found = {name: digest(words.split()) for name, words in TASKS.items()}
+    where = {"processor": processor(), "torch": torch.__version__}
     if "--write" in sys.argv:
-        where = {"processor": processor(), "torch": torch.__version__}
+        found = digests()
         OUT.write_text(json.dumps({**where, "digests": found}, indent=1) + "\n")
         return 0
-    expected = json.loads(OUT.read_text())["digests"]
+    before = json.loads(OUT.read_text())
+    expected = before.pop("digests")
+    if before != where:
+        sys.exit(f"{OUT} is of {before}, not {where}: --write one before a change")
+    found = digests()
     for name in TASKS:
         print(f"{name}: {'equal' if found[name] == expected[name] else 'DIFFERENT'}")
     return int(found != expected)
 
 
+def digests() -> dict[str, str]:
+    """Of all runs."""
+    return {name: digest(words.split()) for name, words in TASKS.items()}
+
+
 def digest(words: list[str]) -> str:
     """Of one run: its last checkpoint's vectors, and its games."""
     with tempfile.TemporaryDirectory() as runs:
-        command = [sys.executable, "-m", "a3c.cli", "train", *words, "--runs-dir", runs]
+        command = [sys.executable, "-m", "a3c.cli", "train", *words, "--device", "cpu"]
+        command += ["--runs-dir", runs]
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         checkpoint = max(Path(runs).glob("latest/checkpoints/0*.safetensors"))
         records = (checkpoint.parent.parent / "metrics.jsonl").read_text().splitlines()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from a3c import metrics
+from a3c.config import nearest
 from a3c.run import log
 from a3c.run.provenance import processor
 
@@ -52,6 +53,8 @@ TASKS = {
 
 def main() -> None:
     names = sys.argv[1:] or list(TASKS)
+    for name in set(names) - set(TASKS):
+        sys.exit(f"no task {name!r}; expected {', '.join(TASKS)}{nearest(name, list(TASKS))}")
     lines = [
         "# Learning runs",
         "",

@@ -13,12 +13,12 @@ import argparse
 import statistics
 import tempfile
 
-from a3c.config import preset
+from a3c.config import SHORT_ROLLOUT, preset
 from a3c.run import log
 from a3c.train import train
 
 FEW, MANY = 32, 1024
-ROLLOUTS_OF_MANY = 3
+ROLLOUTS_OF_MANY = 6
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
 
 def rate(agents: int) -> float:
     """Of a short run, without the time before its first rollout."""
-    agent_steps = ROLLOUTS_OF_MANY * MANY * preset("fast").rollout_length
+    agent_steps = ROLLOUTS_OF_MANY * MANY * SHORT_ROLLOUT
     with tempfile.TemporaryDirectory() as runs:
         config = preset("fast", num_threads=1, num_envs=agents, grow=False,
                         correction="vtrace", runs_dir=runs, total_agent_steps=agent_steps,

@@ -43,7 +43,8 @@ class Results:
         read = json.loads(self.path.read_text())
         before, now = ([each[name] for name in self.same] for each in (read["where"], self.where))
         if before != now:
-            sys.exit(f"{self.path} is of {', '.join(before)}, not {', '.join(now)}: another --out?")
+            was, is_now = (", ".join(map(str, each)) for each in (before, now))
+            sys.exit(f"{self.path} is of {was}, not {is_now}: another --out?")
         self.parts = read["parts"]
 
     def add(self, part: str, name: str, row: Row) -> None:

@@ -39,6 +39,9 @@ def main() -> None:
     parser.add_argument("score", type=float)
     parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
+    for run in options.runs:
+        if not (run / log.METRICS).exists():
+            parser.error(f"{run} is no run folder: it has no {log.METRICS}")
     found = {run: passed(log.read(run / log.METRICS), options.score) for run in options.runs}
     for run, when in found.items():
         print(f"{when.seconds:8.0f} s  {when.agent_steps / 1e6:6.2f} million agent steps  {run}")

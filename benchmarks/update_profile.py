@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=100)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    config = preset("fast", env=options.game, network=options.network, num_threads=1, grow=False)
+    config = preset("fast", env=options.game, network=options.network, num_threads=1, grow=False,
+                    device="cpu")  # fmt: skip
     node = Node(config, [torch.device("cpu")], Metrics(1))
     node.begin()
     (learner,) = node.learners

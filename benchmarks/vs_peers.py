@@ -231,7 +231,7 @@ def log_tail(folder: Path, lines: int = 15) -> str:
 def ours(name: str, network: str, emulator: str) -> Contender:
     def command(folder: Path) -> list[str]:
         train = ["train", "breakout", "--preset", "fast", "--network", network, "--seed", "1"]
-        train += ["--num-threads", "2", "--num-envs", "64"]
+        train += ["--num-threads", "2", "--num-envs", "64", "--device", "cpu"]
         train += ["--minibatches", "1", "--correction", "none"]  # as theirs
         train += ["--emulator", emulator]
         limits = ["--total-agent-steps", str(ENDLESS), "--runs-dir", str(folder)]

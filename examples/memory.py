@@ -28,4 +28,9 @@ class CartPoleHiddenVelocities(gymnasium.ObservationWrapper[Any, Any, Any]):
         return observation[[0, 2]]
 
 
-gymnasium.register("CartPoleHiddenVelocities-v1", CartPoleHiddenVelocities, max_episode_steps=500)
+def made(**kwargs: Any) -> CartPoleHiddenVelocities:
+    """Older versions of Gymnasium make no wrapper of its class."""
+    return CartPoleHiddenVelocities(**kwargs)
+
+
+gymnasium.register("CartPoleHiddenVelocities-v1", made, max_episode_steps=500)

@@ -182,7 +182,8 @@ def check_size(env: str, what: str, size: int) -> None:
 
 
 def is_picture(box: gymnasium.Space[Any]) -> TypeGuard[spaces.Box[Any]]:
-    """Whether the numbers lie in a plane, as pixels do; small or unbounded ones make a vector."""
+    """Whether the numbers lie in a plane, as pixels do. Small or unbounded ones make a vector, but
+    not bytes in three dimensions, which are pixels in any size."""
     if not isinstance(box, spaces.Box) or 0 in box.shape:
         return False
     sides = sum(side >= PICTURE_SIDE for side in box.shape)

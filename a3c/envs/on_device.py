@@ -66,6 +66,7 @@ class OnDevice:
 
     def keep(self, stays: Tensor) -> None:
         """Those agents where `stays` [N] is not true have left the NumPy environments."""
+        self.ways.clear()  # pinned memory for N agents, of which there will never be N again
         self.observations = self.observations[stays]
 
     def save_state(self) -> dict[str, Array] | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from a3c import extras
+from a3c.metrics import RECENT_GAMES
 from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, whole_numbers, write_figure
 from a3c.results.curves import Floats
 from a3c.results.output import whole_file
@@ -212,8 +213,14 @@ def alone_by_method(runs: Runs, goal: float, name: str, measured: str) -> dict[s
 
 
 def reached(run: Rows, goal: float, name: str, measured: str = "mean_return_100") -> float:
-    """The named column where the return first passes the goal; infinity if it never does."""
-    passed = np.flatnonzero(column(run, measured) >= goal)
+    """The named column where the return first passes the goal; infinity if it never does.
+
+    A mean of training's games counts once it is of RECENT_GAMES: the first to end may be the best.
+    """
+    returns = column(run, measured)
+    if measured == "mean_return_100":
+        returns[column(run, "episodes") < RECENT_GAMES] = np.nan
+    passed = np.flatnonzero(returns >= goal)
     return float(column(run, name)[passed[0]]) if len(passed) else np.inf
 
 

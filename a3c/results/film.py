@@ -21,6 +21,7 @@ from a3c.envs.names import atari_game
 from a3c.envs.protocol import Array
 from a3c.games import Episode, checksum
 from a3c.results.output import whole_file
+from atari2600 import games
 
 Each = Callable[[Array, int, Episode], None]  # frame [H, W, 3], its number, the game
 Window = Callable[[Array], None]
@@ -116,7 +117,7 @@ def replay(episode: Episode, config: Config) -> Iterator[Picture]:
 
 def replay_atari(episode: Episode, config: Config, game: str) -> Iterator[Picture]:
     """The emulator's draws (no-ops, sticky actions) come from the seed: they repeat as well."""
-    total, sides = 0.0, {"img_height": 210, "img_width": 160}
+    total, sides = 0.0, {"img_height": games.find(game).height, "img_width": 160}
     with closing(AtariEnvs(game, config, 1, grayscale=False, **sides)) as colours:
         colours.reset(np.array([episode.seed]))
         for action in episode.actions:

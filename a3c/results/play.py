@@ -131,7 +131,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
         progress.say(f"scores: {write_scores(out, scores)}")
         best, median = best_and_median(episodes)
         each = shown(progress, stop, window, best)
-        for line in pictures(options, best, median, config, out, each):
+        for line in pictures(options, best, median, config, out, each, stop):
             progress.say(line)
     return scores
 
@@ -187,7 +187,13 @@ def shown(progress: Progress, stop: threading.Event, window: Window | None, best
 
 
 def pictures(
-    options: PlayOptions, best: Episode, median: Episode, config: Config, out: Path, each: Each
+    options: PlayOptions,
+    best: Episode,
+    median: Episode,
+    config: Config,
+    out: Path,
+    each: Each,
+    stop: threading.Event,
 ) -> Iterator[str]:
     """Films, or the window alone; yields a line about each film, or why there is none."""
     try:
@@ -197,6 +203,10 @@ def pictures(
             show(best, config, each)
     except NoFilm as why:
         yield f"no film: {why}"
+    except InputError:
+        if not stop.is_set():
+            raise
+        yield "no film: interrupted"  # Ctrl-C also ends the ffmpeg that counts what was written
 
 
 def films(best: Episode, median: Episode, config: Config, out: Path, each: Each) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from a3c.results.study_csv import label_of, write_csv
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
 from a3c.run import best, checkpoint, log
 from a3c.run.folder import locked, standing
+from a3c.run.terminal import Screen
 from a3c.train import RunFailed, train
 
 
@@ -131,31 +133,52 @@ class Went(NamedTuple):
 
 
 def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: None) -> Went:
-    """Run what is still to be run, and show where all stand. A run that fails stops no other,
-    unless the system refuses, as where the disk is full: that is raised.
+    """Run what is still to be run, and show where all stand. A run that fails, or that cannot
+    begin, stops no other, unless the system refuses, as where the disk is full: that is raised.
 
     ended: called with each run that has ended, in turn, before the next one begins.
     """
     interrupted, failures = True, list[RunFailed]()
-    shown = Live(get_renderable=lambda: progress(plans), refresh_per_second=0.5)
     # An interrupt where a run itself has nothing to save: as it begins, or between two runs
-    with shown as live, suppress(KeyboardInterrupt):
+    with table_of(plans) as screen, suppress(KeyboardInterrupt):
         for planned in plans:
             try:
                 if not (finished(planned) or run(planned)):
                     break
-            except RunFailed as failure:
-                if isinstance(failure.__cause__, OSError):
+            except (InputError, RunFailed) as error:
+                if isinstance(error.__cause__ or error.__context__, OSError):
                     raise
-                failures.append(failure)
-                print(f"a run stopped: {failure}; {standing(failure.folder)}")
+                failures.append(failure := as_failure(error, planned))
+                line = f"a run stopped: {failure}; {standing(planned.folder)}"
+                screen.show(partial(screen.print, line, markup=False, soft_wrap=True))
                 continue
             ended(planned)
         else:
             interrupted = False
-    if not live.console.is_terminal:
-        live.console.line()  # there rich leaves the table's last line open
     return Went(interrupted, failures)
+
+
+@contextmanager
+def table_of(plans: list[Planned]) -> Iterator[Screen]:
+    """Show where the runs stand for as long as there is somebody to see it: a reader who leaves
+    stops nothing."""
+    screen = Screen(highlight=False)
+    live = Live(console=screen, get_renderable=lambda: progress(plans), refresh_per_second=0.5)
+    screen.show(live.start)
+    try:
+        yield screen
+    finally:
+        with suppress(OSError, ValueError):  # it gives back stdout in any case
+            live.stop()
+        if not screen.is_terminal:
+            screen.show(screen.line)  # there rich leaves the table's last line open
+
+
+def as_failure(error: InputError | RunFailed, planned: Planned) -> RunFailed:
+    """Of a run that failed, or that could not begin: the message of that says it all."""
+    if isinstance(error, RunFailed):
+        return error
+    return RunFailed(str(error), planned.folder, outside=True)
 
 
 def run(planned: Planned) -> bool:

@@ -17,7 +17,9 @@ from a3c.results.study_plan import Planned
 from a3c.run import log
 
 RECORDS_OF_A_RUN = 100
-MEASURED = ("agent_steps", "seconds", "mean_return_100", "agent_steps_per_second", "policy_lag")
+MEASURED = (
+    "agent_steps", "seconds", "episodes", "mean_return_100", "agent_steps_per_second", "policy_lag"
+)  # fmt: skip
 EVALUATED = "evaluated_return"  # the mean of the games with sampled actions
 
 Rows = list[dict[str, str]]  # of one run, in order
@@ -64,8 +66,9 @@ def evaluation_rows(planned: Planned, records: list[log.Record]) -> list[dict[st
         steps = evaluation["agent_steps"]
         before = [record for record in records if record["agent_steps"] <= steps]
         row = {"agent_steps": steps, "seconds": evaluation["seconds"]}
-        mean = before[-1]["mean_return_100"] if before else None
-        rows.append({**row, "mean_return_100": mean, EVALUATED: evaluation["sampled_return"]})
+        for name in ("episodes", "mean_return_100"):
+            row[name] = before[-1][name] if before else None
+        rows.append({**row, EVALUATED: evaluation["sampled_return"]})
     return rows
 
 

@@ -78,3 +78,17 @@ def test_flags_and_rewards_are_those_of_the_environments() -> None:
     assert found.truncated.tolist() == [False, True]
     assert found.ended.tolist() == [True, True]
     assert found.life_lost.tolist() == [False, False]
+
+
+def test_memory_for_agents_that_have_left_is_given_back() -> None:
+    """Pinned memory, on a GPU: of every number of games that there has been."""
+    steps = [step([0] * 5, observations=np.zeros((5, 5, 3), np.uint8)) for _ in range(3)]
+    scripted = Scripted(steps, FRAMES)
+    envs = OnDevice(scripted, CPU)
+    envs.reset(0)
+    envs.step(torch.zeros(5, dtype=torch.int64))
+    before = len(envs.ways)
+    envs.keep(torch.tensor([True, False, True, True, True]))
+    scripted.steps[1:] = [step([0] * 4, observations=np.zeros((4, 5, 3), np.uint8))]
+    envs.step(torch.zeros(4, dtype=torch.int64))
+    assert len(envs.ways) <= before

@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 
 from a3c import cli
+from a3c.config import preset
 from a3c.envs.protocol import Array
+from a3c.games import Episode
+from a3c.results.film import replay
 from tests.playable import HalfNeverEnds, Observation, Playable, model_of
 
 
@@ -269,6 +272,29 @@ def test_interrupted_while_filming(tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.main(playing(model_of(InterruptedFilm, tmp_path), out)) == 0
     assert "no film: interrupted" in capsys.readouterr().out
     assert os.listdir(out) == ["scores.json"]
+
+
+def test_interrupted_while_a_film_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C goes to the ffmpeg that counts frames as well."""
+
+    def count(_path: str) -> tuple[int, float]:
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("ffmpeg ended with 255")
+
+    monkeypatch.setattr(imageio_ffmpeg, "count_frames_and_secs", count)
+    out = tmp_path / "out"
+    assert cli.main(playing(model_of(Playable, tmp_path), out)) == 0
+    assert "no film: interrupted" in capsys.readouterr().out
+    assert os.listdir(out) == ["scores.json"]
+
+
+@pytest.mark.parametrize(("game", "height"), [("pong", 210), ("adventure", 250), ("carnival", 214)])
+def test_a_film_is_as_high_as_the_game(game: str, height: int) -> None:
+    episode = Episode(seed=1, actions=[0])
+    frame, _ = next(iter(replay(episode, preset("fast", env=game, noop_max=0))))
+    assert frame.shape == (height, 160, 3)
 
 
 def test_a_window_needs_a_display(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

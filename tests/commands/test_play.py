@@ -302,6 +302,7 @@ def test_rewards_that_are_no_numbers(
     words = ["play", model, "--out", str(out), "--episodes", "1", "--seed", str(seed)]
     said = refused(words, capsys)
     assert f"NotNumbers-v0 cannot be played: the environment returned {what} reward" in said
+    assert said.endswith(f"(the game of seed {seed})\n")
     assert not out.exists()
 
 

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from a3c import cli, machine, memory
-from a3c.config import InputError, differences, preset
+from a3c.config import InputError, as_input_error, differences, preset
 from a3c.envs.names import default_preset
 from a3c.results import figures, study, study_csv
 from a3c.results.study_csv import label_of
@@ -303,6 +304,45 @@ def test_a_run_that_fails_stops_no_other(
     assert Path("out/table.md").exists()
 
 
+def test_a_run_that_cannot_begin_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where memory has shrunk since the study began."""
+    started: list[int] = []
+
+    def run(planned: Planned) -> bool:
+        started.append(planned.config.seed)
+        if len(started) == 2:
+            raise InputError("too many agents")
+        return True
+
+    monkeypatch.setattr(study, "run", run)
+    went = study.run_all(planned(SPEC, tmp_path))
+    assert len(started) == 4
+    assert "a run stopped: too many agents; " in capsys.readouterr().out
+    assert not went.interrupted
+    with pytest.raises(RunFailed, match="too many agents") as raised:
+        went.check()
+    assert raised.value.outside  # no traceback
+
+
+def test_a_reader_who_leaves_stops_no_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended: list[Planned] = []
+    monkeypatch.setattr(study, "run", lambda planned: True)
+    with os.fdopen(writing, "w", buffering=1) as nobody:
+        monkeypatch.setattr("sys.stdout", nobody)
+        went = study.run_all(planned(SPEC, tmp_path), ended.append)
+        monkeypatch.undo()
+        with suppress(BrokenPipeError):
+            nobody.close()
+    assert len(ended) == 4
+    assert not went.interrupted
+
+
 def test_a_full_disk_stops_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Planned] = []
 
@@ -314,6 +354,33 @@ def test_a_full_disk_stops_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(RunFailed, match="No space left"):
         study.run_all(planned(SPEC, tmp_path))
     assert len(started) == 1
+
+
+def test_a_disk_that_is_full_as_a_run_begins_stops_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Planned] = []
+
+    def full(planned: Planned) -> bool:
+        started.append(planned)
+        with as_input_error("cannot create the folder"):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(study, "run", full)
+    with pytest.raises(InputError, match="No space left"):
+        study.run_all(planned(SPEC, tmp_path))
+    assert len(started) == 1
+
+
+def test_a_mean_of_few_games_reaches_no_goal() -> None:
+    """The first games to end may be the best."""
+    names = ("agent_steps", "episodes", "mean_return_100")
+    values = [("10", "3", "30"), ("20", "99", "30"), ("30", "100", "19"), ("40", "130", "20")]
+    run = [dict(zip(names, row, strict=True)) for row in values]
+    assert figures.reached(run, 20, "agent_steps") == 40
+    for row in run:
+        del row["episodes"]  # as older files have none
+    assert figures.reached(run, 20, "agent_steps") == 10
 
 
 def test_a_study_that_goes_on_has_the_names_that_its_runs_have(tmp_path: Path) -> None:
@@ -381,7 +448,9 @@ def evaluated_study(tmp_path: Path, evaluate: bool = True) -> Path:
     plans = planned(text + "\n[grid]\nseed = [1, 2]", tmp_path)
     for one in plans:
         means = {100: None, 400: 10.0, 800: 20.0, 1000: 30.0}
-        records = [record(at, at / 10, [], mean_return_100=mean) for at, mean in means.items()]
+        records = [
+            record(at, at / 10, [], episodes=at, mean_return_100=mean) for at, mean in means.items()
+        ]
         run = make_run(one.runs_dir / "CartPole-v1-1", records)
         found = [
             evaluation(320, 31.0, 5.0),
