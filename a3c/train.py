@@ -146,6 +146,7 @@ class Training:
         self.new = self.established = False  # established: config.json and runs/latest are its own
         self.best_mean: float | None = None
         self.saved: dict[str, Any] = {"agent_steps": 0, "metrics": metrics.save()}  # last progress
+        self.written: int | None = None  # updates of the newest checkpoint
         self.failures: list[BaseException] = []
         self.origin: str | None = None  # of its first parameters
         self.node.roll_back = self._roll_back
@@ -173,14 +174,14 @@ class Training:
         for line in [*found.remarks, f"resuming from {found.path}"]:
             self.terminal.say(line)
         progress = found.checkpoint.progress
-        self.best_mean = progress["best_mean_return_100"]
+        self.best_mean = checkpoint.best_mean(found.folder, progress["best_mean_return_100"])
         if not self.node.is_home(found.checkpoint.tensors):
             self.terminal.say("it was made on another kind of device: agents start new games")
         with self.faults_of_environments():
             self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
         checkpoint.set_aside(found.folder)
         self.metrics.load(progress["metrics"], self.store.agent_steps)
-        self.saved = progress
+        self.saved, self.written = progress, progress["updates"]
 
     @contextmanager
     def faults_of_environments(self) -> Iterator[None]:
@@ -211,7 +212,7 @@ class Training:
         """Start the threads; log and save until the last of them has ended."""
         self.metrics.begin()
         if self.evaluator is not None:
-            self.evaluator.start(self.abort)
+            self.evaluator.start(self.halt)
         if self.evaluation is not None and self.store.finished:
             self.evaluation.make_up()
         self.node.start()
@@ -219,7 +220,7 @@ class Training:
             self._watch()
         except Exception as error:  # for instance a full disk: the threads must end as well
             self.failures.append(error)
-            self.abort()
+            self.halt()
         self.node.join()
 
     def _watch(self) -> None:
@@ -255,6 +256,13 @@ class Training:
         if self.evaluator is not None:
             self.evaluator.stop()
 
+    def halt(self) -> None:
+        """End after the updates under way: what went wrong is not the threads', whose games a
+        checkpoint can have."""
+        self.node.stop()
+        if self.evaluator is not None:
+            self.evaluator.abort()
+
     def abort(self) -> None:
         """End the threads as soon as may be."""
         self.node.abort()
@@ -274,12 +282,13 @@ class Training:
         Raises RunFailed if something went wrong.
         """
         try:
-            self.save()
+            if not self._failures() or self.store.updates != self.written:
+                self.save()  # else the newest checkpoint may have games that were lost since
             if self.evaluation is not None:
                 complete = self.store.finished and not self._failures()
                 self.evaluation.finish(complete)
             self.log.close()
-        except (OSError, FloatingPointError) as error:
+        except Exception as error:  # the first thing that went wrong is to be told, not the last
             self.failures.append(error)
         self._close()
         self._check_failures()
@@ -289,9 +298,12 @@ class Training:
 
     def _close(self) -> None:
         """Free what environments hold."""
-        self.node.close()
-        if self.evaluator is not None:
-            self.evaluator.close()
+        for each in (self.node, self.evaluator):
+            try:
+                if each is not None:
+                    each.close()
+            except Exception as error:
+                self.failures.append(error)
 
     def _run(self) -> Run:
         """What came of it."""
@@ -334,7 +346,9 @@ class Training:
         if not saved.tensors["parameters"].isfinite().all():
             raise FloatingPointError("the parameters are not finite")
         self.log.write(record)
+        self.log.sync()  # a checkpoint that outlives a power cut has all that was logged before it
         checkpoint.save_into(self.folder, saved)
+        self.written = saved.progress["updates"]
         self.terminal.record(record)
         if not self.established:
             self.established = True

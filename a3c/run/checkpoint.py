@@ -203,6 +203,16 @@ def save_into(run: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
+def best_mean(run: Path, so_far: float | None) -> float | None:
+    """The highest mean return of a run: of its newest checkpoint, or of the best one, which is
+    newer where the process was killed between the two files."""
+    try:
+        best = load(folder(run) / BEST).progress["best_mean_return_100"]
+    except InputError:  # there is none
+        best = None
+    return max((mean for mean in (best, so_far) if mean is not None), default=None)
+
+
 def numbered(run: Path) -> list[Path]:
     """The checkpoints of a run, newest first; without what else somebody keeps there."""
     named = folder(run).glob("[0-9]*.safetensors")

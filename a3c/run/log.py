@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from a3c.config import as_input_error
 from a3c.metrics import STAGES
 from a3c.run import strict_json
 from a3c.run.files import write_whole
+
+if TYPE_CHECKING:  # a second to import, so not at the top
+    from torch.utils.tensorboard import SummaryWriter
 
 Record = dict[str, Any]
 RecordOf = Callable[[bytes], Record | None]  # of a line; None if it is none
@@ -62,6 +66,11 @@ class Lines:
         self.file.write(strict_json.dumps(record) + "\n")
         self.file.flush()
 
+    def sync(self) -> None:
+        """Have the system write what it holds back, as it does for some seconds. Raises OSError."""
+        if self.file is not None:
+            os.fsync(self.file.fileno())
+
     def close(self) -> None:
         """Close the file, if it is open."""
         if self.file is not None:
@@ -93,13 +102,13 @@ class Log:
         with as_input_error(f"cannot write {self.metrics.path}"):
             self.metrics.open()
             shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-            from torch.utils.tensorboard import SummaryWriter  # a second to import: not at the top
+            from torch.utils.tensorboard import SummaryWriter
 
-            self.tensorboard = SummaryWriter(str(folder / "tensorboard"))
+            self.tensorboard: SummaryWriter | None = SummaryWriter(str(folder / "tensorboard"))
             for record in self.metrics.records:
-                self._curves(record)
+                curves(self.tensorboard, record)
             for record in self.evaluations:
-                self._evaluation_curves(record)
+                evaluation_curves(self.tensorboard, record)
         self.metrics.records = []  # of a long run many
 
     def rewind(self, agent_steps: int) -> None:
@@ -108,7 +117,7 @@ class Log:
         self.open(agent_steps)
 
     def write(self, record: Record) -> None:
-        """Append one record to both; raises OSError if the disk is full.
+        """Append one record; raises OSError if the disk is full.
 
         What happened since the last record at the same agent steps is none, unless there were games
         or updates: such a record is left out.
@@ -117,44 +126,63 @@ class Log:
             return
         self.last_agent_steps = record["agent_steps"]
         self.metrics.write(record)
-        self._curves(record)
-        self.tensorboard.flush()
+        self._draw(curves, record)
 
     def write_evaluation(self, record: Record) -> None:
         """Append the record of an evaluation; raises OSError if the disk is full."""
         self.evaluated.write(record)
         self.evaluations.append(record)
-        self._evaluation_curves(record)
-        self.tensorboard.flush()
+        self._draw(evaluation_curves, record)
+
+    def _draw(self, draw: Callable[[SummaryWriter, Record], None], record: Record) -> None:
+        """TensorBoard's files are made anew from ours when a run is resumed: where they cannot be
+        written the run goes on, and a line on stderr says so."""
+        if self.tensorboard is None:
+            return
+        try:
+            draw(self.tensorboard, record)
+            self.tensorboard.flush()
+        except Exception as error:  # once it failed it fails for ever; TensorFlow has its own kinds
+            self.tensorboard = None
+            path = self.folder / "tensorboard"
+            print(f"{path} cannot be written: {error}; its curves end here", file=sys.stderr)
+
+    def sync(self) -> None:
+        """All records outlive a power cut from now on. Raises OSError."""
+        self.metrics.sync()
+        self.evaluated.sync()
 
     def close(self) -> None:
         """Flush and close all."""
         self.metrics.close()
         self.evaluated.close()
-        self.tensorboard.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
 
-    def _evaluation_curves(self, record: Record) -> None:
-        """The mean returns, by agent steps; what they took."""
-        for name in ("sampled_return", "greedy_return", "evaluation_seconds"):
-            if is_number(record.get(name)):
-                tag = f"evaluation/{name.removeprefix('evaluation_')}"
-                self.tensorboard.add_scalar(tag, record[name], record["agent_steps"])
 
-    def _curves(self, record: Record) -> None:
-        """Names as CleanRL has them where it has them; the three curves of the return."""
-        steps = record["agent_steps"]
-        mean = record["mean_return_100"]
-        if is_number(mean):
-            self.tensorboard.add_scalar("charts/episodic_return", mean, steps)
-            self.tensorboard.add_scalar("return/by_agent_steps", mean, steps)
-            self.tensorboard.add_scalar("return/by_episodes", mean, record["episodes"])
-            self.tensorboard.add_scalar("return/by_seconds", mean, int(record["seconds"]))
-        for name, tag in tags(record):
-            self.tensorboard.add_scalar(tag, record[name], steps)
-        seconds = {stage: record.get(f"seconds_{stage}", 0.0) for stage in STAGES}
-        total = sum(seconds.values()) if all(map(is_number, seconds.values())) else 0.0
-        for stage in STAGES if total else ():
-            self.tensorboard.add_scalar(f"time/{stage}", seconds[stage] / total, steps)
+def evaluation_curves(board: SummaryWriter, record: Record) -> None:
+    """The mean returns, by agent steps; what they took."""
+    for name in ("sampled_return", "greedy_return", "evaluation_seconds"):
+        if is_number(record.get(name)):
+            tag = f"evaluation/{name.removeprefix('evaluation_')}"
+            board.add_scalar(tag, record[name], record["agent_steps"])
+
+
+def curves(board: SummaryWriter, record: Record) -> None:
+    """Names as CleanRL has them where it has them; the three curves of the return."""
+    steps = record["agent_steps"]
+    mean = record["mean_return_100"]
+    if is_number(mean):
+        board.add_scalar("charts/episodic_return", mean, steps)
+        board.add_scalar("return/by_agent_steps", mean, steps)
+        board.add_scalar("return/by_episodes", mean, record["episodes"])
+        board.add_scalar("return/by_seconds", mean, int(record["seconds"]))
+    for name, tag in tags(record):
+        board.add_scalar(tag, record[name], steps)
+    seconds = {stage: record.get(f"seconds_{stage}", 0.0) for stage in STAGES}
+    total = sum(seconds.values()) if all(map(is_number, seconds.values())) else 0.0
+    for stage in STAGES if total else ():
+        board.add_scalar(f"time/{stage}", seconds[stage] / total, steps)
 
 
 # CleanRL's names of what is no loss; whatever else a record has is one

@@ -211,3 +211,17 @@ def test_what_somebody_keeps_beside_the_checkpoints_is_not_one_of_them(tmp_path:
     assert [int(path.stem) for path in checkpoint.numbered(tmp_path)] == [500, 400, 300]
     assert kept.exists()
     assert "at 500 agent steps" in standing(tmp_path)
+
+
+def test_the_best_mean_is_also_that_of_a_file_that_is_newer_than_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    """The process was killed after the best policy was written, and before the numbered file."""
+    assert checkpoint.best_mean(tmp_path, None) is None
+    assert checkpoint.best_mean(tmp_path, 7.0) == 7.0
+    newer = example()
+    newer.progress["best_mean_return_100"] = 350.0
+    checkpoint.folder(tmp_path).mkdir()
+    checkpoint.save(checkpoint.folder(tmp_path) / checkpoint.BEST, newer)
+    assert checkpoint.best_mean(tmp_path, 300.0) == 350.0
+    assert checkpoint.best_mean(tmp_path, 400.0) == 400.0

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from a3c import cli, evaluator
+from a3c.acting import Actor
 from a3c.actor_learner import seed_of
 from a3c.config import Config, preset
 from a3c.envs.protocol import EnvironmentFault
@@ -324,21 +325,39 @@ def test_evaluations_after_the_checkpoint_are_dropped_and_done_again(
     assert resumed.best["returns"] == whole.best["returns"]
 
 
-def test_a_failure_in_it_stops_the_run_as_a_dead_thread_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_a_failure_in_it_stops_the_run_and_loses_no_game(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Rollouts that are under way when it fails are learned from."""
     before = threading.enumerate()
+    failing, halted = threading.Event(), threading.Event()
+    rollout, halt = Actor.rollout, Training.halt
 
     def fails(*_: object) -> None:
+        failing.set()
         raise ZeroDivisionError("as if by accident")
 
+    def rollout_until_then(*words: Any) -> Any:
+        happened = rollout(*words)
+        if failing.is_set():
+            halted.wait(10)
+        return happened
+
+    def halt_and_say(training: Training) -> None:
+        halt(training)
+        halted.set()
+
     monkeypatch.setattr(evaluator, "play_episodes", fails)
+    monkeypatch.setattr(Actor, "rollout", rollout_until_then)
+    monkeypatch.setattr(Training, "halt", halt_and_say)
     with pytest.raises(RunFailed, match="ZeroDivisionError: as if by accident") as caught:
-        train(evaluated(tmp_path, num_threads=2, total_agent_steps=10**9), quiet=True)
+        train(evaluated(tmp_path, mode=mode, num_threads=2, total_agent_steps=10**9), quiet=True)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert not caught.value.outside
     saved = checkpoint.newest(tmp_path / "latest").checkpoint
     assert saved.progress["agent_steps"] >= 1000
+    assert {"thread0.observations", "thread1.observations"} < set(saved.tensors)
     assert not [thread for thread in threading.enumerate() if thread not in before]
 
 

@@ -577,6 +577,94 @@ def test_what_nothing_can_be_learned_from_stops_the_run(
     assert saved.progress["updates"] == updates
 
 
+def accident(*_: object) -> None:
+    raise ZeroDivisionError("as if by accident")
+
+
+def rollouts_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first one of training on: what memory they need is measured before."""
+    start = Node.start
+
+    def fail(node: Node) -> None:
+        monkeypatch.setattr(Actor, "rollout", accident)
+        start(node)
+
+    monkeypatch.setattr(Node, "start", fail)
+
+
+def test_the_first_thing_that_went_wrong_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that the last checkpoint and the end of the games failed too, as on a broken device."""
+
+    def broken(self: Node) -> None:
+        raise RuntimeError("the device is broken")
+
+    rollouts_fail(monkeypatch)
+    monkeypatch.setattr(Node, "save", broken)
+    monkeypatch.setattr(Node, "close", broken)
+    with pytest.raises(RunFailed, match="ZeroDivisionError: as if by accident"):
+        train(small(tmp_path), quiet=True)
+
+
+def test_an_environment_that_cannot_be_closed_fails_the_run_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Node, "close", accident)
+    with pytest.raises(RunFailed, match="as if by accident") as failed:
+        train(small(tmp_path, total_agent_steps=500), quiet=True)
+    assert checkpoint.newest(failed.value.folder).checkpoint.progress["agent_steps"] >= 500
+
+
+def test_a_failure_in_the_first_rollout_leaves_the_checkpoint_its_games(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(small(tmp_path, total_agent_steps=500), quiet=True)
+    path = checkpoint.newest(run.folder).path
+    before = path.read_bytes()
+    rollouts_fail(monkeypatch)
+    config = small(tmp_path, total_agent_steps=1000)
+    with pytest.raises(RunFailed, match="as if by accident"):
+        train(config, resume=run.folder, quiet=True)
+    assert "thread0.observations" in checkpoint.newest(run.folder).checkpoint.tensors
+    assert path.read_bytes() == before
+
+
+def test_what_was_logged_outlives_a_power_cut_like_the_checkpoint_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []  # inodes: a file keeps its own where it is renamed
+    fsync = os.fsync
+
+    def noted(file: int) -> None:
+        synced.append(os.fstat(file).st_ino)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    run = train(small(tmp_path, total_agent_steps=200), quiet=True)
+    saved, logged = checkpoint.newest(run.folder).path, run.folder / "metrics.jsonl"
+    at = [synced.index(path.stat().st_ino) for path in (logged, saved)]
+    assert at == sorted(at)
+
+
+def test_a_run_outlives_its_tensorboard_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody removes them, for instance: its writer fails from then on."""
+
+    def gone(*_: object) -> None:
+        raise FileNotFoundError("events.out.tfevents")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.flush", gone)
+    run = train(small(tmp_path), quiet=True)
+    assert run.finished
+    errors = capsys.readouterr().err
+    assert errors == (
+        f"{run.folder / 'tensorboard'} cannot be written: events.out.tfevents; "
+        "its curves end here\n"
+    )
+
+
 def test_ruined_parameters_never_replace_a_good_checkpoint(tmp_path: Path) -> None:
     config = small(tmp_path, total_agent_steps=1000)
     run = train(config, quiet=True)
