@@ -289,7 +289,7 @@ def refused(words: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str
         ("breakout --out file/model.onnx", "cannot write file/model.onnx: there is no folder"),
         ("breakout --out folder.onnx", "cannot write folder.onnx: it is a folder"),
         (f"breakout --out {'x' * 300}.onnx", "File name too long: 'xxxxxxxxxx"),
-        (f"breakout --out {'x' * 245}.onnx", "File name too long: '.xxxxxxxxx"),  # a temporary name
+        (f"breakout --out {'x' * 249}.onnx", "File name too long: '.xxxxxxxxx"),  # a temporary name
         ("breakout --output x.onnx", "unknown option '--output'; did you mean '--out'?"),
     ],
 )
