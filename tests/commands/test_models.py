@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from rich.console import Console
 
 import a3c
 from a3c import cli
+from a3c.command.train_options import train_options
+from a3c.config import differences
 from a3c.envs.names import atari_games
 from a3c.results import play, scores, ships
 from a3c.run import models
@@ -28,12 +32,24 @@ def test_a_model_has_its_card_and_its_protocol(game: str) -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
     assert (folder / models.MODEL).stat().st_size < 4e6
     card = (folder / "README.md").read_text()
-    config = models.find(game).config
+    saved = models.find(game)
+    config = saved.config
     assert config.env == game
     for policy, found in models.scores(folder).items():
         assert found["episodes"] == len(found["returns"]) == 100
         assert f"| {policy} | {found['mean']:,.1f} |" in card
         assert found["protocol"]["frame_skip"] == config.frame_skip
+        assert found["agent_steps_trained"] == saved.progress["agent_steps"]
+        if game != "qbert":  # whose scores are older than this note
+            assert found["checkpoint_sha256"] == saved.sha256
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_a_card_has_the_command_that_trained_the_model(game: str) -> None:
+    card = (models.shipped()[game] / "README.md").read_text()
+    (words,) = re.findall(r"^`a3c train (.+)`$", card, re.MULTILINE)
+    asked = train_options(shlex.split(words)).config
+    assert differences(asked, models.find(game).config) == []
 
 
 @pytest.mark.parametrize("game", GAMES)
