@@ -3,6 +3,7 @@
 Commands are the lines of ```console blocks, and `a3c ...` in running text unless it has a
 placeholder in capitals (`a3c play GAME`). Each starts in a folder with a finished run of CartPole
 in `runs`, what `a3c play` made of it, a `study.toml` and a `run.toml`.
+Those of single games' pages, long runs and much alike, are only read.
 """
 
 import re
@@ -16,16 +17,23 @@ import pytest
 import torch
 
 from a3c import cli
+from a3c.command.parsing import parse
 from a3c.command.train_options import train_options
 from a3c.config import ALL_MACHINES
 from a3c.results import study_plan
+from a3c.results.play import PlayOptions
+from a3c.run import models
 
 ROOT = Path(__file__).parents[2]
 FILES = [
     *("README.md", "docs/results/README.md", "examples/README.md"),
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
-PAGES = {name: (ROOT / name).read_text() for name in FILES}
+GAME_PAGES = [
+    *("docs/results/breakout.md", "docs/results/pong.md"),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "models").glob("*/README.md")),
+]
+PAGES = {name: (ROOT / name).read_text() for name in [*FILES, *GAME_PAGES]}
 README, MAP = PAGES["README.md"], PAGES["docs/architecture.md"]
 # Commands of a console block that are not ours to run; of `python` the file must be there
 FOREIGN = (
@@ -65,7 +73,12 @@ def commands(page: str) -> list[str]:
     return ours + in_the_text(page)
 
 
-COMMANDS = sorted({" ".join(line.split()) for page in PAGES.values() for line in commands(page)})
+def commands_of(names: list[str]) -> list[str]:
+    lines = (line for name in names for line in commands(PAGES[name]))
+    return sorted({" ".join(line.split()) for line in lines})
+
+
+COMMANDS = commands_of(FILES)
 
 
 def test_the_readme_is_short() -> None:
@@ -160,6 +173,21 @@ def test_command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert "torch finds no CUDA device" in capsys.readouterr().err
         return
     assert code == 0
+
+
+@pytest.mark.parametrize("line", commands_of(GAME_PAGES))
+def test_a_command_of_a_games_page_can_be_read(line: str) -> None:
+    command, *words = shlex.split(line)[1:]
+    if command == "train":
+        train_options(words)
+    else:
+        assert command == "play"
+        assert parse(PlayOptions, words).model in models.shipped()
+
+
+def test_each_games_page_has_its_command() -> None:
+    for name in GAME_PAGES:
+        assert [line for line in commands(PAGES[name]) if line.startswith("a3c train ")], name
 
 
 def tiny(words: list[str]) -> list[str]:
