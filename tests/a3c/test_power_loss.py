@@ -1,0 +1,55 @@
+"""What is on the disk when the machine loses its power: a file before its name, then the name."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from a3c.run import checkpoint
+from a3c.run.files import write_whole
+from tests.a3c.test_checkpoint import example
+
+File = tuple[int, int]
+
+
+def file(where: Path | int) -> File:
+    """Which one, whatever its name, and how much is in it."""
+    found = os.stat(where)
+    return found.st_ino, found.st_size
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, File]]:
+    """What is flushed and renamed from now on, in order."""
+    done: list[tuple[str, File]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def flush(descriptor: int) -> None:
+        done.append(("flush", file(descriptor)))
+        fsync(descriptor)
+
+    def rename(before: Path, after: Path) -> None:
+        done.append(("rename", file(before)))
+        replace(before, after)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", rename)
+    return done
+
+
+def test_a_checkpoint_is_flushed_before_it_has_its_name_and_its_folder_then(
+    tmp_path: Path, done: list[tuple[str, File]]
+) -> None:
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, example())
+    made = file(path)
+    assert done == [("flush", made), ("rename", made), ("flush", file(tmp_path))]
+
+
+def test_a_text_is_flushed_before_it_has_its_name(
+    tmp_path: Path, done: list[tuple[str, File]]
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("before")
+    write_whole(path, "a text")
+    assert done == [("flush", file(path)), ("rename", file(path))]
