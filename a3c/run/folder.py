@@ -22,7 +22,7 @@ except ImportError:  # Windows: there nothing keeps two processes out of one fol
 
 from a3c.config import Config, InputError, as_input_error, to_dict
 from a3c.run import checkpoint, strict_json
-from a3c.run.files import write_whole
+from a3c.run.files import flush, write_whole
 
 LOCK = ".lock"
 # What flock says where another process has the lock; anything else means that there are no locks
@@ -107,7 +107,11 @@ def establish(folder: Path, config: Config, new: bool) -> list[str]:
     leads to a new run. Gives lines about what could not be done; raises OSError.
     """
     write_config(folder, config)
-    return link_latest(folder) if new else []
+    if not new:
+        return []
+    for path in (folder, folder.parent):
+        flush(path, os.O_RDONLY)  # a power cut must not take the folder of a checkpoint
+    return link_latest(folder)
 
 
 def standing(folder: Path) -> str:
