@@ -25,6 +25,18 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
+def no_gpu() -> Iterator[None]:
+    """`auto` is the CPU, here and in the programs that tests start, whatever the machine has.
+
+    Before a file's own fixtures, some of which train. tests/gpu has another one of this name.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.cuda.is_available", lambda: False)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
 def one_file_of_a_group_at_a_time(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What may be asked for as a device, and what is said of what is not there; without a GPU."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from a3c.devices import ToDevice, pick_device, pick_devices
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+
+
+def test_only_the_tests_of_gpus_see_one() -> None:
+    assert not torch.cuda.is_available()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""  # of the programs that tests start
 
 
 @pytest.mark.parametrize(("gpus", "found"), [(0, "cpu"), (2, "cuda")])
