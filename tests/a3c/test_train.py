@@ -24,7 +24,7 @@ from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
 from a3c.envs.protocol import EnvironmentFault
 from a3c.methods import make_method
-from a3c.metrics import Metrics
+from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.network import Network
 from a3c.node import Node
 from a3c.results.policy import load
@@ -196,6 +196,33 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert resumed.folder == part.folder.resolve()
     assert equal(final(whole), final(resumed))
     assert games(whole.folder) == games(resumed.folder)
+    assert counted(whole) == counted(resumed)
+    seconds = [record["seconds"] for record in log.read(resumed.folder / "metrics.jsonl")]
+    assert seconds == sorted(seconds)
+
+
+def counted(run: Run) -> dict[str, Any]:
+    """The counters and recent returns of its newest checkpoint; not the time that it took."""
+    progress = checkpoint.newest(run.folder).checkpoint.progress
+    metrics = progress["metrics"]
+    counters = {name: progress[name] for name in ("agent_steps", "updates", "mean_return_100")}
+    return {**counters, **{name: metrics[name] for name in ("episodes", "recent_returns")}}
+
+
+def test_a_resumed_run_has_the_clock_and_the_best_mean_of_before(tmp_path: Path) -> None:
+    config = small(tmp_path, lr=1e-9)  # learns nothing: games stay short, and a hundred of them end
+    run = train(config, quiet=True)
+    best = checkpoint.folder(run.folder) / checkpoint.BEST
+    before = best.read_bytes()
+    saved = checkpoint.newest(run.folder).checkpoint
+    saved.progress["best_mean_return_100"] = 1000.0
+    saved.progress["metrics"]["seconds"] = 1000.0
+    checkpoint.save_into(run.folder, saved)
+    resumed = train(replace(config, total_agent_steps=4400), resume=run.folder, quiet=True)
+    assert resumed.episodes > run.episodes >= RECENT_GAMES
+    assert best.read_bytes() == before
+    assert checkpoint.newest(run.folder).checkpoint.progress["best_mean_return_100"] == 1000
+    assert log.read(run.folder / "metrics.jsonl")[-1]["seconds"] > 1000
 
 
 def test_an_environment_that_cannot_be_gone_on_with_is_one_line(
