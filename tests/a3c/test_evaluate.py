@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import Tensor
 
@@ -78,6 +79,47 @@ def test_games_that_had_ended_are_kept_when_it_stops(tmp_path: Path) -> None:
     figures = summary(episodes, policy.config, FOUR)
     assert figures["interrupted"]
     assert (figures["episodes"], figures["seeds"]) == (2, [0, 2])
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_epsilon_is_the_share_of_random_actions(greedy: bool, tmp_path: Path) -> None:
+    policy = a3c.load(model_of(Playable, tmp_path), "cpu")
+    policy.network.heads.policy.linear.bias[1] = 50.0  # so that alone it takes no other action
+
+    def share(epsilon: float) -> float:
+        protocol = Protocol(episodes=50, seed=0, greedy=greedy, epsilon=epsilon)
+        return float(np.mean([episode.actions for episode in play(policy, protocol)]))
+
+    assert share(0.0) == 1
+    assert share(0.5) == pytest.approx(0.75, abs=0.05)  # of 1000 actions, of two kinds
+    assert share(1.0) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_greedy_policy_takes_the_likeliest_action_of_each_observation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    likeliest: list[list[int]] = []
+    forward = Network.forward
+
+    def watched(network: Network, *words: Any) -> Any:
+        outputs, state = forward(network, *words)
+        likeliest.append(outputs[0].argmax(-1).tolist())
+        return outputs, state
+
+    monkeypatch.setattr(Network, "forward", watched)
+    policy = a3c.load(model_of(Playable, tmp_path), "cpu")
+    policy.network.heads.policy.linear.weight.mul_(100)  # far from uniform, but not quite sure
+
+    def taken(greedy: bool) -> list[list[int]]:
+        """The actions of the four games at each agent step."""
+        likeliest.clear()
+        episodes = play(policy, replace(FOUR, greedy=greedy))
+        return np.transpose([episode.actions for episode in episodes]).tolist()
+
+    actions = taken(greedy=True)
+    assert {action for step in actions for action in step} == {0, 1}
+    assert actions == likeliest
+    assert taken(greedy=False) != likeliest
 
 
 def test_a_model_trained_on_cuda_plays_without(
