@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
 
 from a3c.config import preset
 from a3c.envs import atari, numpy_envs
@@ -39,6 +40,20 @@ def test_breakout_reports_lost_lives_and_goes_on(emulator: str, shape: tuple[int
 def test_frame_skips_reach_the_emulator() -> None:
     assert atari_options(preset("fast"))["frameskip"] == 4
     assert atari_options(preset("seed"))["frameskip"] == (2, 5)  # 2, 3 or 4, as Gymnasium says it
+
+
+def test_every_option_of_atari_reaches_the_emulator() -> None:
+    config = preset("fast", frame_skip=3, sticky_actions=0.375, noop_max=7, full_action_set=True,
+                    max_episode_frames=999)  # fmt: skip
+    assert atari_options(config) == {
+        "frameskip": 3,
+        "repeat_action_probability": 0.375,
+        "noop_max": 7,
+        "full_action_space": True,
+        "max_num_frames_per_episode": 999,
+        "reward_clipping": False,  # not here: the returns in the log are whole
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
 
 
 def test_games_follow_from_the_seed_alike_on_both_emulators() -> None:

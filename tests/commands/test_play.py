@@ -16,6 +16,7 @@ from ale_py.vector_env import AtariVectorEnv
 
 import a3c
 from a3c import cli
+from a3c.games import make_games
 from a3c.results import progress
 from a3c.results.play import PlayOptions, play
 from a3c.results.play_folder import default_folder
@@ -348,8 +349,15 @@ def test_a_reader_that_leaves_its_pipe_ends_nothing(
 
 
 def test_a_model_is_played_with_the_no_ops_that_it_was_trained_with(
-    tmp_path: Path, breakout: Path
+    tmp_path: Path, breakout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[a3c.Config] = []
+
+    def watched(config: a3c.Config, *words: Any) -> Any:
+        made.append(config)
+        return make_games(config, *words)
+
+    monkeypatch.setattr("a3c.results.play.make_games", watched)
     few = replace(checkpoint.newest(breakout).checkpoint.config, noop_max=3)
     few = replace(few, runs_dir=str(tmp_path / "runs"))
     run = str(a3c.train(few, quiet=True).folder)
@@ -357,7 +365,9 @@ def test_a_model_is_played_with_the_no_ops_that_it_was_trained_with(
         found = play(
             PlayOptions(run, 1, str(tmp_path / "out"), noop_max=noop_max, film=False), True
         )
-        assert found["protocol"]["noop_max"] == (3 if noop_max is None else noop_max)
+        expected = 3 if noop_max is None else noop_max
+        assert found["protocol"]["noop_max"] == expected
+        assert made.pop() == replace(few, noop_max=expected)
 
 
 @pytest.mark.parametrize("policy", ["sample", "greedy"])
