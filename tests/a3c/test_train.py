@@ -24,7 +24,7 @@ from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
 from a3c.envs.protocol import EnvironmentFault
 from a3c.methods import make_method
-from a3c.metrics import RECENT_GAMES, Metrics
+from a3c.metrics import RECENT_GAMES, Game, Metrics
 from a3c.network import Network
 from a3c.node import Node
 from a3c.results.policy import load
@@ -381,14 +381,30 @@ def test_agents_that_have_gone_are_freed(tmp_path: Path, monkeypatch: pytest.Mon
     node.join()
 
 
+def agents_of_rollouts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The agents of each rollout that is yet to come; a record of the log has only means."""
+    found: list[float] = []
+    add = Metrics.add
+
+    def watched(self: Metrics, games: list[Game], values: dict[str, float]) -> None:
+        found.append(values["num_envs"])
+        add(self, games, values)
+
+    monkeypatch.setattr(Metrics, "add", watched)
+    return found
+
+
 def test_the_log_says_how_many_agents_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rollouts = agents_of_rollouts(monkeypatch)
     config = growing(tmp_path, monkeypatch, log_every_seconds=0.01, num_threads=2)
     records = log.read(train(config, quiet=True).folder / "metrics.jsonl")
+    assert rollouts == sorted(rollouts)
+    assert set(rollouts) == {2, 4, 8}
     agents = [record["num_envs"] for record in records if "num_envs" in record]
     assert agents == sorted(agents)
-    assert (agents[0], agents[-1]) == (2, 8)
+    assert 2 <= agents[0] <= agents[-1] <= 8
 
 
 def test_what_is_no_room_to_grow_is_one_line(
@@ -408,9 +424,9 @@ def test_a_run_that_grows_starts_new_games_where_they_cannot_be_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = growing(tmp_path, monkeypatch, env="CliffWalking-v1", normalize=False)
-    run = train(config, quiet=True)
-    assert run.finished
-    assert log.read(run.folder / "metrics.jsonl")[-1]["num_envs"] == 8
+    rollouts = agents_of_rollouts(monkeypatch)
+    assert train(config, quiet=True).finished
+    assert set(rollouts) == {2, 4, 8}
 
 
 def test_a_run_that_grows_on_atari_goes_on_with_copies_and_resumes_exactly(
