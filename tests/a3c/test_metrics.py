@@ -1,0 +1,63 @@
+"""The figures of a record, by a clock that stands still."""
+
+from collections.abc import Callable
+
+import pytest
+
+from a3c.metrics import Game, Metrics
+
+PassTime = Callable[[float], None]
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> PassTime:
+    """Lets so many seconds go by; no others do."""
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def later(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    return later
+
+
+def test_rates_are_those_since_the_last_record(pass_time: PassTime) -> None:
+    metrics = Metrics(emulator_frames_per_step=4)
+    pass_time(7)  # games are loaded
+    metrics.begin()
+    pass_time(2)
+    record = metrics.drain(600, updates=3)
+    assert (record["agent_steps"], record["updates"], record["seconds"]) == (600, 3, 2)
+    assert (record["agent_steps_per_second"], record["emulator_frames"]) == (300, 2400)
+    pass_time(4)
+    record = metrics.drain(1000, updates=5)
+    assert (record["agent_steps"], record["updates"], record["seconds"]) == (1000, 5, 6)
+    assert (record["agent_steps_per_second"], record["emulator_frames"]) == (100, 4000)
+
+
+def test_rates_after_a_resume_are_those_of_what_was_done_since(pass_time: PassTime) -> None:
+    metrics = Metrics(emulator_frames_per_step=4)
+    metrics.load({"episodes": 2, "recent_returns": [1.0, 5.0], "seconds": 50.0}, 1000)
+    pass_time(7)
+    metrics.begin()
+    pass_time(2)
+    record = metrics.drain(1100, updates=9)
+    assert (record["agent_steps_per_second"], record["emulator_frames"]) == (50, 4400)
+    assert (record["seconds"], record["episodes"], record["mean_return_100"]) == (52, 2, 3)
+
+
+@pytest.mark.usefixtures("pass_time")
+def test_a_record_has_means_of_figures_and_sums_of_thread_seconds() -> None:
+    metrics = Metrics(emulator_frames_per_step=1)
+    metrics.add([Game(3.0, 10)], {"entropy": 0.5, "seconds_forward": 2.0})
+    metrics.add([Game(-1.0, 20), Game(4.0, 30)], {"entropy": 0.25, "seconds_forward": 3.0})
+    record = metrics.drain(60, updates=2)
+    assert (record["entropy"], record["seconds_forward"]) == (0.375, 5)
+    assert (record["returns"], record["lengths"]) == ([3, -1, 4], [10, 20, 30])
+    assert (record["episodes"], record["mean_return_100"], record["best_return_100"]) == (3, 2, 4)
+    metrics.add([], {"entropy": 1.0})
+    record = metrics.drain(80, updates=3)
+    assert record["entropy"] == 1
+    assert "seconds_forward" not in record
+    assert (record["returns"], record["episodes"], record["mean_return_100"]) == ([], 3, 2)
