@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from a3c.config import InputError
-from a3c.devices import ToDevice, pick_device, pick_devices
+from a3c import devices
+from a3c.config import InputError, preset
+from a3c.devices import ToDevice, pick_device, pick_devices, pick_precision
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -67,6 +68,19 @@ def test_what_is_no_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with_gpus(monkeypatch, 4)
     with pytest.raises(InputError, match="expected auto, cpu, cuda, cuda:0 or cuda:0,cuda:1"):
         pick_device(name)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(("fast", "found"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_is_bfloat16_where_the_hardware_multiplies_it(
+    device: str, fast: bool, found: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "cpu_multiplies_bfloat16", lambda: fast == (device == "cpu"))
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda _: fast == (device == "cuda"))
+    here = torch.device(device)
+    assert pick_precision(preset("fast"), here) == found
+    for asked in ("float32", "bfloat16"):
+        assert pick_precision(preset("fast", precision=asked), here) == getattr(torch, asked)
 
 
 class Late(TorchFunctionMode):
