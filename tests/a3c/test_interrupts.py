@@ -12,7 +12,8 @@ from a3c import cli
 from a3c.run import checkpoint, interrupts
 from a3c.run.interrupts import stopping_signals
 from a3c.train import train
-from tests.a3c.test_train import small, start_process, wait_for_checkpoint
+from tests.a3c.conftest import StartProcess
+from tests.a3c.test_train import small, wait_for_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +64,9 @@ def run_of(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_two_signals_in_a_moment_save_and_say_how_to_go_on(tmp_path: Path, number: int) -> None:
+def test_two_signals_in_a_moment_save_and_say_how_to_go_on(
+    tmp_path: Path, start_process: StartProcess, number: int
+) -> None:
     words = ("train", "CartPole-v1", "--runs-dir", str(tmp_path))
     process = start_process(*words, "--checkpoint-every-seconds", "0.5")
     folder = wait_for_checkpoint(tmp_path, process)
@@ -81,6 +84,7 @@ STUCK = "tests.environments:Stuck-v0"
 
 def test_a_second_signal_does_not_wait_for_an_environment_that_never_answers(
     tmp_path: Path,
+    start_process: StartProcess,
 ) -> None:
     words = ("train", STUCK, "--no-normalize", "--runs-dir", str(tmp_path))
     process = start_process(*words, "--checkpoint-every-seconds", "0.2")

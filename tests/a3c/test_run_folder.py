@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,17 +30,18 @@ def refuse(number: int) -> Callable[..., None]:
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> "subprocess.Popen[str]":
+def held(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """Another process that has locked tmp_path."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "locked\n"
-    return process
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        yield process
+        process.kill()
 
 
 def test_one_process_in_a_folder_and_the_second_is_told_who(

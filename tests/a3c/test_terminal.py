@@ -18,7 +18,8 @@ from a3c.run import checkpoint
 from a3c.run.folder import Run
 from a3c.run.terminal import Terminal
 from a3c.train import train
-from tests.a3c.test_train import A3C, small
+from tests.a3c.conftest import A3C, StartProcess
+from tests.a3c.test_train import small
 
 
 def record(agent_steps: int) -> dict[str, object]:
@@ -111,9 +112,9 @@ def test_commands_to_copy_are_quoted(tmp_path: Path, capsys: pytest.CaptureFixtu
 class OnATerminal:
     """`a3c train` with a pseudo-terminal for stdout and stderr, which is read all the time."""
 
-    def __init__(self, *words: str):
+    def __init__(self, start_process: StartProcess, *words: str):
         ours, theirs = pty.openpty()
-        self.process = subprocess.Popen([*A3C, "train", *words], stdout=theirs, stderr=theirs)
+        self.process = start_process("train", *words, stdout=theirs, stderr=theirs)
         os.close(theirs)
         self.ours, self.said = ours, b""
         self.reader = threading.Thread(target=self.read, daemon=True)
@@ -144,9 +145,12 @@ class OnATerminal:
         return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
-def test_on_a_terminal_the_last_line_says_how_to_go_on(tmp_path: Path) -> None:
+def test_on_a_terminal_the_last_line_says_how_to_go_on(
+    tmp_path: Path, start_process: StartProcess
+) -> None:
     running = OnATerminal(
-        *("CartPole-v1", "--runs-dir", str(tmp_path), "--checkpoint-every-seconds", "0.5")
+        start_process,
+        *("CartPole-v1", "--runs-dir", str(tmp_path), "--checkpoint-every-seconds", "0.5"),
     )
     folder = running.wait_for_checkpoint(tmp_path)
     running.process.send_signal(signal.SIGINT)
@@ -160,8 +164,8 @@ def test_on_a_terminal_the_last_line_says_how_to_go_on(tmp_path: Path) -> None:
     assert f"{steps:,} of " in status
 
 
-def test_a_closed_terminal_saves(tmp_path: Path) -> None:
-    running = OnATerminal("CartPole-v1", "--runs-dir", str(tmp_path))
+def test_a_closed_terminal_saves(tmp_path: Path, start_process: StartProcess) -> None:
+    running = OnATerminal(start_process, "CartPole-v1", "--runs-dir", str(tmp_path))
     folder = running.wait_for_checkpoint(tmp_path)
     first = checkpoint.numbered(folder)[0]
     time.sleep(0.3)

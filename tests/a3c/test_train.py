@@ -31,8 +31,7 @@ from a3c.results.policy import load
 from a3c.run import checkpoint, log, provenance
 from a3c.run.folder import Run
 from a3c.train import RunFailed, train
-
-A3C = [sys.executable, "-m", "a3c.cli"]
+from tests.a3c.conftest import StartProcess
 
 
 def small(tmp_path: Path, **changes: object) -> Config:
@@ -725,12 +724,6 @@ def test_ruined_parameters_never_replace_a_good_checkpoint(tmp_path: Path) -> No
     assert [path.read_bytes() for path in checkpoint.numbered(run.folder)] == before
 
 
-def start_process(*words: str, **keywords: object) -> "subprocess.Popen[str]":
-    return subprocess.Popen(  # type: ignore[call-overload]  # keywords pass through
-        [*A3C, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
-    )
-
-
 def wait_for_checkpoint(runs: Path, process: "subprocess.Popen[str]") -> Path:
     """The folder of a run that has written a checkpoint."""
     deadline = time.monotonic() + 120
@@ -743,7 +736,9 @@ def wait_for_checkpoint(runs: Path, process: "subprocess.Popen[str]") -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupting_saves_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
+def test_interrupting_saves_and_says_how_to_go_on(
+    tmp_path: Path, start_process: StartProcess, number: int
+) -> None:
     process = start_process(
         *("train", "CartPole-v1", "--runs-dir", str(tmp_path)),
         *("--checkpoint-every-seconds", "0.5", "--log-every-seconds", "0.2"),
@@ -758,7 +753,9 @@ def test_interrupting_saves_and_says_how_to_go_on(tmp_path: Path, number: int) -
     assert saved["agent_steps"] == last["agent_steps"]
 
 
-def test_a_crash_ends_with_its_traceback_and_exit_code_1(tmp_path: Path) -> None:
+def test_a_crash_ends_with_its_traceback_and_exit_code_1(
+    tmp_path: Path, start_process: StartProcess
+) -> None:
     process = start_process(
         *("train", "tests.environments:Crashing-v0", "--no-normalize"),
         *("--runs-dir", str(tmp_path)),
@@ -772,7 +769,9 @@ def test_a_crash_ends_with_its_traceback_and_exit_code_1(tmp_path: Path) -> None
     assert "; the last checkpoint, at " in last
 
 
-def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stands(tmp_path: Path) -> None:
+def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stands(
+    tmp_path: Path, start_process: StartProcess
+) -> None:
     import resource
 
     process = start_process(
@@ -829,7 +828,9 @@ def test_the_first_checkpoint_comes_early(tmp_path: Path, monkeypatch: pytest.Mo
     assert int(first.stem) < run.agent_steps
 
 
-def test_what_is_killed_in_its_first_minute_can_be_resumed(tmp_path: Path) -> None:
+def test_what_is_killed_in_its_first_minute_can_be_resumed(
+    tmp_path: Path, start_process: StartProcess
+) -> None:
     process = start_process("train", "CartPole-v1", "--runs-dir", str(tmp_path))
     folder = wait_for_checkpoint(tmp_path, process)  # 60 seconds between two
     process.kill()
@@ -840,7 +841,7 @@ def test_what_is_killed_in_its_first_minute_can_be_resumed(tmp_path: Path) -> No
     assert train(config, resume=tmp_path / "latest", quiet=True).finished
 
 
-def test_two_processes_in_one_folder(tmp_path: Path) -> None:
+def test_two_processes_in_one_folder(tmp_path: Path, start_process: StartProcess) -> None:
     """The second is told by whom the folder is used; the first loses nothing."""
     words = ("train", "CartPole-v1", "--runs-dir", str(tmp_path))
     first = start_process(*words, "--checkpoint-every-seconds", "0.5")
