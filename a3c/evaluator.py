@@ -173,7 +173,7 @@ class Evaluator:
         self.games.close()
 
     def _guarded(self) -> None:
-        """The thread's whole life. It stops the run if it dies, as a thread that trains does."""
+        """The thread's whole life. The run ends if it dies, after the updates under way."""
         torch.set_num_threads(1)
         try:
             with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):

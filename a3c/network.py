@@ -87,8 +87,8 @@ class ConvolutionalTorso(nn.Module):
             height, width, channels = layer.size(height), layer.size(width), layer.channels
         if min(height, width) < 1:
             raise InputError(
-                f"--network {name} cannot read images as small as {shape}; channels come last, and "
-                "what is no image is learned from as a vector: see Gymnasium's FlattenObservation"
+                f"--network {name} cannot read images as small as {shape}; channels come last; "
+                "Gymnasium's FlattenObservation makes vectors of what are no images"
             )
         self.convolutions = nn.ModuleList(modules)
         self.linear = nn.Linear(height * width * channels, self.width)

@@ -148,6 +148,7 @@ class Training:
         self.saved: dict[str, Any] = {"agent_steps": 0, "metrics": metrics.save()}  # last progress
         self.written: int | None = None  # updates of the newest checkpoint
         self.failures: list[BaseException] = []
+        self.unclosed: list[BaseException] = []  # why environments could not be closed
         self.origin: str | None = None  # of its first parameters
         self.node.roll_back = self._roll_back
         self.folder: Path
@@ -257,8 +258,8 @@ class Training:
             self.evaluator.stop()
 
     def halt(self) -> None:
-        """End after the updates under way: what went wrong is not the threads', whose games a
-        checkpoint can have."""
+        """End after the updates under way: something else failed than the threads, so that their
+        games can still be saved."""
         self.node.stop()
         if self.evaluator is not None:
             self.evaluator.abort()
@@ -303,7 +304,7 @@ class Training:
                 if each is not None:
                     each.close()
             except Exception as error:
-                self.failures.append(error)
+                self.unclosed.append(error)
 
     def _run(self) -> Run:
         """What came of it."""
@@ -319,11 +320,11 @@ class Training:
         )
 
     def _failures(self) -> list[BaseException]:
-        """The threads', the evaluator's, ours: in each the first one first."""
+        """The threads', the evaluator's, ours, those at the end: in each the first one first."""
         found = list(self.node.failures)
         if self.evaluator is not None and self.evaluator.failure is not None:
             found.append(self.evaluator.failure)
-        return found + self.failures
+        return found + self.failures + self.unclosed
 
     def _check_failures(self) -> None:
         """Raise RunFailed for the first thing that went wrong."""

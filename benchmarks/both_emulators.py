@@ -98,7 +98,7 @@ def main() -> int:
         f" ({min(ratios):.2f} to {max(ratios):.2f}).",
         "",
     ]
-    if options.games == GAMES:  # a part is no report
+    if options == parser.parse_args([]):  # a part is no report
         RESULTS.write_text("\n".join(lines))
         print(f"written to {RESULTS}")
     return int(any("DIFFERENT" in row for row in rows))

@@ -121,6 +121,11 @@ def own_emulator(game: str, num_envs: int, options: dict[str, Any]) -> AtariVect
         raise InputError(str(error)) from None
 
 
+def native_size(game: str) -> dict[str, int]:
+    """The options of the emulator's own picture, by whose height games differ."""
+    return {"img_height": games.find(game).height, "img_width": 160}
+
+
 def atari_options(config: Config) -> dict[str, Any]:
     """The protocol of a Config in the words of the vector environments."""
     drawn = (config.frame_skip, config.frame_skip_max + 1)  # Gymnasium's: the second is exclusive

@@ -15,13 +15,12 @@ import numpy as np
 
 from a3c import extras
 from a3c.config import Config, InputError
-from a3c.envs.atari import AtariEnvs
+from a3c.envs.atari import AtariEnvs, native_size
 from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Array
 from a3c.games import Episode, checksum
 from a3c.results.output import whole_file
-from atari2600 import games
 
 Each = Callable[[Array, int, Episode], None]  # frame [H, W, 3], its number, the game
 Window = Callable[[Array], None]
@@ -117,8 +116,8 @@ def replay(episode: Episode, config: Config) -> Iterator[Picture]:
 
 def replay_atari(episode: Episode, config: Config, game: str) -> Iterator[Picture]:
     """The emulator's draws (no-ops, sticky actions) come from the seed: they repeat as well."""
-    total, sides = 0.0, {"img_height": games.find(game).height, "img_width": 160}
-    with closing(AtariEnvs(game, config, 1, grayscale=False, **sides)) as colours:
+    total = 0.0
+    with closing(AtariEnvs(game, config, 1, grayscale=False, **native_size(game))) as colours:
         colours.reset(np.array([episode.seed]))
         for action in episode.actions:
             step = colours.step(np.array([action]))

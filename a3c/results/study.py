@@ -53,7 +53,8 @@ def study(options: StudyOptions) -> list[Path]:
 
     After Ctrl-C, or where runs fail, what has been run is written all the same. Raises InputError
     for a bad SPEC, an `out` that cannot be used or that another study uses, before anything is run,
-    and RunFailed for the first run that failed, after the last.
+    or where the system refuses, as on a full disk; and RunFailed for the first run that failed,
+    after the last.
     """
     spec = read_spec(Path(options.spec))
     out = Path(options.out)
@@ -146,10 +147,10 @@ def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: N
                 if not (finished(planned) or run(planned)):
                     break
             except (InputError, RunFailed) as error:
-                if isinstance(error.__cause__ or error.__context__, OSError):
+                if is_refused(error):
                     raise
                 failures.append(failure := as_failure(error, planned))
-                line = f"a run stopped: {failure}; {standing(planned.folder)}"
+                line = f"a run stopped: {failure}; {standing(failure.folder)}"
                 screen.show(partial(screen.print, line, markup=False, soft_wrap=True))
                 continue
             ended(planned)
@@ -174,11 +175,18 @@ def table_of(plans: list[Planned]) -> Iterator[Screen]:
             screen.show(screen.line)  # there rich leaves the table's last line open
 
 
+def is_refused(error: InputError | RunFailed) -> bool:
+    """Whether it is the system that refuses, so that the next run would end as this one did."""
+    outside = error.outside if isinstance(error, RunFailed) else True
+    return outside and isinstance(error.__cause__ or error.__context__, OSError)
+
+
 def as_failure(error: InputError | RunFailed, planned: Planned) -> RunFailed:
-    """Of a run that failed, or that could not begin: the message of that says it all."""
+    """A run that could not begin has failed too, without a traceback."""
     if isinstance(error, RunFailed):
         return error
-    return RunFailed(str(error), planned.folder, outside=True)
+    folder = planned.folder if planned.folder.exists() else planned.runs_dir
+    return RunFailed(str(error), folder, outside=True)
 
 
 def run(planned: Planned) -> bool:

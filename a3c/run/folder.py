@@ -110,7 +110,8 @@ def establish(folder: Path, config: Config, new: bool) -> list[str]:
     if not new:
         return []
     for path in (folder, folder.parent):
-        flush(path, os.O_RDONLY)  # a power cut must not take the folder of a checkpoint
+        with suppress(OSError):  # as for a checkpoint: not every system flushes folders
+            flush(path, os.O_RDONLY)
     return link_latest(folder)
 
 
@@ -154,12 +155,12 @@ def lock(descriptor: int, folder: Path, shared: bool = False) -> list[str]:
         return [f"no locks on this system: let no other process train in {folder}"]
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        return []
     except OSError as error:
-        if error.errno in TAKEN:
-            who = holder(folder)
-            raise InputError(f"{folder} is in use by {who}; expected one at a time") from None
-        return [f"no locks in {folder} ({error.strerror}): let no other process train there"]
-    return []
+        if error.errno not in TAKEN:
+            return [f"no locks in {folder} ({error.strerror}): let no other process train there"]
+    # Beyond the `except`: nobody is to take it for the system's refusal
+    raise InputError(f"{folder} is in use by {holder(folder)}; expected one at a time")
 
 
 def holder(folder: Path) -> str:

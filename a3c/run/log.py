@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -142,10 +143,13 @@ class Log:
         try:
             draw(self.tensorboard, record)
             self.tensorboard.flush()
-        except Exception as error:  # once it failed it fails for ever; TensorFlow has its own kinds
-            self.tensorboard = None
+        except Exception as error:  # TensorFlow, where it is installed, has errors of its own
+            board, self.tensorboard = self.tensorboard, None  # once it failed it fails for ever
+            with suppress(Exception):  # ends its thread
+                board.close()
             path = self.folder / "tensorboard"
-            print(f"{path} cannot be written: {error}; its curves end here", file=sys.stderr)
+            with suppress(OSError, ValueError):  # nobody reads stderr any more
+                print(f"{path} cannot be written: {error}; its curves end here", file=sys.stderr)
 
     def sync(self) -> None:
         """All records outlive a power cut from now on. Raises OSError."""

@@ -45,8 +45,11 @@ class Resumed(NamedTuple):
 def to_resume(
     config: Config, resume: str | Path | None, start_from: str | Path | None
 ) -> Resumed | None:
-    """Where to go on with the run `resume`, None where none is named. Raises InputError."""
+    """Where to go on with the run `resume`, None where none is named. Raises InputError, also for
+    a model to start from that is not there: before the emulator is compiled for its games."""
     if resume is None:
+        if start_from is not None:
+            models.find(str(start_from))
         return None
     if start_from is not None:
         raise InputError("--from contradicts --resume: a run goes on with its own parameters")

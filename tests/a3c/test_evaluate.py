@@ -84,7 +84,7 @@ def test_games_that_had_ended_are_kept_when_it_stops(tmp_path: Path) -> None:
 @pytest.mark.parametrize("greedy", [False, True])
 def test_epsilon_is_the_share_of_random_actions(greedy: bool, tmp_path: Path) -> None:
     policy = a3c.load(model_of(Playable, tmp_path), "cpu")
-    policy.network.heads.policy.linear.bias[1] = 50.0  # so that alone it takes no other action
+    policy.network.heads.policy.linear.bias[1] = 50.0  # without epsilon it takes no other action
 
     def share(epsilon: float) -> float:
         protocol = Protocol(episodes=50, seed=0, greedy=greedy, epsilon=epsilon)

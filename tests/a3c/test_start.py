@@ -1,6 +1,7 @@
 """What a run starts from: a longer one, another model's parameters, and what is refused."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -227,3 +228,12 @@ def test_what_the_network_does_not_have_does_not_matter() -> None:
     changed = preset("fast", scale_pixels=False, subtract_background=False)
     assert start.network_of(one, vectors) == start.network_of(changed, vectors)
     assert start.network_of(one, pixels) != start.network_of(changed, pixels)
+
+
+def test_a_model_that_is_not_there_is_named_before_games_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For which the emulator may have to be compiled."""
+    monkeypatch.setattr(sys.modules["a3c.train"], "Node", None)
+    with pytest.raises(InputError, match="no model 'nowhere'"):
+        train(small(tmp_path), start_from="nowhere", quiet=True)

@@ -692,7 +692,7 @@ def test_what_was_logged_outlives_a_power_cut_like_the_checkpoint_after_it(
 def test_a_run_outlives_its_tensorboard_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Somebody removes them, for instance: its writer fails from then on."""
+    """Somebody removes their folder, for instance: the writer fails from then on."""
 
     def gone(*_: object) -> None:
         raise FileNotFoundError("events.out.tfevents")

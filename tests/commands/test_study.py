@@ -326,6 +326,16 @@ def test_a_run_that_cannot_begin_stops_no_other(
     assert raised.value.outside  # no traceback
 
 
+def test_a_run_that_somebody_else_trains_is_no_refusal_of_the_system(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(InputError, match="is in use by") as taken,
+        locked(tmp_path),
+    ):
+        pass
+    assert not study.is_refused(taken.value)
+
+
 def test_a_reader_who_leaves_stops_no_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
