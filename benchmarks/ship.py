@@ -104,10 +104,10 @@ def card(game: str, run: Path, saved: Checkpoint, scores: dict[str, Any]) -> str
         f"{last['agent_steps']:,} agent steps, {last['episodes']:,} games, "
         f"{last['seconds'] / 60:,.0f} minutes of wall-clock.",
         *[
-            f"Commit {part['commit']}; {part['cores']} cores, {part['processor']}, "
+            f"{'Resumed: c' if i else 'C'}ommit {part['commit']}; {part['cores']} cores, {part['processor']}, "
             f"{part['device']}, {part['torso_dtype']}; Python {part['python']}, "
             f"torch {part['torch']}; started {part['started']}."
-            for part in provenance.read(run)
+            for i, part in enumerate(provenance.read(run))
         ],
         "",
         f"`a3c play {game}` plays it. [A film of the median of {GAMES} games](median.mp4).",

@@ -29,8 +29,8 @@ REPORTED: dict[str, list[Reported]] = {
     "breakout": [Reported(*PFRL, 581.0), Reported(*SB3, 279.8)],
     "pong": [Reported(*PFRL, 20.9), Reported(*SB3, 17.3)],
     "qbert": [Reported(*PFRL, 20721.9), Reported(*SB3, 3882.0)],
-    "seaquest": [Reported(*PFRL, 1781.9)],
-    "space_invaders": [Reported(*PFRL, 1043.5)],
+    "seaquest": [Reported(*PFRL, 1781.9), Reported(*SB3, 1721.5)],
+    "space_invaders": [Reported(*PFRL, 1043.5), Reported(*SB3, 627.2)],
 }
 
 PUBLISHED_BY = "Wang et al., 2016"
