@@ -11,6 +11,7 @@ from a3c import cli
 from a3c.config import InputError
 from a3c.results import charts, curves, plot
 from a3c.results.output import whole_file
+from benchmarks import ancestor
 from tests.commands.made_run import (
     evaluation,
     make_run,
@@ -256,3 +257,15 @@ def test_a_device_is_written_to_not_replaced(run: Path, capsys: pytest.CaptureFi
     said = complaint(f"report {run} --out /dev/full", capsys)
     assert "cannot write /dev/full: No space left on device" in said
     assert full.is_char_device()
+
+
+def test_the_ancestors_curve_stands_beside_a_runs(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """benchmarks/ancestor.py"""
+    figures: list[Figure] = []
+    monkeypatch.setattr(ancestor, "write_figure", lambda figure, path: figures.append(figure))
+    ancestor.draw(run, Path("seed.png"))
+    theirs, ours = (np.array(line.get_data()) for line in figures[0].axes[0].get_lines())
+    assert theirs[:, -1].tolist() == [195.2, 384]  # its end: some 385
+    assert np.allclose(ours[:, 3], [400 / 1e6, 2.5])
