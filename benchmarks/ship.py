@@ -104,9 +104,9 @@ def card(game: str, run: Path, saved: Checkpoint, scores: dict[str, Any]) -> str
         f"{last['agent_steps']:,} agent steps, {last['episodes']:,} games, "
         f"{last['seconds'] / 60:,.0f} minutes of wall-clock.",
         *[
-            f"{'Resumed: c' if i else 'C'}ommit {part['commit']}; {part['cores']} cores, {part['processor']}, "
-            f"{part['device']}, {part['torso_dtype']}; Python {part['python']}, "
-            f"torch {part['torch']}; started {part['started']}."
+            f"{'Resumed: c' if i else 'C'}ommit {part['commit']}; {part['cores']} cores, "
+            f"{part['processor']}, {part['device']}, {part['torso_dtype']}; "
+            f"Python {part['python']}, torch {part['torch']}; started {part['started']}."
             for i, part in enumerate(provenance.read(run))
         ],
         "",
