@@ -1,7 +1,7 @@
 """The preset `seed` beside the script of 2017 that it is named after: mean returns on Breakout.
 
-    a3c train breakout --preset seed --run-name seed
-    python benchmarks/ancestor.py runs/seed --out docs/results/seed.png
+    a3c train breakout --preset seed             # Ctrl-C when it has gone on for long enough
+    python benchmarks/ancestor.py runs/latest    # writes seed.png; seed.csv, the run's thin curve
 
 The script's curve was read off the picture in its README (hiwonjoon/tf-a3c-gpu), to about 5 points
 of return and 2,000 of its updates, each of 320 agent steps. There a mean is of the last game of
@@ -17,9 +17,13 @@ import numpy as np
 
 from a3c.results.charts import AGENT_STEPS, new_figure, unit, write_figure
 from a3c.results.curves import WINDOW, read_curve, running
+from a3c.run import log
+from a3c.run.files import write_whole
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "results" / "seed" / "tf-a3c-gpu.csv"
+SCRIPT = Path(__file__).parents[1] / "docs" / "results" / "tf-a3c-gpu.csv"
 FROM = 0.1  # million agent steps: the axis is logarithmic, and before it nothing is learned
+POINTS = 100  # of the thin curve
+COLUMNS = ("agent_steps", "seconds", "mean_return_100")
 
 
 def draw(run: Path, out: Path) -> Path:
@@ -34,12 +38,22 @@ def draw(run: Path, out: Path) -> Path:
     return write_figure(figure, out)
 
 
+def write_curve(run: Path, out: Path) -> Path:
+    """A hundred records of the run, the last one among them; returns the CSV's path."""
+    records = [each for each in log.read(run / log.METRICS) if each["mean_return_100"] is not None]
+    chosen = {round(at) for at in np.linspace(0, len(records) - 1, POINTS)}
+    lines = [",".join(str(records[at][name]) for name in COLUMNS) for at in sorted(chosen)]
+    write_whole(out, "\n".join([",".join(COLUMNS), *lines]) + "\n")
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=Path("seed.png"))
     options = parser.parse_args()
     print(draw(options.run, options.out))
+    print(write_curve(options.run, options.out.with_suffix(".csv")))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ FILES = [
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
 GAME_PAGES = [
-    *("docs/results/breakout.md", "docs/results/pong.md"),
+    *("docs/results/breakout.md", "docs/results/pong.md", "docs/results/seed.md"),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "models").glob("*/README.md")),
 ]
 PAGES = {name: (ROOT / name).read_text() for name in [*FILES, *GAME_PAGES]}
