@@ -14,7 +14,6 @@ from torch import Tensor
 from a3c.acting import Actor, Agents
 from a3c.config import Config
 from a3c.devices import ToHost, on_device
-from a3c.envs.atari import STACKED_FRAMES
 from a3c.envs.protocol import Envs
 from a3c.gate import Gate
 from a3c.graphs import Graphs, Replayed, wants_graphs
@@ -25,9 +24,6 @@ from a3c.network import Network, flatten
 from a3c.rollout import Rollout
 from a3c.shared import Applied, SharedParameters
 
-BACKGROUND_STEPS = 100
-MOMENTS_STEPS = 500
-SMALLEST_STD = 1e-6
 AGENTS = ("observations", "hidden", "cell", "next_actions")  # where they stand, in a checkpoint
 RENEWED_EVERY = 5  # agent steps of each agent; 20 of them are a rollout by default
 
@@ -80,108 +76,6 @@ class ActorLearner:
         self.acting = self.parameters.clone() if self.acts_with_older() else None  # [P]
         self.under_way: Figures | None = None  # of the last rollout
         self.torn = False  # the games are further than what is known of them
-
-    def choose(self, outputs: Outputs) -> Tensor:
-        """Actions [N] or [N, A]."""
-        return self.behaviour.act(self.network, outputs, self.generator)
-
-    def acts_with_older(self) -> bool:
-        """Whether the copy that acts must be kept while newer parameters learn."""
-        return self.learns_with_newest and self.config.sync_every > 1
-
-    def room_for_observations(self) -> Tensor:
-        """[T, N, ...] of a rollout, as the environments give them."""
-        spec = self.envs.spec
-        dtype = torch.uint8 if spec.pixels else torch.float32
-        shape = self.config.rollout_length, self.envs.num_envs, *spec.observation_shape
-        return torch.empty(shape, dtype=dtype, device=self.device)
-
-    def start(self, updates: int = 0) -> None:
-        """New episodes for all agents; another game than at any other number of updates."""
-        self.actor.start(seed_of(self.config, self.index, updates))
-        self.episodes = Episodes(self.envs.num_envs)
-
-    def measuring(self, envs: Envs) -> Actor:
-        """Plays in `envs` as this thread's agents at their start, of which there may be fewer."""
-        behaviour = self.method.behaviour(self.index, envs.num_envs, self.device)
-        actor = Actor(
-            envs, self.network, lambda out: behaviour.act(self.network, out, self.generator)
-        )
-        actor.start(seed_of(self.config, self.index))
-        return actor
-
-    def measure_background(self, background: Tensor, envs: Envs) -> None:
-        """Let the untrained policy play in `envs`; its mean observation becomes the background.
-
-        For one thread, before `start`. background: the network's, [H, W, C].
-        """
-        actor = self.measuring(envs)
-        self.network.prepare()
-        total = torch.zeros_like(background)  # [H, W, C]
-        for t in range(-STACKED_FRAMES, BACKGROUND_STEPS):  # stacks start with black frames
-            seen = actor.step().step.observations
-            if t >= 0:
-                total += seen.float().mean(0)
-        with torch.no_grad():  # whole numbers: exact in bfloat16
-            background.copy_((total / BACKGROUND_STEPS).round())
-        self.store.restart(self.parameters)
-
-    def measure_moments(self, moments: Tensor, return_std: Tensor, envs: Envs) -> None:
-        """Let the untrained policy play in `envs`; what it sees and earns says how to normalise.
-
-        For one thread, before `start`. moments: the network's, [2, D]. return_std: the deviation of
-        the discounted sum of rewards so far in an episode, as Gymnasium's NormalizeReward has it;
-        of their signs where learning sees those.
-        """
-        actor = self.measuring(envs)
-        sums: list[Tensor] = []
-        total = torch.zeros(envs.num_envs, device=self.device)
-        first = actor.agents.observations[0].double()  # [D]; near the mean
-        offsets, squares = torch.zeros_like(first), torch.zeros_like(first)
-        for _ in range(MOMENTS_STEPS):
-            offset = actor.agents.observations.double() - first  # [N, D]
-            offsets += offset.sum(0)
-            squares += offset.square().sum(0)
-            step = actor.step().step
-            rewards = step.rewards.sign() if self.config.clip_rewards else step.rewards
-            total = self.config.gamma * total + rewards
-            sums.append(total)
-            total = total * ~step.ended
-        count = MOMENTS_STEPS * envs.num_envs
-        std = ((squares - offsets.square() / count) / (count - 1)).clamp_min(0).sqrt()
-        with torch.no_grad():
-            moments.copy_(torch.stack([first + offsets / count, positive(std)]))
-            return_std.copy_(positive(torch.stack(sums).std()))
-        self.store.restart(self.parameters)
-
-    def record(self) -> None:
-        """Record the CUDA graphs, if any, while no thread is at work. Changes nothing else."""
-        if self.graphs.wanted:
-            with self.on_streams():
-                random = self.generator.get_state()
-                self.network.prepare()
-                if self.target is not None:
-                    self.target.prepare()
-                self.actor.rehearse(self.config.rollout_length)
-                self.differentiate()
-                torch.cuda.empty_cache()  # graphs have memory of their own; this is free again
-                for t in range(self.config.rollout_length):
-                    self.actor.act.record(self.graphs, t)
-                if self.method.looks_ahead:
-                    self.actor.act.record(self.graphs, None)
-                self.envs.record(self.graphs)
-                self.differentiated.record(self.graphs)
-                self.store.record(self.graphs, self.gradients, self.norm, self.index)
-                self.generator.set_state(random)
-
-    @contextmanager
-    def on_streams(self) -> Iterator[None]:
-        """This thread's streams are the current ones; does nothing on a CPU."""
-        if self.stream is None:  # nor does PyTorch then, but it would start CUDA where there is one
-            yield
-            return
-        with torch.cuda.stream(self.store_stream), torch.cuda.stream(self.stream):
-            yield
 
     def run(self) -> None:
         """Rollout after rollout until the run ends."""
@@ -300,6 +194,55 @@ class ActorLearner:
             if not norm < float("inf"):
                 raise FloatingPointError(f"the gradient is not finite (its norm is {norm})")
 
+    def choose(self, outputs: Outputs) -> Tensor:
+        """Actions [N] or [N, A]."""
+        return self.behaviour.act(self.network, outputs, self.generator)
+
+    def acts_with_older(self) -> bool:
+        """Whether the copy that acts must be kept while newer parameters learn."""
+        return self.learns_with_newest and self.config.sync_every > 1
+
+    def room_for_observations(self) -> Tensor:
+        """[T, N, ...] of a rollout, as the environments give them."""
+        spec = self.envs.spec
+        dtype = torch.uint8 if spec.pixels else torch.float32
+        shape = self.config.rollout_length, self.envs.num_envs, *spec.observation_shape
+        return torch.empty(shape, dtype=dtype, device=self.device)
+
+    def start(self, updates: int = 0) -> None:
+        """New episodes for all agents; another game than at any other number of updates."""
+        self.actor.start(seed_of(self.config, self.index, updates))
+        self.episodes = Episodes(self.envs.num_envs)
+
+    def record(self) -> None:
+        """Record the CUDA graphs, if any, while no thread is at work. Changes nothing else."""
+        if self.graphs.wanted:
+            with self.on_streams():
+                random = self.generator.get_state()
+                self.network.prepare()
+                if self.target is not None:
+                    self.target.prepare()
+                self.actor.rehearse(self.config.rollout_length)
+                self.differentiate()
+                torch.cuda.empty_cache()  # graphs have memory of their own; this is free again
+                for t in range(self.config.rollout_length):
+                    self.actor.act.record(self.graphs, t)
+                if self.method.looks_ahead:
+                    self.actor.act.record(self.graphs, None)
+                self.envs.record(self.graphs)
+                self.differentiated.record(self.graphs)
+                self.store.record(self.graphs, self.gradients, self.norm, self.index)
+                self.generator.set_state(random)
+
+    @contextmanager
+    def on_streams(self) -> Iterator[None]:
+        """This thread's streams are the current ones; does nothing on a CPU."""
+        if self.stream is None:  # nor does PyTorch then, but it would start CUDA where there is one
+            yield
+            return
+        with torch.cuda.stream(self.store_stream), torch.cuda.stream(self.stream):
+            yield
+
     def save(self) -> dict[str, NDArray[Any] | Tensor]:
         """This thread's part of a checkpoint: random state and, where possible, its agents."""
         saved: dict[str, NDArray[Any] | Tensor] = {"generator": self.generator.get_state()}
@@ -414,11 +357,6 @@ class Figures(NamedTuple):
         rewards, ended = rollout.reshape(2, *self.shape)
         shown = dict(zip(self.names, scalars.tolist(), strict=True))
         return {**shown, **self.known}, rewards, ended
-
-
-def positive(deviations: Tensor) -> Tensor:
-    """Standard deviations to divide by: 1 for what never changed."""
-    return torch.where(deviations > SMALLEST_STD, deviations, 1.0)
 
 
 def seed_of(config: Config, thread: int, updates: int = 0) -> int:

@@ -18,6 +18,7 @@ from a3c.envs import make_envs
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import EnvironmentFault, Envs
 from a3c.gate import Gate
+from a3c.measuring import measure_background, measure_moments
 from a3c.memory import check_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
@@ -132,17 +133,17 @@ class Node:
         synchronise(self.devices)
 
     def measure(self) -> None:
-        """What the untrained policy sees, for networks that ask for it: by the first thread, in
-        environments of its own."""
+        """What the untrained policy sees, for networks that ask for it: played here with the first
+        learner's network, in environments of its own."""
         learner, network = self.learners[0], self.learners[0].network
         if network.background is None and network.moments is None:
             return
         agents = min(MEASURING_AGENTS, self.config.num_envs)
         with closing(make_envs(self.config, agents, self.device)) as envs:
             if network.background is not None:
-                learner.measure_background(network.background, envs)
+                measure_background(learner, network.background, envs)
             if network.moments is not None and network.return_std is not None:
-                learner.measure_moments(network.moments, network.return_std, envs)
+                measure_moments(learner, network.moments, network.return_std, envs)
 
     def games(self) -> str:
         """How many, in words; where there will be more, of how many."""

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from a3c.config import preset
 from a3c.convolutions import Back, Convolution, Replay
-from a3c.network import CONVOLUTIONAL, flatten
+from a3c.network import flatten
 from a3c.pixels import subtract
+from a3c.torsos import CONVOLUTIONAL
 from tests.a3c.test_network import frames, learn, network_for
 
 

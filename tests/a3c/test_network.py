@@ -12,7 +12,8 @@ from a3c.config import Config, preset
 from a3c.envs.protocol import Spec
 from a3c.heads import Categorical, Gaussian
 from a3c.methods import A3C
-from a3c.network import ConvolutionalTorso, Network, flatten, layout
+from a3c.network import Network, flatten, layout
+from a3c.torsos import ConvolutionalTorso
 from tests.scripted import VECTOR
 
 ATARI = Spec((84, 84, 4), pixels=True, stacked=True, discrete=True, num_actions=4)

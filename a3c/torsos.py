@@ -1,0 +1,258 @@
+"""The torsos: the layers that read observations, images or vectors, below LSTM and heads.
+
+Pixels stay uint8 until `enter` subtracts the background, just before the first convolution, and
+1/255 is folded into that layer's weights. A convolutional torso may compute in bfloat16; its
+parameters and its features are float32.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from a3c.config import InputError
+from a3c.convolutions import Convolution, Replay
+from a3c.heads import initialise
+from a3c.pixels import subtract
+
+
+class Layer(NamedTuple):
+    """What a layer computes with."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+# name -> convolutions, width of the fully connected layer
+CONVOLUTIONAL: dict[str, tuple[list[Convolution], int]] = {
+    # Mnih et al. 2016, section 5.1 (the network of Mnih et al. 2013)
+    "paper": ([Convolution(16, 8, 4), Convolution(32, 4, 2)], 256),
+    # This project's ancestor; padding 1 is TensorFlow's SAME for 20x20 -> 10x10
+    "seed": ([Convolution(32, 8, 4), Convolution(64, 4, 2, 1)], 256),
+    # Mnih et al. 2015 (Nature), extended data table 1
+    "nature": ([Convolution(32, 8, 4), Convolution(64, 4, 2), Convolution(64, 3, 1)], 512),
+}
+
+
+class Dense(NamedTuple):
+    """A torso for vectors, and what stands on it."""
+
+    widths: tuple[int, ...]  # of its layers
+    activation: Callable[[Tensor], Tensor]
+    cells: int  # of the LSTM
+    shared_if_recurrent: bool  # by all that the heads learn
+
+
+DENSE: dict[str, Dense] = {
+    "mlp": Dense((64, 64), torch.tanh, 256, True),
+    # Mnih et al. 2016, supplement 9: policy and value share nothing
+    "paper-vector": Dense((200,), torch.relu, 128, False),
+}
+LSTM_CELLS = 256  # on a convolutional torso
+
+
+class ConvolutionalTorso(nn.Module):
+    """uint8 images [N, H, W, C] -> float32 features [N, width].
+
+    `background` [H, W, C] is subtracted from the pixels. It is a parameter so that it is shared and
+    saved as the others are; it gets no gradient. Zeros until it has been measured.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        scale: float,
+        dtype: torch.dtype,
+        subtract_background: bool,
+    ):
+        super().__init__()
+        self.layers, self.width = CONVOLUTIONAL[name]
+        self.shape, self.scale, self.dtype = shape, scale, dtype
+        height, width, channels = shape
+        modules: list[nn.Conv2d] = []
+        for layer in self.layers:
+            modules.append(nn.Conv2d(channels, *layer))
+            height, width, channels = layer.size(height), layer.size(width), layer.channels
+        if min(height, width) < 1:
+            raise InputError(
+                f"--network {name} cannot read images as small as {shape}; channels come last; "
+                "Gymnasium's FlattenObservation makes vectors of what are no images"
+            )
+        self.convolutions = nn.ModuleList(modules)
+        self.linear = nn.Linear(height * width * channels, self.width)
+        initialise(self, math.sqrt(2))
+        self.background: nn.Parameter | None = None
+        self.whole_background: Tensor
+        if subtract_background:
+            self.background = nn.Parameter(torch.zeros(shape), requires_grad=False)
+            # whole numbers: int16 is exact, and faster than bfloat16
+            self.register_buffer("whole_background", torch.zeros(shape, dtype=torch.int16), False)
+        self.cast: list[Layer] = []  # of `prepare`
+        self.room: Tensor | None = None  # for what the first layer reads, [CHUNK, H, W, C]
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Cast the weights for the forward passes to come, each time into the same memory."""
+        if self.background is not None:
+            self.whole_background.copy_(self.background)
+        new = self.casts()
+        self.cast = self.cast or new
+        for kept, layer in zip(self.cast, new, strict=True):
+            kept.weight.copy_(layer.weight)
+            kept.bias.copy_(layer.bias)
+
+    def casts(self) -> list[Layer]:
+        """The layers in the torso's arithmetic; gradients reach the parameters through them."""
+        cast: list[Layer] = []
+        scale = self.scale
+        for module in self.convolutions:
+            assert isinstance(module, nn.Conv2d)
+            assert module.bias is not None
+            weight = (module.weight * scale).to(self.dtype, memory_format=torch.channels_last)
+            cast.append(Layer(weight, module.bias.to(self.dtype)))
+            scale = 1.0  # only the first layer sees pixels
+        linear = Layer(self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype))
+        return [*cast, linear]
+
+    def remember(self, rollout_length: int, num_envs: int) -> None:
+        """Make room for the activations of a rollout, which `forward` fills and `replay` reads.
+
+        Of the pixels a CPU keeps the bytes, and subtracts the background once more to learn: from
+        memory, that is faster than to read the differences, which are twice or four times as long.
+        """
+        height, width, channels = self.shape
+        shapes: list[tuple[int, ...]] = [(height, width, channels)]
+        for layer in self.layers:
+            height, width = layer.size(height), layer.size(width)
+            shapes.append((height, width, layer.channels))
+        shapes.append((self.width,))
+        empty, device = self.linear.weight.new_empty, self.linear.weight.device
+        as_bytes = Replay.in_chunks(rollout_length * num_envs, device)
+        kinds = [torch.uint8 if as_bytes else self.dtype, *[self.dtype] * (len(shapes) - 1)]
+        self.memory = [  # [T, N, h, w, c] each; the last one [T, N, width]
+            empty(rollout_length, num_envs, *shape, dtype=kind)
+            for shape, kind in zip(shapes, kinds, strict=True)
+        ]
+        self.room = empty(Replay.CHUNK, *self.shape, dtype=self.dtype) if as_bytes else None
+
+    @torch.no_grad()
+    def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
+        """uint8 [N, H, W, C] -> float32 features [N, width], without a graph.
+
+        With `t`, the activations are kept as those of the rollout's step t.
+        """
+        kept = itertools.repeat(None) if t is None else iter([x[t] for x in self.memory])
+        return self.activate(self.enter(observations, next(kept)), kept)
+
+    def activate(self, x: Tensor, kept: Iterator[Tensor | None]) -> Tensor:
+        """[N, H, W, C] of the torso's arithmetic -> features; each layer's output into `kept`."""
+        for layer, (weight, bias) in zip(self.layers, self.cast[:-1], strict=True):
+            # [N, H, W, C] in memory is channels-last [N, C, H, W]: no copy
+            y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, layer.stride, layer.padding)
+            x = torch.clamp_min(y.permute(0, 2, 3, 1), 0, out=next(kept))  # the ReLU
+        y = F.linear(x.flatten(1), *self.cast[-1])
+        return torch.clamp_min(y, 0, out=next(kept)).float()
+
+    def enter(self, observations: Tensor, kept: Tensor | None = None) -> Tensor:
+        """What the first layer reads: pixels without the background, in the torso's arithmetic.
+
+        observations: pixels; or that already, where it is what `memory` keeps. kept: a place there.
+        """
+        if observations.dtype == self.dtype:
+            return observations
+        if kept is not None and kept.dtype == self.dtype:
+            return self.subtracted(observations, kept)
+        if kept is not None:
+            kept.copy_(observations)
+        if self.room is not None and len(observations) <= len(self.room):
+            return self.subtracted(observations, self.room[: len(observations)])
+        out = torch.empty(observations.shape, dtype=self.dtype, device=observations.device)
+        return self.subtracted(observations, out)
+
+    def subtracted(self, pixels: Tensor, out: Tensor) -> Tensor:
+        """uint8 [N, H, W, C] minus the background."""
+        if self.background is None:
+            return out.copy_(pixels)
+        if out.device.type == "cpu" and not torch.compiler.is_compiling():  # nor exported
+            return subtract(pixels, self.whole_background, out)
+        return out.copy_(pixels - self.whole_background)
+
+    @torch.no_grad()
+    def read(self, observations: Tensor, agents: Tensor) -> None:
+        """Compute a rollout's activations for `agents` int64 [G] of `observations` [T, N, ...]."""
+        length, num_envs = observations.shape[:2]
+        starts = torch.arange(length, device=agents.device) * num_envs  # [T]
+        rows = (starts.unsqueeze(1) + agents).flatten()  # [T G]
+        pixels = observations.flatten(0, 1)
+        chunk = Replay.chunk(len(rows), agents.device)
+        chunks = [x.flatten(0, 1).split(chunk) for x in self.memory]
+        for part, *kept in zip(rows.split(chunk), *chunks, strict=True):
+            self.activate(self.enter(pixels[part], kept[0]), iter(kept[1:]))
+
+    def review(self, other: ConvolutionalTorso) -> Tensor:
+        """The features [T, N, width] of what another torso remembers; no graph.
+
+        Both subtract the same background.
+        """
+        kept = other.memory[0].flatten(0, 1)  # [T N, H, W, C]
+        parts = [
+            self.activate(self.enter(part), itertools.repeat(None))
+            for part in kept.split(Replay.chunk(len(kept), kept.device))
+        ]
+        return torch.cat(parts).view(*other.memory[0].shape[:2], self.width)
+
+    def replay(self) -> Tensor:
+        """The features of a rollout, [T, N, width], with a graph back to the parameters."""
+        weights = [tensor for layer in self.casts() for tensor in layer]
+        activations = [x.flatten(0, 1) for x in self.memory]
+        features: Tensor = Replay.apply(self.layers, self.enter, activations, *weights)
+        return features.view(*self.memory[-1].shape)
+
+
+class VectorTorso(nn.Module):
+    """float32 vectors [N, D] -> features [N, width]."""
+
+    def __init__(self, size: int, dense: Dense):
+        super().__init__()
+        pairs = itertools.pairwise((size, *dense.widths))
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
+        self.activation = dense.activation
+        self.background = None  # vectors are read as they are
+        self.width = dense.widths[-1]
+        initialise(self, math.sqrt(2))
+
+    def prepare(self) -> None:
+        """Nothing to cast."""
+
+    def remember(self, rollout_length: int, num_envs: int) -> None:
+        """Make room for the observations of a rollout."""
+        weight = next(self.parameters())  # of the first layer
+        self.memory = weight.new_empty(rollout_length, num_envs, weight.shape[1])  # [T, N, D]
+
+    def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
+        """float32 [N, D] -> features; with `t`, as those of the rollout's step t."""
+        if t is not None:
+            self.memory[t] = observations
+        x = observations
+        for layer in self.layers:
+            x = self.activation(layer(x))
+        return x
+
+    def read(self, observations: Tensor, agents: Tensor) -> None:
+        """Keep the observations [T, N, D] of `agents` int64 [G]; `replay` computes from them."""
+        torch.index_select(observations, 1, agents, out=self.memory)
+
+    def review(self, other: VectorTorso) -> Tensor:
+        """The features [T, N, width] of what another torso remembers."""
+        return self(other.memory)
+
+    def replay(self) -> Tensor:
+        """The features of a rollout, [T, N, width], with a graph."""
+        return self(self.memory)
