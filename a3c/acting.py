@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from a3c.envs.protocol import Envs, Step
-from a3c.graphs import Replayed
+from a3c.graphs import Graphed
 from a3c.heads import Outputs
 from a3c.metrics import Stopwatch
 from a3c.network import Network, State
@@ -48,7 +48,7 @@ class Actor:
     ):
         self.envs, self.network, self.choose, self.seen = envs, network, choose, seen
         self.looks_ahead = looks_ahead
-        self.act = Replayed(self.compute)
+        self.act = Graphed(self.compute)
         self.stopwatch = Stopwatch()
         self.agents: Agents
         self.last: Rollout | None = None
@@ -68,7 +68,7 @@ class Actor:
             )
 
     def rollout(self, length: int, renew: Callable[[int], None] = lambda _: None) -> Rollout:
-        """`length` agent steps of each agent. For after `network.prepare` and `remember`.
+        """`length` agent steps of each agent. For after `network.prepare` and `make_room`.
 
         renew: called before each step t; may take newer parameters to act with.
         """

@@ -16,7 +16,7 @@ from a3c.config import Config
 from a3c.devices import ToHost, on_device
 from a3c.envs.protocol import Envs
 from a3c.gate import Gate
-from a3c.graphs import Graphs, Replayed, wants_graphs
+from a3c.graphs import Graphed, Graphs, wants_graphs
 from a3c.heads import Outputs
 from a3c.method import Method
 from a3c.metrics import Episodes, Floats, Metrics
@@ -48,7 +48,7 @@ class ActorLearner:
         self.network, self.target = networks
         self.parameters, self.gradients = flatten(self.network)  # [P] each
         self.target_parameters = None if self.target is None else flatten(self.target)[0]  # [P]
-        self.network.remember(config.rollout_length, envs.num_envs // config.minibatches)
+        self.network.make_room(config.rollout_length, envs.num_envs // config.minibatches)
         # Of many updates of a rollout all but the first would be late with the copy that acted
         many = config.minibatches * config.epochs > 1
         self.learns_with_newest = many or method.learns_with_newest
@@ -60,7 +60,7 @@ class ActorLearner:
         self.behaviour = method.behaviour(index, envs.num_envs, device)
         self.explored: dict[str, float] = {}  # what the log shows of how it acts
         self.actor = Actor(envs, self.network, self.choose, self.seen, method.looks_ahead)
-        self.differentiated = Replayed(self.differentiate)
+        self.differentiated = Graphed(self.differentiate)
         agents = envs.num_envs // config.minibatches
         self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
         self.group = torch.zeros(agents, dtype=torch.int64, device=device)  # [G] of an update
@@ -81,11 +81,12 @@ class ActorLearner:
         """Rollout after rollout until the run ends."""
         with self.on_streams():
             while self.gate.going_on():
-                self.update()
+                self.cycle()
             self.settle()
 
-    def update(self) -> None:
-        """Sync and rollout; then loss, gradients and apply, once or for each group of agents."""
+    def cycle(self) -> None:
+        """One cycle: sync and rollout; then loss, gradients and apply, once or for each group of
+        agents."""
         stopwatch, self.acted = self.actor.stopwatch, []
         with stopwatch("forward"):
             self.sync()

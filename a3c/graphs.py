@@ -36,7 +36,7 @@ class Graphs:
         self.memory = torch.cuda.graph_pool_handle() if wanted else None
 
 
-class Replayed(Generic[Returned]):
+class Graphed(Generic[Returned]):
     """A function, with a graph for each value of its arguments for which `record` was called.
 
     With a graph, what it returns lies in the same memory at each call.

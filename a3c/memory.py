@@ -242,7 +242,7 @@ def most_bytes(config: Config, spec: Spec) -> int:
             device,
         )
         learner.start()
-        learner.update()
+        learner.cycle()
     return live.most
 
 

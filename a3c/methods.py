@@ -47,7 +47,7 @@ class A3C:
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         config = self.config
         (_, bootstrap), _ = network(rollout.last_observations, rollout.last_state)  # [N]
-        policies, values = network.evaluate(rollout.state, rollout.keep)  # [T, N, ...], [T, N]
+        policies, values = network.replay(rollout.state, rollout.keep)  # [T, N, ...], [T, N]
         log_probs = network.heads.policy.log_prob(policies, rollout.actions)  # [T, N]
         returns, advantages = self.estimates(
             network, rollout, values.detach(), bootstrap, log_probs.detach()

@@ -27,8 +27,8 @@ class Network(nn.Module):
     """Torso -> (LSTM) -> a method's heads: what a thread acts and learns with.
 
     A rollout is `prepare` (new parameters), `forward` for each of its steps t (to act, no graph;
-    `remember` has made room for what it computes), then `evaluate` (to learn, with the graph). To
-    learn with newer parameters: `prepare`, `read`, `evaluate`, for any part of the agents. What one
+    `make_room` has made room for what it computes), then `replay` (to learn, with the graph). To
+    learn with newer parameters: `prepare`, `read`, `replay`, for any part of the agents. What one
     of them keeps for another is in the same memory each time.
 
     Its initial values depend on `config.seed` alone, and torch's global generator is left alone.
@@ -89,15 +89,15 @@ class Network(nn.Module):
         mean, std = self.moments
         return ((observations - mean) / std).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
 
-    def remember(self, rollout_length: int, num_envs: int) -> None:
+    def make_room(self, rollout_length: int, num_envs: int) -> None:
         """Make room for rollouts; call it once. Fresh memory each time would cost page faults."""
         for torso in self.torsos:
-            torso.remember(rollout_length, num_envs)
+            torso.make_room(rollout_length, num_envs)
 
     def read(self, observations: Tensor, agents: Tensor) -> None:
         """See a rollout's observations [T, N, ...] of `agents` int64 [G] with newer parameters.
 
-        In place of `forward` for each step: after `prepare`, before `evaluate`. `remember` has made
+        In place of `forward` for each step: after `prepare`, before `replay`. `make_room` has made
         room for G agents.
         """
         observations = self.normalised(observations)
@@ -110,7 +110,7 @@ class Network(nn.Module):
     ) -> tuple[Outputs, State | None]:
         """To act: observations [N, ...] -> the heads' outputs [N, ...], next state; no graph.
 
-        With `t`, this is step t of a rollout that `evaluate` will be asked for.
+        With `t`, this is step t of a rollout that `replay` will be asked for.
         """
         observations = self.normalised(observations)
         features = [torso(observations, t) for torso in self.torsos]  # [N, width]
@@ -139,7 +139,7 @@ class Network(nn.Module):
         torsos = zip(self.torsos, other.torsos, strict=True)
         return self.heads([torso.review(another) for torso, another in torsos])
 
-    def evaluate(self, state: State | None, keep: Tensor) -> Outputs:
+    def replay(self, state: State | None, keep: Tensor) -> Outputs:
         """To learn: the heads' outputs [T, N, ...] of the rollout, with their graph.
 
         state: the LSTM's before the rollout. keep [T, N]: 0 where an episode ended with step t, so

@@ -30,7 +30,7 @@ from torch import Tensor
 from a3c import machine
 from a3c.config import Config
 from a3c.devices import on_device
-from a3c.graphs import Graphs, Replayed
+from a3c.graphs import Graphed, Graphs
 from a3c.optimiser import Piece, clip, learning_rate, make_optimiser
 
 ALL = -1  # threads
@@ -89,7 +89,7 @@ class SharedParameters:
         self.updates = 0
         self.lock = threading.Lock()
         self.turn = turns(config, self.device)
-        self.step = Replayed(self.take_step)
+        self.step = Graphed(self.take_step)
         self.given: dict[int, tuple[Tensor, Tensor]] = {}  # thread -> clipped gradients, norm
         self.last_use = torch.cuda.Event() if parameters.is_cuda else None
         if config.mode == "sync":

@@ -121,7 +121,7 @@ class ConvolutionalTorso(nn.Module):
         linear = Layer(self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype))
         return [*cast, linear]
 
-    def remember(self, rollout_length: int, num_envs: int) -> None:
+    def make_room(self, rollout_length: int, num_envs: int) -> None:
         """Make room for the activations of a rollout, which `forward` fills and `replay` reads.
 
         Of the pixels a CPU keeps the bytes, and subtracts the background once more to learn: from
@@ -231,7 +231,7 @@ class VectorTorso(nn.Module):
     def prepare(self) -> None:
         """Nothing to cast."""
 
-    def remember(self, rollout_length: int, num_envs: int) -> None:
+    def make_room(self, rollout_length: int, num_envs: int) -> None:
         """Make room for the observations of a rollout."""
         weight = next(self.parameters())  # of the first layer
         self.memory = weight.new_empty(rollout_length, num_envs, weight.shape[1])  # [T, N, D]

@@ -57,7 +57,7 @@ class ValueMethod:
 
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         assert target is not None
-        (values,) = network.evaluate(rollout.state, rollout.keep)  # [T, N, A]
+        (values,) = network.replay(rollout.state, rollout.keep)  # [T, N, A]
         taken = of_actions(values, rollout.actions)  # [T, N]
         targets = self.targets(network, target, rollout)
         return Losses(*action_value_loss(taken, targets, self.config.loss_reduction))

@@ -102,7 +102,7 @@ def learned(scheme: str, updates: int, config: Config) -> list[float]:
     while not server.finished:
         for each in nodes:
             for _ in range(updates):
-                each.node.learners[0].update()
+                each.node.learners[0].cycle()
         for each in nodes:
             each.exchange_with(server)
         if server.agent_steps >= config.total_agent_steps * (len(returns) + 1) / 4:

@@ -48,16 +48,16 @@ def main() -> None:
     node.begin()
     (learner,) = node.learners
     for _ in range(WARM_UP):
-        learner.update()
+        learner.cycle()
     agent_steps = options.updates * config.num_envs * config.rollout_length
     start = time.thread_time()
     for _ in range(options.updates):
-        learner.update()
+        learner.cycle()
     seconds = time.thread_time() - start
     profile = cProfile.Profile(time.thread_time)
     profile.enable()
     for _ in range(options.updates):
-        learner.update()
+        learner.cycle()
     profile.disable()
     parts = own_seconds(pstats.Stats(profile))
     for part, took in {**parts, "all else": seconds - sum(parts.values()), "all": seconds}.items():

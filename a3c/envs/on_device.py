@@ -15,7 +15,7 @@ from torch import Tensor
 
 from a3c.devices import ToDevice, ToHost
 from a3c.envs.protocol import Array, NumpyEnvs, Step
-from a3c.graphs import Graphs, Replayed
+from a3c.graphs import Graphed, Graphs
 
 
 class OnDevice:
@@ -29,7 +29,7 @@ class OnDevice:
         self.observations: Tensor  # [N, ...], the newest
         self.frames: Tensor | None = None  # [N, H, W], as they arrived
         self.outcome: Tensor | None = None  # [5, N]: rewards and ends
-        self.stacked = Replayed(self.stack)
+        self.stacked = Graphed(self.stack)
 
     @property
     def num_envs(self) -> int:

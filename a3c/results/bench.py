@@ -380,7 +380,7 @@ def updating(learner: ActorLearner) -> Work:
 
     def work() -> int:
         with learner.on_streams():
-            learner.update()
+            learner.cycle()
         return rollout_steps(learner)
 
     return work

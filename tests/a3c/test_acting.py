@@ -37,7 +37,7 @@ def run(
     envs = OnDevice(Scripted(steps), CPU)
     network = network or network_for(config)
     network.prepare()
-    network.remember(config.rollout_length, envs.num_envs)
+    network.make_room(config.rollout_length, envs.num_envs)
     generator = torch.Generator()
     actor = Actor(envs, network, lambda out: A3C(config).act(network, out, generator))
     actor.start(0)
@@ -183,7 +183,7 @@ def test_the_gradient_flows_back_through_the_rollout_but_not_across_an_end() -> 
 
 def values_of(network: Network, rollout: Rollout) -> torch.Tensor:
     """[T, N], with their graph."""
-    return network.evaluate(rollout.state, rollout.keep)[1]
+    return network.replay(rollout.state, rollout.keep)[1]
 
 
 def test_a_rollout_has_no_graph_and_the_loss_reaches_every_parameter() -> None:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
-from a3c.graphs import Replayed, wants_graphs
+from a3c.graphs import Graphed, wants_graphs
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.train import train
@@ -61,11 +61,11 @@ class Operations(TorchDispatchMode):
         return "given", leaf.data_ptr(), tuple(leaf.shape)
 
 
-class Watched(Replayed[Any]):
+class Watched(Graphed[Any]):
     """Notes the operations of each call."""
 
-    def __init__(self, replayed: Replayed[Any]):
-        super().__init__(replayed.function)
+    def __init__(self, graphed: Graphed[Any]):
+        super().__init__(graphed.function)
         self.calls: dict[tuple[Any, ...], list[list[Operation]]] = defaultdict(list)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -96,11 +96,11 @@ def learner_of(config: Config) -> ActorLearner:
 def watched(config: Config, rollouts: int = 3) -> tuple[Watched, Watched]:
     """A thread's acting and learning, after its first rollout."""
     learner = learner_of(config)
-    learner.update()
+    learner.cycle()
     act, differentiate = Watched(learner.actor.act), Watched(learner.differentiated)
     learner.actor.act, learner.differentiated = act, differentiate
     for _ in range(rollouts):
-        learner.update()
+        learner.cycle()
     return act, differentiate
 
 
@@ -142,10 +142,10 @@ def test_each_optimiser_takes_its_steps_in_the_same_places(optimizer: str) -> No
     learner = learner_of(
         preset("fast", env="CartPole-v1", num_threads=2, num_envs=2, optimizer=optimizer)
     )
-    learner.update()
+    learner.cycle()
     step = learner.store.step = Watched(learner.store.step)
     for _ in range(3):
-        learner.update()
+        learner.cycle()
     assert len(step.calls[(0,)]) == 3
     assert len(step.calls[(0,)][0]) > 3
     assert step.changes == []
@@ -155,19 +155,19 @@ def test_what_moves_or_changes_is_noticed() -> None:
     learner = learner_of(
         preset("fast", env="CartPole-v1", num_threads=1, num_envs=2, minibatches=2)
     )
-    learner.update()
+    learner.cycle()
     watch = learner.differentiated = Watched(learner.differentiated)
-    learner.update()
+    learner.cycle()
     assert watch.changes == []
     learner.group = learner.group.clone()
-    learner.update()
+    learner.cycle()
     assert len(watch.changes) == 1
     assert "given" in watch.changes[0]
     act = learner.actor.act = Watched(learner.actor.act)
-    learner.update()
+    learner.cycle()
     agents = learner.actor.agents
     agents.observations = agents.observations.clone()
-    learner.update()
+    learner.cycle()
     assert act.changes
 
 
@@ -184,8 +184,8 @@ def test_a_rehearsal_changes_nothing_but_the_generator(case: str) -> None:
     assert not torch.equal(rehearsed.generator.get_state(), random)
     rehearsed.generator.set_state(random)
     for _ in range(2):
-        rehearsed.update()
-        other.update()
+        rehearsed.cycle()
+        other.cycle()
     assert torch.equal(rehearsed.store.parameters, other.store.parameters)
 
 

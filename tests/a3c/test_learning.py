@@ -14,15 +14,15 @@ SOLVED = 475
 
 def test_cartpole_is_solved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within 400,000 agent steps; there the run ends."""
-    original = ActorLearner.update
+    original = ActorLearner.cycle
 
-    def update(self: ActorLearner) -> None:
+    def cycle(self: ActorLearner) -> None:
         original(self)
         games = self.metrics.recent
         if len(games) == RECENT_GAMES and sum(games) >= SOLVED * RECENT_GAMES:
             self.gate.stop()
 
-    monkeypatch.setattr(ActorLearner, "update", update)
+    monkeypatch.setattr(ActorLearner, "cycle", cycle)
     config = preset("control", env="CartPole-v1", total_agent_steps=400_000, runs_dir=str(tmp_path))
     run = train(config, quiet=True)
     assert run.episodes >= RECENT_GAMES

@@ -98,7 +98,7 @@ config = preset("fast", num_threads=1, num_envs=agents, rollout_length=5, miniba
 node = Node(config, [torch.device("cpu")], Metrics(4))
 (learner,) = node.learners
 learner.start()
-learner.update()
+learner.cycle()
 with tempfile.TemporaryDirectory() as folder:
     saved = checkpoint.Checkpoint(config, node.spec, {}, node.save())
     checkpoint.save(Path(folder) / "x.safetensors", saved)

@@ -32,10 +32,10 @@ def frames(count: int = 3) -> torch.Tensor:
 def learn(network: Network, observations: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Policy and values, with a graph, of a rollout with these observations [T, N, ...]."""
     network.prepare()
-    network.remember(*observations.shape[:2])
+    network.make_room(*observations.shape[:2])
     for t, seen in enumerate(observations):
         network(seen, None, t)
-    return network.evaluate(None, torch.ones(observations.shape[:2]))
+    return network.replay(None, torch.ones(observations.shape[:2]))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_vectors_are_normalised_by_the_moments_that_were_measured() -> None:
     torch.cat([x.flatten() for x in learn(network, seen.unsqueeze(0))]).sum().backward()
     network.read(seen.unsqueeze(0), torch.arange(3))  # learning sees what acting sees
     for found, expected in zip(
-        network.evaluate(None, torch.ones(1, 3)), network(seen, None)[0], strict=True
+        network.replay(None, torch.ones(1, 3)), network(seen, None)[0], strict=True
     ):
         torch.testing.assert_close(found[0], expected)
     assert gradients.count_nonzero() > 0
@@ -180,11 +180,11 @@ def test_a_part_of_a_rollout_read_with_newer_parameters_is_as_if_seen_with_them(
     parameters, gradients = flatten(network)
     seen = frames(80).view(2, 40, 84, 84, 4)  # more than a chunk
     agents = torch.randperm(40)[:36]
-    network.remember(2, 36)
+    network.make_room(2, 36)
     parameters += 0.01 * torch.randn(len(parameters), generator=torch.Generator().manual_seed(0))
     network.prepare()
     network.read(seen, agents)
-    found = network.evaluate(None, torch.ones(2, 36))
+    found = network.replay(None, torch.ones(2, 36))
     found[1].sum().backward()
     gradient = gradients.clone()
     gradients.zero_()

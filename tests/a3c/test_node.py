@@ -66,7 +66,7 @@ def test_with_several_threads_a_rollout_takes_newer_parameters_to_act_with(
 
     initial = store.parameters.clone()
     monkeypatch.setattr(learner.actor, "step", others_learn)
-    learner.update()
+    learner.cycle()
     assert acted == [0] * 5 + [5] * 5 + [10] * 2
     assert learner.acted_at == 10
     assert learner.under_way is not None
@@ -89,7 +89,7 @@ def test_elsewhere_a_rollout_acts_with_one_policy(changes: dict[str, Any]) -> No
 def test_a_checkpoint_of_another_kind_of_device_starts_new_games() -> None:
     node = node_with(num_threads=1)
     learner = node.learners[0]
-    learner.update()
+    learner.cycle()
     saved = {name: torch.as_tensor(value) for name, value in learner.save().items()}
     assert node.is_home({"thread0.generator": saved["generator"]})
     saved["generator"] = torch.zeros(16, dtype=torch.uint8)  # as CUDA's is
@@ -131,7 +131,7 @@ def test_a_thread_that_fails_gives_its_turn_back(monkeypatch: pytest.MonkeyPatch
     node = node_with(num_threads=2, correction="vtrace")
     monkeypatch.setattr(node.learners[0], "differentiated", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
-        node.learners[0].update()
+        node.learners[0].cycle()
     assert places(node.store.turn) == 2
 
 
@@ -147,9 +147,9 @@ def test_what_a_failed_rollout_did_to_the_games_is_not_saved(
     node = Node(config, [torch.device("cpu")], Metrics(1))
     node.begin()
     (learner,) = node.learners
-    learner.update()
+    learner.cycle()
     assert "observations" in learner.save()
     monkeypatch.setattr(learner, "learn", Mock(side_effect=FloatingPointError))
     with pytest.raises(FloatingPointError):
-        learner.update()
+        learner.cycle()
     assert "observations" not in learner.save()

@@ -37,7 +37,7 @@ class Case:
         self.network, self.acted = (Network(self.config, VECTOR, self.method) for _ in range(2))
         self.redraw(self.acted, 1)
         self.redraw(self.network, 1)
-        self.network.remember(4, 2)
+        self.network.make_room(4, 2)
         generator = torch.Generator().manual_seed(0)
         actor = Actor(
             OnDevice(Scripted(self.steps), CPU),

@@ -489,14 +489,14 @@ def test_each_epoch_deals_every_agent_once(tmp_path: Path) -> None:
 
 def stop_after(patch: pytest.MonkeyPatch, updates: int) -> None:
     """As if Ctrl-C came during the rollout that ends with that update."""
-    original = ActorLearner.update
+    original = ActorLearner.cycle
 
-    def update(self: ActorLearner) -> None:
+    def cycle(self: ActorLearner) -> None:
         if self.store.updates == updates - self.config.minibatches * self.config.epochs:
             self.gate.stop()
         original(self)
 
-    patch.setattr(ActorLearner, "update", update)
+    patch.setattr(ActorLearner, "cycle", cycle)
 
 
 def games(folder: Path) -> list[float]:
@@ -582,14 +582,14 @@ def test_a_dead_thread_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     before = threading.enumerate()
-    original = ActorLearner.update
+    original = ActorLearner.cycle
 
-    def update(self: ActorLearner) -> None:
+    def cycle(self: ActorLearner) -> None:
         if self.index == 1 and self.store.updates > 5:
             raise ZeroDivisionError("as if by accident")
         original(self)
 
-    monkeypatch.setattr(ActorLearner, "update", update)
+    monkeypatch.setattr(ActorLearner, "cycle", cycle)
     config = small(tmp_path, mode=mode, num_threads=3, total_agent_steps=10**9)
     with pytest.raises(RunFailed, match="as if by accident") as caught:
         train(config, quiet=True)

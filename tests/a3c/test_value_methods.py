@@ -70,7 +70,7 @@ class Case:
         )
         self.method = ValueMethod(self.config)
         self.network, self.target = (self.network_with(seed) for seed in (1, 2))
-        self.network.remember(4, 2)
+        self.network.make_room(4, 2)
         envs = OnDevice(Scripted(steps), CPU)
         generator = torch.Generator().manual_seed(0)
         behaviour = self.method.behaviour(0, 2, CPU)  # epsilon is 1
@@ -167,7 +167,7 @@ def test_a_part_of_the_agents_has_its_own_targets() -> None:
     whole = case.method.targets(case.network, case.target, case.rollout)
     group = torch.tensor([1])
     seen = torch.stack([torch.zeros(2, 2), *map(torch.from_numpy, observations(case)[:3])])
-    case.network.remember(4, 1)
+    case.network.make_room(4, 1)
     case.network.read(seen, group)
     part = case.method.targets(case.network, case.target, case.rollout.of(group))
     torch.testing.assert_close(part, whole[:, group])
@@ -341,7 +341,7 @@ def test_what_sarsa_carries_and_the_epsilons_come_from_the_checkpoint(tmp_path: 
     node = Node(value_run(tmp_path, "one-step-sarsa"), [CPU], Metrics(1))
     node.load(saved, 1200, 100)
     (learner,) = node.learners
-    learner.update()
+    learner.cycle()
     assert learner.explored == {"epsilon": pytest.approx(0.21875)}
     assert learner.actor.last is not None
     assert torch.equal(learner.actor.last.actions[0], actions)

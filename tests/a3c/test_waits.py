@@ -114,10 +114,10 @@ def test_one_wait_for_each_agent_step_and_one_for_each_rollout(
         network, "subtract", lambda pixels, background, out: out.copy_(pixels - background)
     )
     learner = learner_of(config)
-    learner.update()
+    learner.cycle()
     watch = Watch()
     with counted(monkeypatch) as reads, watch:
-        learner.update()
+        learner.cycle()
     assert watch.lines == []
     steps = ["step"] * config.rollout_length
     assert reads == [*steps, "read"]  # the figures of the update before, after acting
@@ -147,5 +147,5 @@ def test_a_new_wait_is_noticed(wait: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(learner.network, "prepare", prepare_and_wait)
     watch = Watch()
     with watch:
-        learner.update()
+        learner.cycle()
     assert watch.lines
