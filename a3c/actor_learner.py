@@ -1,4 +1,7 @@
-"""One actor-learner thread: Algorithm S3 of Mnih et al. (2016), with N agents in place of one."""
+"""One actor-learner thread: sync -> rollout -> loss -> gradients -> apply.
+
+With A3C it is Algorithm S3 of Mnih et al. (2016), with N agents in place of one.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,9 @@ class ActorLearner:
         self.network, self.target = networks
         self.parameters, self.gradients = flatten(self.network)  # [P] each
         self.target_parameters = None if self.target is None else flatten(self.target)[0]  # [P]
-        self.network.make_room(config.rollout_length, envs.num_envs // config.minibatches)
-        # Of many updates of a rollout all but the first would be late with the copy that acted
+        group_size = envs.num_envs // config.minibatches  # agents of one update
+        self.network.make_room(config.rollout_length, group_size)
+        # With several updates a rollout, only the first could learn with the copy that acted
         many = config.minibatches * config.epochs > 1
         self.learns_with_newest = many or method.learns_with_newest
         several = config.mode == "async" and config.num_threads > 1
@@ -61,21 +65,21 @@ class ActorLearner:
         self.explored: dict[str, float] = {}  # what the log shows of how it acts
         self.actor = Actor(envs, self.network, self.choose, self.seen, method.looks_ahead)
         self.differentiated = Graphed(self.differentiate)
-        agents = envs.num_envs // config.minibatches
         self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
-        self.group = torch.zeros(agents, dtype=torch.int64, device=device)  # [G] of an update
+        self.group = torch.zeros(group_size, dtype=torch.int64, device=device)  # [G]
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.store_stream = self.stream  # of this thread on the store's device
         if device != store.device:
             self.store_stream = torch.cuda.Stream(store.device)
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
-        self.acted_at = 0  # updates of all threads that the parameters which act have seen
-        self.acted = [0]  # the same at each step of a rollout
-        # Its copy, where it acts with an older one than it learns with, for several rollouts
-        self.acting = self.parameters.clone() if self.acts_with_older() else None  # [P]
+        self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
+        self.acted_at_steps = [0]  # the same at each step of a rollout
+        # [P]; with --sync-every, where learning takes newer ones: the copy that acts
+        self.acting_parameters = self.parameters.clone() if self.acts_with_older() else None
         self.under_way: Figures | None = None  # of the last rollout
-        self.torn = False  # the games are further than what is known of them
+        # True from a rollout's first step to its Figures: a thread that dies there saves no games
+        self.torn = False
 
     def run(self) -> None:
         """Rollout after rollout until the run ends."""
@@ -87,7 +91,7 @@ class ActorLearner:
     def cycle(self) -> None:
         """One cycle: sync and rollout; then loss, gradients and apply, once or for each group of
         agents."""
-        stopwatch, self.acted = self.actor.stopwatch, []
+        stopwatch, self.acted_at_steps = self.actor.stopwatch, []
         with stopwatch("forward"):
             self.sync()
             self.network.prepare()
@@ -110,7 +114,7 @@ class ActorLearner:
             with self.actor.stopwatch("forward"):
                 self.acted_at = self.store.copy_to(self.parameters)
                 self.network.prepare()
-        self.acted.append(self.acted_at)
+        self.acted_at_steps.append(self.acted_at)
 
     def sync(self) -> None:
         """Copy the shared parameters, or act with older ones if the run wants such a lag.
@@ -119,11 +123,11 @@ class ActorLearner:
         """
         if self.rollouts % self.config.sync_every == 0:
             self.acted_at = self.store.copy_to(self.parameters, self.target_parameters)
-            if self.acting is not None:
-                self.acting.copy_(self.parameters)
+            if self.acting_parameters is not None:
+                self.acting_parameters.copy_(self.parameters)
         else:
-            if self.acting is not None:
-                self.parameters.copy_(self.acting)
+            if self.acting_parameters is not None:
+                self.parameters.copy_(self.acting_parameters)
             if self.target_parameters is not None:
                 self.store.copy_target_to(self.target_parameters)
         if self.target is not None:
@@ -148,26 +152,29 @@ class ActorLearner:
             self.store.turn.acquire()
         try:
             with stopwatch("backward"):
-                if agents is not None:
+                if agents is not None:  # learns_with_newest, as where seen is not None
                     computed_at = self.store.copy_to(self.parameters)
                     self.group.copy_(agents)
-                cut = bool(rollout.truncations)  # seldom, and never alike: no graph
+                # truncations are rare, and differ each time: no CUDA graph fits
+                cut = bool(rollout.truncations)
                 names, shown = (self.differentiate if cut else self.differentiated)()
             with stopwatch("apply"):
                 agent_steps = self.group.numel() * self.config.rollout_length if new else 0
                 applied = self.store.apply(self.gradients, agent_steps, self.index, self.norm)
         finally:
             self.store.turn.release()
+        # clone: a CUDA graph returns the same memory each time
         figures = dict(zip(names, shown.clone().unbind(), strict=True))
         figures["gradient_norm"] = on_device(applied.gradient_norm, self.device).clone()
-        acted_at = sum(self.acted) / len(self.acted)
+        acted_at = sum(self.acted_at_steps) / len(self.acted_at_steps)
         return Learned.of(figures, applied, acted_at, computed_at)
 
     def differentiate(self) -> tuple[list[str], Tensor]:
         """Gradients of the loss of the last rollout, or of `group`'s part in it, into `gradients`;
         clipped, with `norm`, where the store clips each thread's.
 
-        Returns what the log shows: names, and as many scalars. On CUDA it is a graph.
+        Returns what the log shows: names, and as many scalars. On CUDA it is a CUDA graph. It takes
+        no argument: a CUDA graph finds rollout and group where they always lie.
         """
         rollout = self.actor.last
         assert rollout is not None
@@ -225,7 +232,7 @@ class ActorLearner:
                     self.target.prepare()
                 self.actor.rehearse(self.config.rollout_length)
                 self.differentiate()
-                torch.cuda.empty_cache()  # graphs have memory of their own; this is free again
+                torch.cuda.empty_cache()  # CUDA graphs have memory of their own; this is free again
                 for t in range(self.config.rollout_length):
                     self.actor.act.record(self.graphs, t)
                 if self.method.looks_ahead:
@@ -249,7 +256,8 @@ class ActorLearner:
         saved: dict[str, NDArray[Any] | Tensor] = {"generator": self.generator.get_state()}
         saved |= self.behaviour.save()
         if self.config.sync_every > 1:
-            saved["parameters"] = self.parameters if self.acting is None else self.acting
+            acting = self.acting_parameters
+            saved["parameters"] = self.parameters if acting is None else acting
             saved["sync"] = np.array([self.rollouts, self.acted_at])
         environments = None if self.torn else self.envs.save_state()
         if environments is None:
@@ -281,7 +289,8 @@ class ActorLearner:
         else:
             self.generator.manual_seed(seed_of(self.config, self.index, updates))
         if "sync" in saved:
-            (self.parameters if self.acting is None else self.acting).copy_(saved["parameters"])
+            acting = self.acting_parameters
+            (self.parameters if acting is None else acting).copy_(saved["parameters"])
             self.rollouts, self.acted_at = saved["sync"].tolist()
         self.behaviour.load(saved)
         if "observations" not in saved or not at_home:

@@ -10,8 +10,8 @@ from a3c.actor_learner import ActorLearner, seed_of
 from a3c.envs.atari import STACKED_FRAMES
 from a3c.envs.protocol import Envs
 
-BACKGROUND_STEPS = 100
-MOMENTS_STEPS = 500
+BACKGROUND_STEPS = 100  # agent steps of each agent
+MOMENTS_STEPS = 500  # likewise
 SMALLEST_STD = 1e-6
 
 
