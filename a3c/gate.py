@@ -1,8 +1,9 @@
-"""Gate: pausing, parking and stopping of threads, between updates only. No tensors.
+"""Gate: pausing and stopping of threads, between a thread's rollouts only. No tensors.
 
-Requests come at any time; `look` takes them into force. In async mode each thread looks after its
-own update. In sync mode the thread that applies for all looks, while all others wait for it: so all
-see a request at the same update.
+Requests come at any time. Whoever has made an update calls `look`, which puts them in force for
+all; each thread obeys in `going_on`, before its next rollout. In async mode each thread looks after
+its own update. In sync mode the thread that applies for all looks, while all others wait for it: so
+all see a request at the same update.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 
 
 class Gate:
-    """Between the updates of `num_threads` threads."""
+    """Where `num_threads` threads wait or end, between two rollouts."""
 
     def __init__(self, num_threads: int):
         self._pause_wanted = self._stop_wanted = False
@@ -22,11 +23,11 @@ class Gate:
         self._boundary = threading.Condition()
 
     def look(self, finished: bool) -> None:
-        """Take what was asked for into force; `finished`: the run has reached its end."""
+        """Put what was asked for in force; `finished`: the threads are to end in any case."""
         self._paused, self._stopped = self._pause_wanted, self._stop_wanted or finished
 
     def going_on(self) -> bool:
-        """Called by each thread between two updates: parks while paused; False when to stop."""
+        """Called by each thread between two rollouts: parks while paused; False when to stop."""
         with self._boundary:
             while self._paused and not self._stopped:
                 self._parked += 1
@@ -48,11 +49,12 @@ class Gate:
 
     @property
     def stopping(self) -> bool:
-        """Whether the threads are to end, or have been asked to."""
+        """Whether a stop was asked for; not where threads end because the run is done, or grows."""
         return self._stop_wanted
 
     def stop(self) -> None:
-        """Ask the threads to end after the update they are in. Safe in a signal handler."""
+        """Ask the threads to end after the rollout they are in and its updates. Safe in a signal
+        handler."""
         self._stop_wanted = True
 
     def abort(self) -> None:
@@ -66,7 +68,7 @@ class Gate:
         self._pause_wanted, self._stop_wanted = pause, self._stop_wanted or stop
 
     def wait_until_parked(self) -> None:
-        """Every thread stands between two updates, or has ended.
+        """Every thread stands between two rollouts, or has ended.
 
         Not those that still count from a pause before, and are about to go on: `_paused` is this
         pause's only once a thread has looked. Nor those that are about to end.
@@ -87,7 +89,7 @@ class Gate:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Every thread stands between two updates (or has ended) in the meantime."""
+        """Every thread stands between two rollouts (or has ended) in the meantime."""
         self._pause_wanted = True
         try:
             self.wait_until_parked()
