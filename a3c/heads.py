@@ -13,7 +13,8 @@ from a3c.envs.protocol import Spec
 
 LEAST_VARIANCE = 1e-6  # of the softplus, whose logarithm has to be finite
 
-Outputs = tuple[Tensor, ...]  # [..., size] each; actions are chosen by the first
+# [..., size] first, by which actions are chosen; then, for A3C, the value [...]
+Outputs = tuple[Tensor, ...]
 
 
 class MakesHeads(Protocol):

@@ -18,8 +18,8 @@ from a3c.value_methods import ValueMethod
 class A3C:
     """Advantage actor-critic: Algorithm S3 of Mnih et al. (2016), with GAE's lambda."""
 
-    torsos = 2
-    target_every_agent_steps = 0
+    torsos = 2  # actor's and critic's, where they do not share one
+    target_every_agent_steps = 0  # 0: no target network
     looks_ahead = False
 
     def __init__(self, config: Config):
@@ -30,7 +30,7 @@ class A3C:
         return ActorCriticHeads(width, spec, self.config.std)
 
     def behaviour(self, thread: int, agents: int, device: torch.device) -> Behaviour:
-        return self  # agents differ in nothing, and keep nothing
+        return self  # A3C is its own Behaviour: one object serves all threads
 
     def prepare(self, agent_steps: int) -> dict[str, float]:
         return {}
@@ -72,7 +72,11 @@ class A3C:
         bootstrap: Tensor,
         log_probs: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """What values and policy are taught: returns and advantages, [T, N] each."""
+        """What values and policy are taught: returns and advantages, [T, N] each.
+
+        values, log_probs [T, N] and bootstrap [N] are the learning network's, without an autograd
+        graph.
+        """
 
         def value_of(cut: Truncation) -> Tensor:
             (_, value), _ = network(cut.observations, cut.state)
@@ -86,8 +90,8 @@ class A3C:
             advantages = gae(rewards, values, ends, bootstrap, *discounts)
             return advantages + values, advantages
         acted = network.heads.policy.log_prob(rollout.outputs, rollout.actions)  # [T, N]
-        ratios, bounds = log_probs - acted, (config.rho_bar, config.c_bar)
-        return vtrace(rewards, values, ends, bootstrap, ratios, *discounts, *bounds)
+        log_ratios, bounds = log_probs - acted, (config.rho_bar, config.c_bar)
+        return vtrace(rewards, values, ends, bootstrap, log_ratios, *discounts, *bounds)
 
 
 def make_method(config: Config) -> Method:

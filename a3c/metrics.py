@@ -31,7 +31,7 @@ class Game(NamedTuple):
 class Part(NamedTuple):
     """What threads have added in a while."""
 
-    updates: int
+    rollouts: int
     sums: dict[str, float]
     games: list[Game]
 
@@ -96,7 +96,7 @@ class Metrics:
         self._last = (self.seconds(), self._last[1])
 
     def _clear(self) -> None:
-        self._updates = 0
+        self._rollouts = 0
         self._sums: dict[str, float] = {}
         self._games: list[Game] = []
 
@@ -109,9 +109,9 @@ class Metrics:
         self.merge(Part(1, values, games))
 
     def merge(self, part: Part) -> None:
-        """What another one has taken."""
+        """Add what another Metrics gave by `take`."""
         with self.lock:
-            self._updates += part.updates
+            self._rollouts += part.rollouts
             for name, value in part.sums.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
             self._games += part.games
@@ -121,7 +121,7 @@ class Metrics:
     def take(self) -> Part:
         """What was added since the last call."""
         with self.lock:
-            part = Part(self._updates, self._sums, self._games)
+            part = Part(self._rollouts, self._sums, self._games)
             self._clear()
         return part
 
@@ -137,7 +137,7 @@ class Metrics:
         """The record of the time since the last one.
 
         seconds_*: thread-seconds by stage since the last record; the other figures of `add`: means
-        over its updates; returns and lengths: of its games.
+        over its rollouts; returns and lengths: of its games.
         """
         count, sums, games = self.take()
         now = self.seconds()

@@ -14,7 +14,7 @@ from a3c.network import State
 class Moment(NamedTuple):
     """One agent step of N agents."""
 
-    outputs: Tensor  # [N, ...], the head's by which the actions were chosen
+    outputs: Tensor  # [N, A or 2A]: the first of the heads' Outputs, by which actions were chosen
     actions: Tensor  # [N] int64, or [N, A] float32
     step: Step
     state: State | None  # the LSTM's after it, episodes that ended included
