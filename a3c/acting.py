@@ -30,7 +30,7 @@ class Agents:
 
 
 class Actor:
-    """N agents that act with one network; no graph, nothing derived.
+    """N agents that act with one network; no autograd graph, nothing derived.
 
     What a rollout's learning needs of the observations is kept by the network, as far as it was
     computed to act. Where learning uses newer parameters that would be in vain: with `seen`
@@ -60,7 +60,7 @@ class Actor:
         self.go_on(Agents(observations, state))
 
     def go_on(self, agents: Agents) -> None:
-        """With these agents, which may have decided what to do next."""
+        """Go on with these agents; where acting looks ahead, make room for their next actions."""
         self.agents = agents
         if self.looks_ahead and agents.next_actions is None:
             agents.next_actions = torch.zeros(
@@ -97,7 +97,7 @@ class Actor:
         return agents.next_actions.copy_(self.act(None)[1])
 
     def followed(self, truncation: Truncation) -> Truncation:
-        """With the actions that would have been next, had the episodes gone on."""
+        """The truncation with the actions that its agents would have taken next, for Sarsa."""
         outputs, _ = self.network(truncation.observations, truncation.state)
         return truncation._replace(actions=self.choose(outputs))
 

@@ -96,7 +96,7 @@ class Evaluator:
             self.copy()
 
     def copy(self) -> None:
-        """Of the store as it is, to be evaluated; while nobody changes it."""
+        """Queue a copy of the store as it is, while nobody changes it."""
         store = self.store
         copy = ToHost(store.parameters.clone())
         life = len(self.rolled_back)

@@ -1,4 +1,5 @@
-"""Method: what a thread asks of what it learns; and what the optimiser sees of rewards and ends.
+"""Method: what a thread asks of its learning algorithm; and rewards and ends as the optimiser sees
+them.
 
 A method makes a loss of what happened. Threads, store and environments name no method.
 """
@@ -20,8 +21,8 @@ from a3c.rollout import Rollout, Truncation
 class Losses(NamedTuple):
     """Scalars on the device."""
 
-    total: Tensor  # what is minimised, with its graph
-    shown: dict[str, Tensor]  # for the log, by name; no graph
+    total: Tensor  # what is minimised, with its autograd graph
+    shown: dict[str, Tensor]  # for the log, by name; no autograd graph
 
 
 class Behaviour(Protocol):
@@ -30,7 +31,7 @@ class Behaviour(Protocol):
     def prepare(self, agent_steps: int) -> dict[str, float]:
         """Before a rollout, after so many agent steps of all threads; returns figures for the log.
 
-        What changes is written into tensors that stay where they are: `act` may be in a graph.
+        What changes is written into tensors that stay where they are: a CUDA graph may have `act`.
         """
 
     def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
@@ -51,7 +52,7 @@ class Method(MakesHeads, Protocol):
     looks_ahead: bool  # wants to know the action after a rollout's last step: it is chosen by then
 
     def behaviour(self, thread: int, agents: int, device: torch.device) -> Behaviour:
-        """That of a thread's agents."""
+        """Make the Behaviour of one thread's agents."""
 
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         """`network` is prepared and remembers the rollout; `target` is prepared, if asked for."""

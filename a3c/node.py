@@ -47,7 +47,7 @@ class Node:
     ):
         self.config, self.devices = config, devices[: config.num_threads]
         self.metrics, self.stages = metrics, stages(config)
-        self.now = self.stages[0][1]  # the Config of the threads that there are
+        self.current = self.stages[0][1]  # the Config of the threads that there are
         self.device = devices[0]
         self.dtype = pick_precision(config, self.device)
         self.method = make_method(config)
@@ -74,27 +74,27 @@ class Node:
         self.kept: dict[str, Tensor] | None = None  # what `save` gives while the agents are made
 
     def device_of(self, thread: int) -> torch.device:
-        """That of a thread."""
+        """The device of a thread: they are dealt in turn."""
         return self.devices[thread % len(self.devices)]
 
     def network(self, device: torch.device) -> Network:
-        """A new one, the same each time: its values follow from the seed."""
+        """Make a network; its values follow from the seed, so all are alike."""
         return Network(self.config, self.spec, self.method, self.dtype).to(device)
 
     def environments(self) -> list[Envs]:
-        """Of each thread."""
+        """Make the environments of each thread, with the agents of this stage."""
         return [
-            make_envs(self.now, self.now.num_envs, self.device_of(index))
-            for index in range(self.now.num_threads)
+            make_envs(self.current, self.current.num_envs, self.device_of(index))
+            for index in range(self.current.num_threads)
         ]
 
     def learner(self, index: int, envs: Envs) -> ActorLearner:
-        """One thread's; with a target network, if the method needs one."""
+        """Make one thread's learner; with a target network, if the method needs one."""
         device = self.device_of(index)
         target = self.network(device) if self.method.target_every_agent_steps else None
         return ActorLearner(
             self.store.first_thread + index,
-            self.now,
+            self.current,
             self.method,
             envs,
             (self.network(device), target),
@@ -120,7 +120,8 @@ class Node:
         synchronise(self.devices)  # what was set up was so on another stream than the threads'
         if not self.learners[0].graphs.wanted:
             return
-        gc.collect()  # an earlier run's graphs, destroyed while one is recorded, would spoil it
+        # An earlier run's CUDA graphs, destroyed while one is recorded, would spoil it
+        gc.collect()
         try:
             for learner in self.learners:
                 learner.record()
@@ -147,7 +148,7 @@ class Node:
 
     def games(self) -> str:
         """How many, in words; where there will be more, of how many."""
-        words = [f"{each.num_threads} x {each.num_envs}" for each in (self.now, self.config)]
+        words = [f"{each.num_threads} x {each.num_envs}" for each in (self.current, self.config)]
         return " of ".join(dict.fromkeys(words))
 
     def start(self) -> None:
@@ -187,7 +188,7 @@ class Node:
 
     def look(self) -> None:
         """After each update: whether the threads are to stop, at the end or to have more agents."""
-        self.gate.look(self.store.finished or self.stage() is not self.now)
+        self.gate.look(self.store.finished or self.stage() is not self.current)
 
     def stage(self) -> Config:
         """The Config that the threads are to have by now."""
@@ -196,9 +197,15 @@ class Node:
         return [first[1], *begun][-1]
 
     def grow(self) -> bool:
-        """Give the threads, all of which have ended, the agents that they are to have by now, and
-        start them; False where they have them, or end for another reason."""
-        if self.stage() is self.now or self.store.finished or self.failures or self.gate.stopping:
+        """Growing is resuming with more agents: `load` fills the new ones with copies. Give the
+        threads, all of which have ended, the agents that they are to have by now, and start them;
+        False where they have them, or end for another reason."""
+        if (
+            self.stage() is self.current
+            or self.store.finished
+            or self.failures
+            or self.gate.stopping
+        ):
             return False
         self.settle()
         self.kept = self.save()
@@ -211,11 +218,11 @@ class Node:
         return True
 
     def seat(self) -> None:
-        """As many agents as the run has by now, in place of those that there were."""
-        if self.stage() is self.now:
+        """Replace environments and learners by those of the stage that the run has reached."""
+        if self.stage() is self.current:
             return
         self.close()
-        self.now = self.stage()
+        self.current = self.stage()
         streams = [(learner.stream, learner.store_stream) for learner in self.learners]
         self.learners = []
         self.store.forget_graphs()
@@ -226,7 +233,8 @@ class Node:
             learner.stream, learner.store_stream = own  # a new one might be the evaluator's
 
     def stop(self) -> None:
-        """Ask the threads to end after the update they are in. Safe in a signal handler."""
+        """Ask the threads to end after the rollout they are in and its updates. Safe in a signal
+        handler."""
         self.gate.stop()
 
     def abort(self) -> None:
@@ -241,7 +249,7 @@ class Node:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """All threads stand between two updates, and these are accounted for."""
+        """All threads stand between two rollouts, and what these came to is accounted for."""
         with self.gate.paused():
             self.settle()
             yield

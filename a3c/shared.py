@@ -33,7 +33,7 @@ from a3c.devices import on_device
 from a3c.graphs import Graphed, Graphs
 from a3c.optimiser import Piece, clip, learning_rate, make_optimiser
 
-ALL = -1  # threads
+ALL = -1  # in place of a thread's index: a step with the average of all threads
 
 
 def turns(config: Config, device: torch.device) -> threading.BoundedSemaphore:
@@ -95,7 +95,9 @@ class SharedParameters:
         if config.mode == "sync":
             self.handed_in = torch.zeros(config.num_threads, len(parameters)).to(parameters)
             self.average_norm = parameters.new_zeros(())
-            self.average: Callable[[], None] = self._apply_average
+            self.handed_in_steps = 0  # agent steps of all threads, in the average to come
+            self.sync_applied = 0, 0.0  # updates before the last average, and its learning rate
+            self.average: Callable[[], None] = self._meet
             self.barrier = threading.Barrier(config.num_threads, lambda: self.average())
 
     @contextmanager
@@ -164,8 +166,10 @@ class SharedParameters:
             target.copy_(self.target, non_blocking=True)
 
     def clip(self, gradients: Tensor) -> Tensor:
-        """Of one thread [P]; returns their norm before, a scalar. In sync mode that is nothing, and
-        0: it is the average that is clipped, when all are there."""
+        """Clip one thread's gradients [P] in place; returns their norm before, a scalar.
+
+        In sync mode nothing, and 0: it is the average that is clipped, when all are there.
+        """
         sync = self.config.mode == "sync"
         return gradients.new_zeros(()) if sync else clip(gradients, self.layout, self.config)
 
@@ -216,7 +220,7 @@ class SharedParameters:
         before, lr = self.sync_applied
         return Applied(before, self.average_norm, lr, time.perf_counter() - start)
 
-    def _apply_average(self) -> None:
+    def _meet(self) -> None:
         """Runs in the last thread to arrive while all others wait."""
         with self.exclusive():
             self.sync_applied = self.apply_average(self.handed_in, self.handed_in_steps)
@@ -237,7 +241,7 @@ class SharedParameters:
         lr = learning_rate(self.config, self.agent_steps)
         self.optimiser.prepare(lr, self.updates, thread)
         given = on_device(gradients, self.device), on_device(norm, self.device)
-        if (thread,) in self.step.recorded:  # a graph finds what it was recorded with
+        if (thread,) in self.step.recorded:  # a CUDA graph finds what it was recorded with
             assert all(a is b for a, b in zip(given, self.given[thread], strict=True))
         self.given[thread] = given
         self.step(thread)
@@ -254,7 +258,8 @@ class SharedParameters:
         self.in_update(before)
 
     def take_step(self, thread: int) -> None:
-        """With what it has given. On CUDA a graph."""
+        """The optimiser's step with a thread's gradients and norm in `given`. On CUDA a CUDA
+        graph."""
         self.optimiser.step(self.parameters, *self.given[thread], thread)
 
 

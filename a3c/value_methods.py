@@ -100,7 +100,7 @@ class EpsilonGreedy:
         final = np.random.default_rng(seed).choice(FINAL_EPSILONS, agents, p=PROBABILITIES)
         self.start = torch.ones(agents, device=device)  # [N]
         self.final = torch.empty_like(self.start)
-        self.epsilons = torch.ones_like(self.start)  # now; where a graph finds them
+        self.epsilons = torch.ones_like(self.start)  # now; where a CUDA graph finds them
         self.load({"epsilons": torch.from_numpy(final)})
 
     def prepare(self, agent_steps: int) -> dict[str, float]:

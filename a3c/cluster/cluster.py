@@ -378,7 +378,7 @@ class Cluster:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """All nodes stand between two updates, and these are accounted for."""
+        """All nodes' threads stand between two rollouts, and what these came to is counted."""
         self.ask_server(pause=True)
         try:
             lives = self.rolled_back

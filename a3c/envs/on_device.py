@@ -29,7 +29,7 @@ class OnDevice:
         self.observations: Tensor  # [N, ...], the newest
         self.frames: Tensor | None = None  # [N, H, W], as they arrived
         self.outcome: Tensor | None = None  # [5, N]: rewards and ends
-        self.stacked = Graphed(self.stack)
+        self.push_frames = Graphed(self.stack)
 
     @property
     def num_envs(self) -> int:
@@ -48,7 +48,7 @@ class OnDevice:
     def record(self, graphs: Graphs) -> None:
         if self.frames is not None:
             self.outcome = torch.zeros(5, self.num_envs, device=self.device)
-            self.stacked.record(graphs)
+            self.push_frames.record(graphs)
 
     def step(self, actions: Tensor) -> Step:
         step = self.envs.step(ToHost(actions).read())  # the wait of an agent step
@@ -60,7 +60,7 @@ class OnDevice:
         if step.truncated.any():  # known on the host: no wait
             assert step.final_observations is not None
             final = self._final(step.final_observations)
-        self._renew(step.observations)
+        self._take_in(step.observations)
         rewards, seen = outcome[0], self.observations
         return Step(seen, rewards, terminated, truncated, ended, life_lost, final)
 
@@ -79,18 +79,20 @@ class OnDevice:
     def close(self) -> None:
         self.envs.close()
 
-    def _renew(self, array: Array) -> None:
-        """The observations [N, ...] of a step whose outcome is there."""
+    def _take_in(self, array: Array) -> None:
+        """Make the observations of a step, whose outcome is there, those that the agents see."""
+        # On a CPU whole images are used where they lie, vectors copied, newest frames pushed
         if not self._complete(array):
             self.frames = self._up(array, self.frames)
-            self.stacked()
+            self.push_frames()
         elif self.in_place:
             self.observations = self._up(array)
         else:
             self.observations.copy_(self._up(array, self.observations))
 
     def stack(self) -> None:
-        """Push the frames that arrived; episodes that ended start with theirs. On CUDA a graph."""
+        """Push the frames that arrived; episodes that ended start with theirs. On CUDA a CUDA
+        graph."""
         assert self.frames is not None
         assert self.outcome is not None
         push(packed(self.observations), newest_byte(self.frames), self.outcome[3].bool())

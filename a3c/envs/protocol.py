@@ -120,7 +120,7 @@ class Envs(Protocol):
         """Start N new episodes; returns the observations [N, ...]."""
 
     def record(self, graphs: Graphs) -> None:
-        """Record what a step computes on CUDA, if it is to be a graph; after `reset`."""
+        """Record what a step computes on CUDA, if it is to be a CUDA graph; after `reset`."""
 
     def step(self, actions: Tensor) -> Step:
         """One action for each agent: [N] int64, or [N, A] float32 not yet clipped.

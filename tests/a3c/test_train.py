@@ -301,7 +301,7 @@ def at_growth(patch: pytest.MonkeyPatch, happens: Callable[[Node], None]) -> Non
     made = Node.environments
 
     def environments(self: Node) -> Any:
-        if self.now.num_envs == 4:
+        if self.current.num_envs == 4:
             happens(self)
         return made(self)
 
