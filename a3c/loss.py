@@ -7,22 +7,22 @@ from torch import Tensor
 
 
 def gae(
-    rewards: Tensor, values: Tensor, dones: Tensor, bootstrap: Tensor, gamma: float, lam: float
+    rewards: Tensor, values: Tensor, ends: Tensor, bootstrap: Tensor, gamma: float, lam: float
 ) -> Tensor:
     """Generalised advantage estimates (Schulman et al., 2016, equation 16).
 
-    rewards, values, dones: [T, N] float32; dones[t] is 1 where the episode ended after step t, so
+    rewards, values, ends: [T, N] float32; ends[t] is 1 where the episode ended after step t, so
     that nothing flows back across it. bootstrap: [N], the value of the observation after step T.
     Returns the advantages [T, N]; with lam = 1 they are n_step_returns - values.
     """
-    deltas = errors(rewards, values, dones, bootstrap, gamma)
-    return accumulated(deltas, gamma * lam * (1.0 - dones))
+    deltas = td_errors(rewards, values, ends, bootstrap, gamma)
+    return accumulated(deltas, gamma * lam * (1.0 - ends))
 
 
 def vtrace(
     rewards: Tensor,
     values: Tensor,
-    dones: Tensor,
+    ends: Tensor,
     bootstrap: Tensor,
     log_ratios: Tensor,
     gamma: float,
@@ -43,18 +43,18 @@ def vtrace(
     """
     ratios = log_ratios.exp()
     rhos, traces = ratios.clamp(max=rho_bar), ratios.clamp(max=c_bar)  # [T, N]
-    deltas = errors(rewards, values, dones, bootstrap, gamma)
-    discounts = gamma * lam * (1.0 - dones)
+    deltas = td_errors(rewards, values, ends, bootstrap, gamma)
+    discounts = gamma * lam * (1.0 - ends)
     beyond = accumulated(rhos * deltas, traces * discounts)  # v - V
     advantages = rhos * (deltas + discounts * following(beyond, torch.zeros_like(bootstrap)))
     return values + beyond, advantages
 
 
-def errors(
-    rewards: Tensor, values: Tensor, dones: Tensor, bootstrap: Tensor, gamma: float
+def td_errors(
+    rewards: Tensor, values: Tensor, ends: Tensor, bootstrap: Tensor, gamma: float
 ) -> Tensor:
     """delta = r + gamma V' - V of each step, [T, N]; shapes as for `gae`."""
-    return rewards + gamma * (1.0 - dones) * following(values, bootstrap) - values
+    return one_step_returns(rewards, ends, following(values, bootstrap), gamma) - values
 
 
 def following(values: Tensor, last: Tensor) -> Tensor:
@@ -72,35 +72,6 @@ def accumulated(terms: Tensor, factors: Tensor) -> Tensor:
     return torch.stack(totals[::-1])
 
 
-def n_step_returns(rewards: Tensor, dones: Tensor, bootstrap: Tensor, gamma: float) -> Tensor:
-    """R of Algorithm S3 (Mnih et al., 2016): R <- r + gamma R, backwards from the bootstrap.
-
-    Shapes as for `gae`; returns [T, N].
-    """
-    return gae(rewards, torch.zeros_like(rewards), dones, bootstrap, gamma, lam=1.0)
-
-
-def one_step_returns(rewards: Tensor, dones: Tensor, next_values: Tensor, gamma: float) -> Tensor:
-    """y of Algorithm 1 (Mnih et al., 2016): r + gamma times the value of what follows each step.
-
-    Shapes as for `gae`, next_values [T, N]; returns [T, N].
-    """
-    return rewards + gamma * (1.0 - dones) * next_values
-
-
-def action_value_loss(
-    taken: Tensor, targets: Tensor, reduction: str = "mean"
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Squared error of the values of the actions taken (Mnih et al., 2016, Algorithms 1 and S2).
-
-    taken [T, N] carries the graph, targets [T, N] are constants. There is no half before it.
-    Returns what is minimised, and what the log shows; mean_q is a mean in any case.
-    """
-    reduce = torch.sum if reduction == "sum" else torch.mean
-    total = reduce((targets.detach() - taken).square())
-    return total, {"value_loss": total.detach(), "mean_q": taken.detach().mean()}
-
-
 def actor_critic_loss(
     log_probs: Tensor,
     entropies: Tensor,
@@ -113,8 +84,8 @@ def actor_critic_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Advantage actor-critic with entropy bonus (Mnih et al., 2016, section 4 and Algorithm S3).
 
-    All inputs [T, N] float32. log_probs, entropies and values carry the graph; advantages and
-    returns are constants: the actor's gradient does not flow into the critic through them.
+    All inputs [T, N] float32. log_probs, entropies and values carry the autograd graph; advantages
+    and returns are constants: the actor's gradient does not flow into the critic through them.
     The value's error is (R - V)^2, without a half.
     Returns what is minimised, and its parts for the log; the entropy there is a mean in any case.
     """
@@ -124,3 +95,32 @@ def actor_critic_loss(
     total = policy + vf_coef * value - ent_coef * reduce(entropies)
     shown = {"policy_loss": policy, "value_loss": value, "entropy": entropies.mean()}
     return total, {name: scalar.detach() for name, scalar in shown.items()}
+
+
+def n_step_returns(rewards: Tensor, ends: Tensor, bootstrap: Tensor, gamma: float) -> Tensor:
+    """R of Algorithm S3 (Mnih et al., 2016): R <- r + gamma R, backwards from the bootstrap.
+
+    Shapes as for `gae`; returns [T, N].
+    """
+    return gae(rewards, torch.zeros_like(rewards), ends, bootstrap, gamma, lam=1.0)
+
+
+def one_step_returns(rewards: Tensor, ends: Tensor, next_values: Tensor, gamma: float) -> Tensor:
+    """y of Algorithm 1 (Mnih et al., 2016): r + gamma times the value of what follows each step.
+
+    Shapes as for `gae`, next_values [T, N]; returns [T, N].
+    """
+    return rewards + gamma * (1.0 - ends) * next_values
+
+
+def action_value_loss(
+    taken: Tensor, targets: Tensor, reduction: str = "mean"
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Squared error of the values of the actions taken (Mnih et al., 2016, Algorithms 1 and S2).
+
+    taken [T, N] carries the autograd graph, targets [T, N] are constants. There is no half before
+    it. Returns what is minimised, and what the log shows; mean_q is a mean in any case.
+    """
+    reduce = torch.sum if reduction == "sum" else torch.mean
+    total = reduce((targets.detach() - taken).square())
+    return total, {"value_loss": total.detach(), "mean_q": taken.detach().mean()}

@@ -33,8 +33,8 @@ def test_no_bootstrap_after_an_end_at_the_last_step() -> None:
 
 def test_agents_are_independent() -> None:
     rewards = torch.tensor([[1.0, 10.0], [2.0, 20.0]])
-    dones = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
-    returns = n_step_returns(rewards, dones, torch.tensor([4.0, 40.0]), gamma=0.5)
+    ends = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    returns = n_step_returns(rewards, ends, torch.tensor([4.0, 40.0]), gamma=0.5)
     assert returns.tolist() == [[3.0, 10.0], [4.0, 40.0]]
 
 
@@ -58,10 +58,10 @@ def test_gae_stops_at_an_end() -> None:
 def test_lambda_1_gives_n_step_returns() -> None:
     generator = torch.Generator().manual_seed(0)
     rewards, values = torch.randn(2, 7, 3, generator=generator)
-    dones = (torch.rand(7, 3, generator=generator) < 0.3).float()
+    ends = (torch.rand(7, 3, generator=generator) < 0.3).float()
     bootstrap = torch.randn(3, generator=generator)
-    advantages = gae(rewards, values, dones, bootstrap, 0.9, 1.0)
-    expected = n_step_returns(rewards, dones, bootstrap, 0.9) - values
+    advantages = gae(rewards, values, ends, bootstrap, 0.9, 1.0)
+    expected = n_step_returns(rewards, ends, bootstrap, 0.9) - values
     torch.testing.assert_close(advantages, expected)
 
 
@@ -90,17 +90,17 @@ def test_vtraces_bounds_and_lambda_by_hand() -> None:
 
 
 def random_rollout(agents: int = 3) -> list[Tensor]:
-    """rewards, values, dones [7, N], bootstrap [N], log_ratios [7, N]."""
+    """rewards, values, ends [7, N], bootstrap [N], log_ratios [7, N]."""
     generator = torch.Generator().manual_seed(0)
     rewards, values, log_ratios = torch.randn(3, 7, agents, generator=generator)
-    dones = (torch.rand(7, agents, generator=generator) < 0.2).float()
-    return [rewards, values, dones, torch.randn(agents, generator=generator), log_ratios]
+    ends = (torch.rand(7, agents, generator=generator) < 0.2).float()
+    return [rewards, values, ends, torch.randn(agents, generator=generator), log_ratios]
 
 
 def test_vtrace_is_gae_where_both_policies_are_the_same() -> None:
-    rewards, values, dones, bootstrap, ratios = random_rollout()
-    targets, advantages = vtrace(rewards, values, dones, bootstrap, ratios * 0, 0.9, 0.8)
-    expected = gae(rewards, values, dones, bootstrap, 0.9, 0.8)
+    rewards, values, ends, bootstrap, ratios = random_rollout()
+    targets, advantages = vtrace(rewards, values, ends, bootstrap, ratios * 0, 0.9, 0.8)
+    expected = gae(rewards, values, ends, bootstrap, 0.9, 0.8)
     torch.testing.assert_close(advantages, expected)
     torch.testing.assert_close(targets, values + expected)
 
@@ -109,8 +109,8 @@ def test_vtrace_is_gae_where_both_policies_are_the_same() -> None:
 @pytest.mark.parametrize("lam", [1.0, 0.8])
 def test_vtrace_is_its_definition(lam: float, rho_bar: float, c_bar: float) -> None:
     """v(s) = V(s) + sum over t of gamma^(t-s) (product of c from s to t-1) rho_t delta_t."""
-    rewards, values, dones, bootstrap, log_ratios = random_rollout(1)
-    r, d, ratio = (x.flatten().tolist() for x in (rewards, dones, log_ratios.exp()))
+    rewards, values, ends, bootstrap, log_ratios = random_rollout(1)
+    r, d, ratio = (x.flatten().tolist() for x in (rewards, ends, log_ratios.exp()))
     v = [*values.flatten().tolist(), bootstrap.item()]
     steps, gamma = len(r), 0.9
     expected = []
@@ -122,7 +122,7 @@ def test_vtrace_is_its_definition(lam: float, rho_bar: float, c_bar: float) -> N
             weight *= 0.0 if d[t] else gamma * lam * min(c_bar, ratio[t])
         expected.append(total)
     targets, advantages = vtrace(
-        rewards, values, dones, bootstrap, log_ratios, gamma, lam, rho_bar, c_bar
+        rewards, values, ends, bootstrap, log_ratios, gamma, lam, rho_bar, c_bar
     )
     assert targets.flatten().tolist() == pytest.approx(expected, rel=1e-4, abs=1e-5)
     # the advantage: rho times the error of the value, seen with the target of the next step

@@ -33,10 +33,10 @@ each_method = pytest.mark.parametrize("method", VALUE_METHODS)
 
 def test_one_step_returns_by_hand() -> None:
     rewards = torch.tensor([[1.0, 0.0], [2.0, -1.0]])
-    dones = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    ends = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
     following = torch.tensor([[10.0, 20.0], [4.0, 6.0]])
     # 1 + 0.5 * 10, 0 at an end, 2 + 0.5 * 4, -1 + 0.5 * 6
-    assert one_step_returns(rewards, dones, following, 0.5).tolist() == [[6, 0], [4, 2]]
+    assert one_step_returns(rewards, ends, following, 0.5).tolist() == [[6, 0], [4, 2]]
 
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("sum", 1), ("mean", 4)])
