@@ -2,7 +2,8 @@
 
 A forward pass, or a loss with its gradients, is dozens to hundreds of kernels of a few microseconds
 each. To launch them one by one takes Python longer than it takes the GPU to run them, and threads
-wait for one another's Python. So each step of a rollout, and learning from it, becomes a graph.
+wait for one another's Python. So each step of a rollout, and learning from it, becomes a CUDA
+graph; in this module they are called graphs.
 
 A recorded function finds everything where it was when it was recorded: it reads and writes the same
 memory each time, and depends on no Python number that changes. Ours are so on every device, which a

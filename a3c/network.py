@@ -26,10 +26,10 @@ State = tuple[Tensor, Tensor]  # hidden and cell state of all LSTMs side by side
 class Network(nn.Module):
     """Torso -> (LSTM) -> a method's heads: what a thread acts and learns with.
 
-    A rollout is `prepare` (new parameters), `forward` for each of its steps t (to act, no graph;
-    `make_room` has made room for what it computes), then `replay` (to learn, with the graph). To
-    learn with newer parameters: `prepare`, `read`, `replay`, for any part of the agents. What one
-    of them keeps for another is in the same memory each time.
+    A rollout is `prepare` (new parameters), `forward` for each of its steps t (to act, without an
+    autograd graph; `make_room` has made room for what it computes), then `replay` (to learn, with
+    one). To learn with newer parameters: `prepare`, `read`, `replay`, for any part of the agents.
+    What one of them keeps for another is in the same memory each time.
 
     Its initial values depend on `config.seed` alone, and torch's global generator is left alone.
     Raises InputError if the network that is asked for does not read such observations.
@@ -52,6 +52,7 @@ class Network(nn.Module):
             self.torsos: Any = nn.ModuleList(torsos)
             features = torsos[0].width
             self.cells = LSTM_CELLS if dense is None else dense.cells  # of each LSTM
+            # The LSTMs; exported models have parameters of this name
             self.cores = nn.ModuleList(
                 nn.LSTMCell(features, self.cells) for _ in torsos if config.recurrent
             )
@@ -108,17 +109,17 @@ class Network(nn.Module):
     def forward(
         self, observations: Tensor, state: State | None, t: int | None = None
     ) -> tuple[Outputs, State | None]:
-        """To act: observations [N, ...] -> the heads' outputs [N, ...], next state; no graph.
+        """To act: observations [N, ...] -> the heads' outputs [N, ...], next state. No autograd.
 
         With `t`, this is step t of a rollout that `replay` will be asked for.
         """
         observations = self.normalised(observations)
         features = [torso(observations, t) for torso in self.torsos]  # [N, width]
         if self.cores:
-            features, state = self.pass_cores(features, state)
+            features, state = self.pass_lstms(features, state)
         return self.heads(features), state
 
-    def pass_cores(
+    def pass_lstms(
         self, features: Sequence[Tensor], state: State | None
     ) -> tuple[list[Tensor], State]:
         """Each torso's features [N, width] through its LSTM, to [N, cells]; and the next state."""
@@ -132,15 +133,15 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def review(self, other: Network) -> Outputs:
-        """The heads' outputs [T, N, ...] for the rollout that `other` remembers; no graph, no LSTM.
+        """The heads' outputs [T, N, ...] for the rollout that `other` remembers.
 
-        To be called after `prepare`.
+        To be called after `prepare`. Without LSTM and autograd graph.
         """
         torsos = zip(self.torsos, other.torsos, strict=True)
         return self.heads([torso.review(another) for torso, another in torsos])
 
     def replay(self, state: State | None, keep: Tensor) -> Outputs:
-        """To learn: the heads' outputs [T, N, ...] of the rollout, with their graph.
+        """To learn: the heads' outputs [T, N, ...] of the rollout, with their autograd graph.
 
         state: the LSTM's before the rollout. keep [T, N]: 0 where an episode ended with step t, so
         that the LSTM starts afresh at t + 1.
@@ -149,7 +150,7 @@ class Network(nn.Module):
         if self.cores:
             outputs = []
             for *seen, going_on in zip(*features, keep.unsqueeze(-1), strict=True):
-                hidden, state = self.pass_cores(seen, state)
+                hidden, state = self.pass_lstms(seen, state)
                 outputs.append(hidden)
                 state = (state[0] * going_on, state[1] * going_on)
             features = [torch.stack(part) for part in zip(*outputs, strict=True)]

@@ -144,7 +144,7 @@ class ConvolutionalTorso(nn.Module):
 
     @torch.no_grad()
     def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
-        """uint8 [N, H, W, C] -> float32 features [N, width], without a graph.
+        """uint8 [N, H, W, C] -> float32 features [N, width], without an autograd graph.
 
         With `t`, the activations are kept as those of the rollout's step t.
         """
@@ -197,7 +197,7 @@ class ConvolutionalTorso(nn.Module):
             self.activate(self.enter(pixels[part], kept[0]), iter(kept[1:]))
 
     def review(self, other: ConvolutionalTorso) -> Tensor:
-        """The features [T, N, width] of what another torso remembers; no graph.
+        """The features [T, N, width] of what another torso remembers; no autograd graph.
 
         Both subtract the same background.
         """
@@ -209,7 +209,7 @@ class ConvolutionalTorso(nn.Module):
         return torch.cat(parts).view(*other.memory[0].shape[:2], self.width)
 
     def replay(self) -> Tensor:
-        """The features of a rollout, [T, N, width], with a graph back to the parameters."""
+        """The features of a rollout, [T, N, width], with an autograd graph to the parameters."""
         weights = [tensor for layer in self.casts() for tensor in layer]
         activations = [x.flatten(0, 1) for x in self.memory]
         features: Tensor = Replay.apply(self.layers, self.enter, activations, *weights)
@@ -224,7 +224,7 @@ class VectorTorso(nn.Module):
         pairs = itertools.pairwise((size, *dense.widths))
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
         self.activation = dense.activation
-        self.background = None  # vectors are read as they are
+        self.background = None  # only pixels have one
         self.width = dense.widths[-1]
         initialise(self, math.sqrt(2))
 
@@ -254,5 +254,5 @@ class VectorTorso(nn.Module):
         return self(other.memory)
 
     def replay(self) -> Tensor:
-        """The features of a rollout, [T, N, width], with a graph."""
+        """The features of a rollout, [T, N, width], with an autograd graph."""
         return self(self.memory)
