@@ -56,8 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         allow_all_letters()
         interrupted = not run(words)
         if interrupted and arguments is None:
+            # a second Ctrl-C while the process ends is the same wish
             interrupts.ignore()
-        shown(flush)
+        show(flush)
         return 0
     except OutputError as error:
         give_up(error)
@@ -86,6 +87,40 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def run(words: list[str]) -> bool:
+    """Dispatch on the command; returns whether it came to its end (else it was interrupted)."""
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    if command == "train":
+        options = train_options(rest)
+        return train(options.config, options.resume, start_from=options.start_from).finished
+    elif command == "play":
+        play(parse(PlayOptions, rest))
+    elif command == "export":
+        show(print, export(parse(ExportOptions, rest)))
+    elif command == "plot":
+        show(print, plot(parse(PlotOptions, rest)))
+    elif command == "report":
+        show(print, report(parse(ReportOptions, rest)))
+    elif command == "study":
+        for path in study(parse(StudyOptions, rest)):
+            show(print, path)
+    elif command == "benchmark":
+        for path in benchmark(parse(BenchmarkOptions, rest)):
+            show(print, path)
+    elif command == "models":
+        models_command(rest)
+    elif command == "bench":
+        bench_command(parse(BenchOptions, rest))
+    elif command in ("--help", "-h", "help"):
+        show(print, USAGE)
+    elif command in ("--version", "version"):
+        show(print, f"a3c-gpu {__version__}")
+    else:
+        hint = nearest(command, [*COMMANDS, "--help", "--version"])
+        raise InputError(f"no command {command!r}; expected {', '.join(COMMANDS)}{hint}")
+    return True
+
+
 def allow_all_letters() -> None:
     """A file's name that the terminal cannot show is written with backslashes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -104,7 +139,7 @@ class OutputError(Exception):
     """Stdout goes nowhere any more: the disk is full, or its reader has left, as `head` does."""
 
 
-def shown(write: Callable[..., object], *words: object) -> None:
+def show(write: Callable[..., object], *words: object) -> None:
     """Call what writes to stdout. Raises OutputError."""
     try:
         write(*words)
@@ -126,56 +161,22 @@ def give_up(error: OutputError) -> None:
             print(f"a3c: cannot write the output: {error}", file=sys.stderr)
 
 
-def run(words: list[str]) -> bool:
-    """Dispatch on the command; returns whether it came to its end (else it was interrupted)."""
-    command, rest = (words[0], words[1:]) if words else ("--help", [])
-    if command == "train":
-        options = train_options(rest)
-        return train(options.config, options.resume, start_from=options.start_from).finished
-    elif command == "play":
-        play(parse(PlayOptions, rest))
-    elif command == "export":
-        shown(print, export(parse(ExportOptions, rest)))
-    elif command == "plot":
-        shown(print, plot(parse(PlotOptions, rest)))
-    elif command == "report":
-        shown(print, report(parse(ReportOptions, rest)))
-    elif command == "study":
-        for path in study(parse(StudyOptions, rest)):
-            shown(print, path)
-    elif command == "benchmark":
-        for path in benchmark(parse(BenchmarkOptions, rest)):
-            shown(print, path)
-    elif command == "models":
-        models_command(rest)
-    elif command == "bench":
-        bench_command(parse(BenchOptions, rest))
-    elif command in ("--help", "-h", "help"):
-        shown(print, USAGE)
-    elif command in ("--version", "version"):
-        shown(print, f"a3c-gpu {__version__}")
-    else:
-        hint = nearest(command, [*COMMANDS, "--help", "--version"])
-        raise InputError(f"no command {command!r}; expected {', '.join(COMMANDS)}{hint}")
-    return True
-
-
 def models_command(words: list[str]) -> None:
     """`a3c models`: the table of what ships."""
     if words not in ([], ["--help"], ["-h"]):
         raise InputError(f"models takes no options; found {words[0]!r}")
-    shown(Screen(highlight=False).print, ships.table())
+    show(Screen(highlight=False).print, ships.table())
 
 
 def bench_command(options: BenchOptions) -> None:
     """`a3c bench`: tables, or one JSON object; how far it has come goes to stderr."""
     found = bench(options, Screen(stderr=True, highlight=False))
     if options.json:
-        shown(print, strict_json.dumps(found.to_dict(), indent=2))
+        show(print, strict_json.dumps(found.to_dict(), indent=2))
         return
     screen = Screen(highlight=False, markup=False)
     for each in bench_tables.shown(found):
-        shown(screen.print, each)
+        show(screen.print, each)
 
 
 if __name__ == "__main__":

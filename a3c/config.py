@@ -335,7 +335,7 @@ def auto_rollout_length(config: Config) -> int:
 
 
 def auto_minibatches(config: Config) -> int:
-    """The most equal groups that make updates of UPDATE_AGENT_STEPS or more; 1 if none do."""
+    """The largest number of equal groups whose updates have UPDATE_AGENT_STEPS or more; else 1."""
     agents, agent_steps = config.num_envs, config.rollout_length * threads_of_update(config)
     fewest = min(agents, math.ceil(UPDATE_AGENT_STEPS / agent_steps))
     return max(k for k in range(1, agents // fewest + 1) if agents % k == 0)

@@ -175,10 +175,10 @@ class Node:
         finally:
             self.gate.leave()
 
-    def alive(self, seconds: float) -> bool:
-        """Whether a thread is still at work; waits up to so long for the end of one that is.
+    def goes_on(self, seconds: float) -> bool:
+        """Wait up to so long; whether the run goes on here.
 
-        Where they have ended to have more agents, they get them here and go on.
+        Threads that ended to have more agents get them, and start again.
         """
         for thread in self.threads:
             if thread.is_alive():  # never at once while others work: they need the interpreter

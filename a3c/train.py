@@ -65,16 +65,17 @@ def train(
         found = start.to_resume(config, resume, start_from)
         if found is not None and start.has_ended(found):
             return already_finished(found, metrics, terminal)
-        folder, found = None if found is None else found.folder, None  # it holds all games
+        folder = None if found is None else found.folder
+        del found  # its checkpoint holds all games; it is read again once the folder is locked
         with place(config, metrics, terminal) as node:
-            run = Training(config, metrics, node, terminal)
-            with new_run(run, start_from) if folder is None else resumed_run(run, folder):
+            training = Training(config, metrics, node, terminal)
+            with new_run(training, start_from) if folder is None else resumed_run(training, folder):
                 try:
-                    run.supervise()
-                    return run.end()
+                    training.supervise()
+                    return training.end()
                 except KeyboardInterrupt:  # the second: at once
-                    run.abort()
-                    raise KeyboardInterrupt(standing(run.folder)) from None
+                    training.abort()
+                    raise KeyboardInterrupt(standing(training.folder)) from None
 
 
 @contextmanager
@@ -93,14 +94,14 @@ def place(config: Config, metrics: Metrics, terminal: Terminal) -> Iterator[Node
 
 
 @contextmanager
-def new_run(run: Training, start_from: str | Path | None) -> Iterator[None]:
+def new_run(training: Training, start_from: str | Path | None) -> Iterator[None]:
     """In a folder of its own. A Ctrl-C before there is one ends all at once and leaves nothing."""
-    run.begin(start_from)
-    with interrupts(run.stop):
-        folder = create_run_folder(run.config)
+    training.begin(start_from)
+    with interrupts(training.stop):
+        folder = create_run_folder(training.config)
         with locked(folder) as remarks:
             try:
-                run.open(folder, remarks, start_from)
+                training.open(folder, remarks, start_from)
             except InputError:  # nothing is left of what could not begin
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -108,12 +109,13 @@ def new_run(run: Training, start_from: str | Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def resumed_run(run: Training, folder: Path) -> Iterator[None]:
+def resumed_run(training: Training, folder: Path) -> Iterator[None]:
     """In the folder that it has. A Ctrl-C while it is loaded ends all at once."""
     with locked(folder) as remarks:
-        run.load(start.find(run.config, folder))  # nobody can go on with it any more
-        with interrupts(run.stop):
-            run.open(folder, remarks)
+        # read again, now that it is locked: another process may have trained on
+        training.load(start.find(training.config, folder))
+        with interrupts(training.stop):
+            training.open(folder, remarks)
             yield
 
 
@@ -228,7 +230,7 @@ class Training:
         next_log = time.monotonic() + self.config.log_every_seconds
         first = min(FIRST_CHECKPOINT_SECONDS, self.config.checkpoint_every_seconds)
         next_save = time.monotonic() + first
-        while self.node.alive(0.2):
+        while self.node.goes_on(0.2):
             self.terminal.refresh(self.store.agent_steps)
             self._note_nodes()
             if self.evaluation is not None:
@@ -236,7 +238,7 @@ class Training:
             now = time.monotonic()
             if now >= next_log:
                 next_log = now + self.config.log_every_seconds
-                self.terminal.record(self._log())
+                self.terminal.record(self._write_record())
             if now >= next_save:
                 next_save = now + self.config.checkpoint_every_seconds
                 self.save()
@@ -249,6 +251,8 @@ class Training:
         self.log.rewind(agent_steps)
         if self.evaluator is not None:
             self.evaluator.roll_back(agent_steps)
+
+    # Three ends: stop (asked for), halt (something beside the threads failed), abort (at once)
 
     def stop(self) -> None:
         """End after the updates under way. Safe in a signal handler."""
@@ -270,7 +274,7 @@ class Training:
         if self.evaluator is not None:
             self.evaluator.abort()
 
-    def _log(self) -> dict[str, Any]:
+    def _write_record(self) -> dict[str, Any]:
         with self.store.lock:
             agent_steps, updates = self.store.agent_steps, self.store.updates
         record = self.metrics.drain(agent_steps, updates)
@@ -283,10 +287,10 @@ class Training:
         Raises RunFailed if something went wrong.
         """
         try:
-            if not self._failures() or self.store.updates != self.written:
+            if not self._all_failures() or self.store.updates != self.written:
                 self.save()  # else the newest checkpoint may have games that were lost since
             if self.evaluation is not None:
-                complete = self.store.finished and not self._failures()
+                complete = self.store.finished and not self._all_failures()
                 self.evaluation.finish(complete)
             self.log.close()
         except Exception as error:  # the first thing that went wrong is to be told, not the last
@@ -319,7 +323,7 @@ class Training:
             self.interrupted,
         )
 
-    def _failures(self) -> list[BaseException]:
+    def _all_failures(self) -> list[BaseException]:
         """The threads', the evaluator's, ours, those at the end: in each the first one first."""
         found = list(self.node.failures)
         if self.evaluator is not None and self.evaluator.failure is not None:
@@ -328,7 +332,7 @@ class Training:
 
     def _check_failures(self) -> None:
         """Raise RunFailed for the first thing that went wrong."""
-        if failures := self._failures():
+        if failures := self._all_failures():
             cause = failures[0]
             disk = isinstance(cause, OSError) and cause in self.failures
             # InputError: there is no room for more agents, as a run grows

@@ -214,8 +214,8 @@ class Cluster:
         for index in set(self.members) - self.present:
             self.bring_back(index)
 
-    def alive(self, seconds: float) -> bool:
-        """Whether a node still trains; waits up to so long, and sees to what happens meanwhile."""
+    def goes_on(self, seconds: float) -> bool:
+        """Wait up to so long, and see to what happens meanwhile; whether the run goes on here."""
         self.tell_wishes()
         if self.training:
             ray.wait(list(self.training), timeout=seconds)
@@ -373,7 +373,7 @@ class Cluster:
 
     def join(self) -> None:
         """Wait for the nodes to end."""
-        while self.alive(WAIT_SECONDS):
+        while self.goes_on(WAIT_SECONDS):
             pass
 
     @contextmanager

@@ -136,7 +136,7 @@ class Member:
             self.look()
 
         store.after_update = after_update
-        while self.node.alive(0):
+        while self.node.goes_on(0):
             if self.news.wait(IDLE_SECONDS):
                 self.exchange_once()
         self.exchange_once()

@@ -22,6 +22,17 @@ def make_envs(config: Config, num_envs: int, device: torch.device) -> Envs:
     return OnDevice(numpy_envs(config, num_envs, device), device)
 
 
+def numpy_envs(config: Config, num_envs: int, device: torch.device) -> NumpyEnvs:
+    """The environments in the host's memory."""
+    game = atari_game(config.env)
+    if game is not None:
+        # to a GPU only the newest frame travels, and is stacked there
+        whole = config.emulator == "atari2600" and device.type == "cpu"
+        return AtariEnvs(game, config, num_envs, stack_num=STACKED_FRAMES if whole else 1)
+    check_gymnasium_id(config.env)
+    return GymnasiumEnvs(config.env, num_envs)
+
+
 def spec_of(config: Config) -> Spec:
     """What a network must know, before there are environments. Raises InputError as make_envs does.
 
@@ -47,14 +58,3 @@ def agent_bytes(config: Config, spec: Spec) -> AgentBytes:
         return atari_bytes(game, config)
     observation = math.prod(spec.observation_shape) * (1 if spec.pixels else 4)
     return AgentBytes(3 * observation, 0)
-
-
-def numpy_envs(config: Config, num_envs: int, device: torch.device) -> NumpyEnvs:
-    """The environments in the host's memory."""
-    game = atari_game(config.env)
-    if game is not None:
-        # to a GPU only the newest frame travels, and is stacked there
-        whole = config.emulator == "atari2600" and device.type == "cpu"
-        return AtariEnvs(game, config, num_envs, stack_num=STACKED_FRAMES if whole else 1)
-    check_gymnasium_id(config.env)
-    return GymnasiumEnvs(config.env, num_envs)

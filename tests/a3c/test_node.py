@@ -43,10 +43,10 @@ def test_whoever_looks_waits_while_any_thread_works() -> None:
     node = node_with(num_threads=1)
     threads: list[Any] = [Thread(False), Thread(True), Thread(True)]
     node.threads = threads
-    assert node.alive(0.2)
+    assert node.goes_on(0.2)
     assert [thread.waited for thread in threads] == [[], [0.2], []]
     threads[1].works = threads[2].works = False
-    assert not node.alive(0.2)
+    assert not node.goes_on(0.2)
     assert threads[1].waited == [0.2]
 
 
