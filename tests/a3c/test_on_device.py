@@ -1,4 +1,8 @@
-"""NumPy environments as tensors: frames are stacked, nothing is copied on a CPU."""
+"""NumPy environments as tensors.
+
+On a CPU whole images are used where they lie, vectors are copied, and newest frames are pushed onto
+the stack.
+"""
 
 import numpy as np
 import torch
