@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from a3c import devices, network
+from a3c import devices, torsos
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, preset
 from a3c.devices import ToHost
@@ -111,7 +111,7 @@ def test_one_wait_for_each_agent_step_and_one_for_each_rollout(
     config = CONFIGS[name]
     # NumPy reads the pixels where a CPU subtracts from them; on a device PyTorch does it
     monkeypatch.setattr(
-        network, "subtract", lambda pixels, background, out: out.copy_(pixels - background)
+        torsos, "subtract", lambda pixels, background, out: out.copy_(pixels - background)
     )
     learner = learner_of(config)
     learner.cycle()
