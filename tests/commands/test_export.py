@@ -192,6 +192,7 @@ def test_observations_go_in_as_the_environment_gives_them(name: str) -> None:
 
 
 @needs_onnx
+@pytest.mark.usefixtures("one_thread_per_operation")  # more draw other orthogonal weights
 def test_the_same_model_is_the_same_file_whoever_exports_it(
     exported: Exported, tmp_path: Path
 ) -> None:
