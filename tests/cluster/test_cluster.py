@@ -50,6 +50,16 @@ def until(true: Callable[[], Any]) -> Any:
 
 
 @contextmanager
+def running(command: list[str], **keywords: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that is killed where the test fails: it would train for ever."""
+    with subprocess.Popen(command, **keywords) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
 def meanwhile(do: Callable[[], None]) -> Iterator[None]:
     """In a thread beside the run; then the run is interrupted as by Ctrl-C."""
     usual, over = signal.getsignal(signal.SIGINT), threading.Event()
@@ -172,7 +182,7 @@ def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
     words = ["CartPole-v1", "--nodes", "2", "--total-agent-steps", "1000000000"]
     often = ["--checkpoint-every-seconds", "0.3", "--runs-dir", str(tmp_path)]
     command = [sys.executable, "-m", "a3c.cli", "train", *words, *often]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         until(lambda: steps_of(tmp_path))
         actors = {*named(below(process.pid), "ray::Member")}
         actors |= {*named(below(process.pid), "ray::Server")}
@@ -193,7 +203,7 @@ def test_a_terminal_that_is_closed_saves(tmp_path: Path) -> None:
     said = tmp_path / "said"
     with (
         said.open("w") as out,
-        subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True) as process,
+        running(command, stdout=out, stderr=out, start_new_session=True) as process,
     ):
         until(lambda: steps_of(tmp_path))  # the first one comes early
         first = steps_of(tmp_path)
@@ -219,7 +229,7 @@ def test_a_cluster_of_machines_that_join_and_go(tmp_path: Path, machines: RayMac
     often = ["--checkpoint-every-seconds", "0.3", "--runs-dir", str(tmp_path)]
     command = [sys.executable, "-u", "-m", "a3c.cli", "train", *words, *often]
     said = tmp_path / "said"
-    with said.open("w") as out, subprocess.Popen(command, stdout=out) as process:
+    with said.open("w") as out, running(command, stdout=out) as process:
         until(lambda: steps_of(tmp_path))
         second = machines.add_node(num_cpus=1)
         until(lambda: "node 1 has joined" in said.read_text())
