@@ -191,8 +191,8 @@ class ActorLearner:
     def settle(self) -> None:
         """Account for the last rollout, once. Raises FloatingPointError if nothing was applied.
 
-        Called one rollout later, when nobody waits for its figures any more, and where all threads
-        stand still.
+        Called one rollout later, when nobody waits for its figures any more; at the thread's end;
+        and where all threads stand still.
         """
         if self.under_way is not None:
             figures, self.under_way = self.under_way, None

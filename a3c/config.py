@@ -78,7 +78,7 @@ class Config:
     num_envs: int = AUTO
     """Agents (environments) of each thread. auto: 16, or 64 on a GPU."""
     rollout_length: int = AUTO
-    """Agent steps of each agent between two updates; the paper's t_max. auto: 20, or 10 with more
+    """Agent steps of each agent in a rollout; the paper's t_max. auto: 20, or 10 with more
     than 512 agents of all threads, whose many updates would make the policy old."""
     minibatches: int = AUTO
     """Updates from a rollout: its agents are dealt at random into so many groups, and each group is

@@ -173,7 +173,8 @@ class Evaluator:
         self.games.close()
 
     def _guarded(self) -> None:
-        """The thread's whole life. The run ends if it dies, after the updates under way."""
+        """The thread's whole life. If it dies the run ends, after the rollouts under way and their
+        updates."""
         torch.set_num_threads(1)
         try:
             with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):

@@ -58,7 +58,7 @@ class Gate:
         self._stop_wanted = True
 
     def abort(self) -> None:
-        """A thread died: the others end now, also those that are parked."""
+        """A thread died: the others end before their next rollout, also those that are parked."""
         with self._boundary:
             self._stop_wanted = self._stopped = True
             self._boundary.notify_all()

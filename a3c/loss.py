@@ -58,7 +58,7 @@ def td_errors(
 
 
 def following(values: Tensor, last: Tensor) -> Tensor:
-    """Of values [T, N] those of the next step, [T, N]; after the last step `last` [N]."""
+    """Of values [T, N, ...] those of the next step; after the last step `last` [N, ...]."""
     return torch.cat([values[1:], last.unsqueeze(0)])
 
 

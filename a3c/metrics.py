@@ -79,9 +79,9 @@ class Metrics:
     gauges: to be set where there is more to record: figures by name of the last so many seconds.
     """
 
-    def __init__(self, emulator_frames_per_step: float, seconds_before: float = 0.0):
+    def __init__(self, emulator_frames_per_step: float):
         self.frames_per_step = emulator_frames_per_step
-        self.seconds_before = seconds_before  # of the parts of this run that were interrupted
+        self.seconds_before = 0.0  # of the parts of this run that were interrupted
         self.start = time.monotonic()
         self.lock = threading.Lock()
         self.episodes = 0

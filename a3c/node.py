@@ -255,7 +255,7 @@ class Node:
             yield
 
     def settle(self) -> None:
-        """Account for the updates under way; for while the threads stand still."""
+        """Account for each thread's last rollout; for while the threads stand still."""
         for learner in self.learners:
             learner.settle()
 

@@ -57,7 +57,7 @@ def train(
     ships, a model file or a run folder, a new run begins with those parameters and nothing else.
     Raises InputError for what cannot be done as asked, before anything is created, RunFailed when a
     thread dies, a gradient is not finite or the disk is full, and KeyboardInterrupt where a Ctrl-C
-    came before the first update, or twice.
+    came before there was a folder, while a run was loaded, or twice.
     """
     torch.set_num_threads(1)  # a thread is a core: no second pool of threads beneath each
     metrics = Metrics(frames_per_agent_step(config))
@@ -255,15 +255,15 @@ class Training:
     # Three ends: stop (asked for), halt (something beside the threads failed), abort (at once)
 
     def stop(self) -> None:
-        """End after the updates under way. Safe in a signal handler."""
+        """End after the rollouts under way and their updates. Safe in a signal handler."""
         self.interrupted = True
         self.node.stop()
         if self.evaluator is not None:
             self.evaluator.stop()
 
     def halt(self) -> None:
-        """End after the updates under way: something else failed than the threads, so that their
-        games can still be saved."""
+        """End after the rollouts under way and their updates: something else failed than the
+        threads, so that their games can still be saved."""
         self.node.stop()
         if self.evaluator is not None:
             self.evaluator.abort()

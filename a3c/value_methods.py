@@ -22,7 +22,7 @@ from a3c.config import Config, InputError
 from a3c.envs.names import frames_per_agent_step
 from a3c.envs.protocol import Spec
 from a3c.heads import ActionValueHeads, Outputs
-from a3c.loss import action_value_loss, n_step_returns, one_step_returns
+from a3c.loss import action_value_loss, following, n_step_returns, one_step_returns
 from a3c.method import Behaviour, Losses, learning_ends, learning_rewards
 from a3c.network import Network
 from a3c.rollout import Rollout, Truncation
@@ -74,9 +74,9 @@ class ValueMethod:
         if self.config.method == "n-step-q":
             return n_step_returns(rewards, ends, self.state_values(last, None), gamma)
         (seen,) = target.review(network)  # [T, N, A]
-        after = torch.cat([seen[1:], last.unsqueeze(0)])  # of the observations after each step
-        following = following_actions(rollout) if self.looks_ahead else None  # [T, N]
-        return one_step_returns(rewards, ends, self.state_values(after, following), gamma)
+        after = following(seen, last)  # [T, N, A], of the observations after each step
+        actions = following_actions(rollout) if self.looks_ahead else None  # [T, N]
+        return one_step_returns(rewards, ends, self.state_values(after, actions), gamma)
 
     def state_values(self, values: Tensor, actions: Tensor | None) -> Tensor:
         """[...] of action values [..., A]: of the best action, or Sarsa's of the one taken."""
@@ -143,4 +143,4 @@ def target_values(target: Network, observations: Tensor) -> Tensor:
 def following_actions(rollout: Rollout) -> Tensor:
     """int64 [T, N]: what each agent did after each step, in the episode that began there too."""
     assert rollout.next_actions is not None
-    return torch.cat([rollout.actions[1:], rollout.next_actions.unsqueeze(0)])
+    return following(rollout.actions, rollout.next_actions)

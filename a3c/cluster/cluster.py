@@ -348,7 +348,8 @@ class Cluster:
                 self.rejoin(self.add(place))
 
     def stop(self) -> None:
-        """Ask the nodes to end after the updates under way. Safe in a signal handler."""
+        """Ask the nodes to end after the rollouts under way and their updates. Safe in a signal
+        handler."""
         self.stopping = True
 
     def abort(self) -> None:

@@ -76,7 +76,7 @@ class Newest(NamedTuple):
     agent_steps: int
     updates: int
     vectors: dict[str, Vector]  # as many as were sent; to one that joins all, the target as well
-    pause: bool  # in sync mode: stand still, or end, after this update
+    pause: bool  # in sync mode: stand still, or end, before the next rollout
     stop: bool
     applied: tuple[int, float, float]  # in sync mode: updates before, learning rate, gradient norm
 

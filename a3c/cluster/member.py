@@ -127,7 +127,8 @@ class Member:
         return self.train(server)
 
     def exchange_until_the_end(self) -> None:
-        """Whenever each thread has made an update, on average, or one two. Raises RefusedError."""
+        """Whenever each thread has made an update, on average; a single thread two. Raises
+        RefusedError."""
         store = self.node.store
         look = store.after_update
 

@@ -1,7 +1,7 @@
 """The server of a cluster: a Ray actor that holds the store which its nodes share.
 
-Its methods are coroutines of one thread: between two `await` nobody else is at work, so nothing
-here is locked. Only sync mode awaits anything, the other nodes' gradients.
+Its methods are coroutines of one thread: between two `await` nobody else is at work, so nobody
+here ever waits for a lock. Only sync mode awaits anything, the other nodes' gradients.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class NumpyStep(NamedTuple):
 
 
 class NumpyEnvs(Protocol):
-    """N environments in the host's memory; `on_device` makes Envs of them."""
+    """N environments in the host's memory; `OnDevice` makes Envs of them."""
 
     @property
     def num_envs(self) -> int:

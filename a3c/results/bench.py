@@ -387,7 +387,7 @@ def updating(learner: ActorLearner) -> Work:
 
 
 def acting(learner: ActorLearner) -> Work:
-    """The first half of an update: everything but the environments, which stand still."""
+    """A cycle's sync and rollout, in environments that stand still; without `renew`."""
 
     def work() -> int:
         with learner.on_streams():
@@ -400,7 +400,7 @@ def acting(learner: ActorLearner) -> Work:
 
 
 def learning(learner: ActorLearner) -> Work:
-    """Its second half, from the rollout of the first call each time."""
+    """A cycle's updates, from the rollout of the first call each time."""
     made: list[Rollout] = []
 
     def work() -> int:

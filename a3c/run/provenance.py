@@ -36,7 +36,7 @@ def note(folder: Path, facts: dict[str, Any]) -> None:
 def read(folder: Path) -> list[dict[str, Any]]:
     """The parts of a run, the first one first, without damaged lines.
 
-    None for a run that noted nothing, or whose file cannot be read.
+    Empty for a run that noted nothing, or whose file cannot be read.
     """
     try:
         lines = (folder / "provenance.jsonl").read_bytes().splitlines()

@@ -1,4 +1,4 @@
-"""Pausing, parking and stopping between updates."""
+"""Pausing and stopping, between a thread's rollouts."""
 
 import threading
 import time

@@ -93,7 +93,7 @@ def test_a_second_signal_does_not_wait_for_an_environment_that_never_answers(
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     time.sleep(1.3)
-    assert process.poll() is None  # it waits for the update under way
+    assert process.poll() is None  # it waits for the rollout under way
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
