@@ -27,7 +27,6 @@ from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import ReportOptions, report
 from a3c.results.study import StudyOptions, study
 from a3c.run import interrupts, strict_json
-from a3c.run.folder import standing
 from a3c.run.terminal import Screen
 from a3c.train import RunFailed, train
 
@@ -75,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RunFailed as error:
         if not error.outside:
             traceback.print_exception(error.__cause__)
-        print(f"a3c: the run stopped: {error}; {standing(error.folder)}", file=sys.stderr)
+        print(f"a3c: {error.line()}", file=sys.stderr)
         return 1
     except OSError as error:
         if name := refused_name(error):

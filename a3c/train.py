@@ -38,10 +38,17 @@ FIRST_CHECKPOINT_SECONDS = 5.0  # or sooner: what is killed in its first minute 
 class RunFailed(RuntimeError):
     """The run stopped before its end; __cause__ is the first thing that went wrong."""
 
-    def __init__(self, message: str, folder: Path, outside: bool = False):
+    def __init__(self, message: str, folder: Path, outside: bool = False, begun: bool = True):
         super().__init__(message)
         self.folder = folder
         self.outside = outside  # a full disk, an environment's fault: the message says it all
+        self.begun = begun
+
+    def line(self) -> str:
+        """What happened, and what is left."""
+        if not self.begun:
+            return f"a run cannot begin: {self}"
+        return f"the run stopped: {self}; {standing(self.folder)}"
 
 
 def train(

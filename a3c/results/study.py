@@ -27,7 +27,7 @@ from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_csv
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
 from a3c.run import best, checkpoint, log
-from a3c.run.folder import locked, standing
+from a3c.run.folder import locked
 from a3c.run.terminal import Screen
 from a3c.train import RunFailed, train
 
@@ -146,12 +146,11 @@ def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: N
             try:
                 if not (finished(planned) or run(planned)):
                     break
-            except (InputError, RunFailed) as error:
+            except Exception as error:  # an environment may raise anything
                 if is_refused(error):
                     raise
                 failures.append(failure := as_failure(error, planned))
-                line = f"a run stopped: {failure}; {standing(failure.folder)}"
-                screen.show(partial(screen.print, line, markup=False, soft_wrap=True))
+                screen.show(partial(screen.print, failure.line(), markup=False, soft_wrap=True))
                 continue
             ended(planned)
         else:
@@ -175,18 +174,23 @@ def table_of(plans: list[Planned]) -> Iterator[Screen]:
             screen.show(screen.line)  # there rich leaves the table's last line open
 
 
-def is_refused(error: InputError | RunFailed) -> bool:
+def is_refused(error: Exception) -> bool:
     """Whether it is the system that refuses, so that the next run would end as this one did."""
-    outside = error.outside if isinstance(error, RunFailed) else True
-    return outside and isinstance(error.__cause__ or error.__context__, OSError)
+    if isinstance(error, RunFailed) and not error.outside:
+        return False
+    told = isinstance(error, InputError | RunFailed)
+    return isinstance((error.__cause__ or error.__context__) if told else error, OSError)
 
 
-def as_failure(error: InputError | RunFailed, planned: Planned) -> RunFailed:
-    """A run that could not begin has failed too, without a traceback."""
+def as_failure(error: Exception, planned: Planned) -> RunFailed:
+    """A run that cannot begin has failed too: with a traceback if an environment raised."""
     if isinstance(error, RunFailed):
         return error
-    folder = planned.folder if planned.folder.exists() else planned.runs_dir
-    return RunFailed(str(error), folder, outside=True)
+    outside = isinstance(error, InputError)
+    words = str(error) if outside else f"{type(error).__name__}: {error}"
+    failure = RunFailed(words, planned.folder, outside, begun=False)
+    failure.__cause__ = error
+    return failure
 
 
 def run(planned: Planned) -> bool:

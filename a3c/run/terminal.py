@@ -161,7 +161,7 @@ class Terminal:
             self.say(best_line(run))
         if run.finished:
             self.say(f"play it: a3c play {quote(str(run.folder))}")
-        else:
+        if not run.finished or (run.interrupted and self.config.evaluate_every != "never"):
             self.say(f"go on: a3c train --resume {quote(str(run.folder))}")
 
 

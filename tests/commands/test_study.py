@@ -296,7 +296,7 @@ def test_a_run_that_fails_stops_no_other(
     Path("spec.toml").write_text(SPEC.replace("seed = [1, 2]", rates).replace("3000", "1000"))
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 1
     said = capsys.readouterr()
-    assert "a run stopped: FloatingPointError" in said.out
+    assert "the run stopped: FloatingPointError" in said.out
     assert "a3c: the run stopped: FloatingPointError" in said.err
     with Path("out/study.csv").open(newline="") as file:
         last = {row["lr"]: int(row["agent_steps"]) for row in csv.DictReader(file)}
@@ -304,26 +304,38 @@ def test_a_run_that_fails_stops_no_other(
     assert Path("out/table.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError("too many agents"), "too many agents"),
+        (ValueError("it fell over"), "ValueError: it fell over"),
+    ],
+)
 def test_a_run_that_cannot_begin_stops_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As where memory has shrunk since the study began."""
+    """As where memory has shrunk since the study began, or an environment raises at once."""
     started: list[int] = []
 
     def run(planned: Planned) -> bool:
         started.append(planned.config.seed)
         if len(started) == 2:
-            raise InputError("too many agents")
+            raise error
         return True
 
     monkeypatch.setattr(study, "run", run)
     went = study.run_all(planned(SPEC, tmp_path))
     assert len(started) == 4
-    assert "a run stopped: too many agents; " in capsys.readouterr().out
+    assert f"a run cannot begin: {words}\n" in capsys.readouterr().out
     assert not went.interrupted
-    with pytest.raises(RunFailed, match="too many agents") as raised:
+    with pytest.raises(RunFailed, match=words) as raised:
         went.check()
-    assert raised.value.outside  # no traceback
+    assert raised.value.__cause__ is error
+    assert raised.value.outside == isinstance(error, InputError)  # else with its traceback
 
 
 def test_a_run_that_somebody_else_trains_is_no_refusal_of_the_system(tmp_path: Path) -> None:
