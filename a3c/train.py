@@ -156,6 +156,7 @@ class Training:
         self.best_mean: float | None = None
         self.saved: dict[str, Any] = {"agent_steps": 0, "metrics": metrics.save()}  # last progress
         self.written: int | None = None  # updates of the newest checkpoint
+        self.changed = False  # that has other options
         self.failures: list[BaseException] = []
         self.unclosed: list[BaseException] = []  # why environments could not be closed
         self.origin: str | None = None  # of its first parameters
@@ -191,7 +192,7 @@ class Training:
             self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
         checkpoint.set_aside(found.folder)
         self.metrics.load(progress["metrics"], self.store.agent_steps)
-        self.saved, self.written = progress, progress["updates"]
+        self.saved, self.written, self.changed = progress, progress["updates"], found.changed
 
     @contextmanager
     def faults_of_environments(self) -> Iterator[None]:
@@ -294,8 +295,8 @@ class Training:
         Raises RunFailed if something went wrong.
         """
         try:
-            if not self._all_failures() or self.store.updates != self.written:
-                self.save()  # else the newest checkpoint may have games that were lost since
+            if self._is_to_be_saved():
+                self.save()
             if self.evaluation is not None:
                 complete = self.store.finished and not self._all_failures()
                 self.evaluation.finish(complete)
@@ -307,6 +308,12 @@ class Training:
         run = self._run()
         self.terminal.goodbye(run)
         return run
+
+    def _is_to_be_saved(self) -> bool:
+        """Whether the newest checkpoint is out of date. Where nothing was learned since, it may
+        have games that were lost meanwhile, and a model of the same name would be another."""
+        learned = self.store.updates != self.written
+        return learned or (self.changed and not self._all_failures())
 
     def _close(self) -> None:
         """Free what environments hold."""

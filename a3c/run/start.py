@@ -35,6 +35,7 @@ class Resumed(NamedTuple):
     path: Path
     checkpoint: Checkpoint
     remarks: list[str]
+    changed: bool  # it goes on with other options than the file has
 
     @property
     def agent_steps(self) -> int:
@@ -102,7 +103,8 @@ def find(config: Config, folder: Path) -> Resumed:
     remarks += edited(folder, saved.config)
     if config.total_agent_steps != saved.config.total_agent_steps:
         remarks.append(new_length(config, saved.config, agent_steps))
-    return Resumed(folder, path, saved._replace(config=config), remarks)
+    changed = config != saved.config
+    return Resumed(folder, path, saved._replace(config=config), remarks, changed)
 
 
 def check_resumable(config: Config, saved: Config, agent_steps: int) -> None:

@@ -265,10 +265,15 @@ def test_an_interrupt_while_the_last_ones_are_played(
         run = train(config)
     assert (run.finished, run.interrupted, run.best) == (True, True, None)
     left_out = "evaluations left out, at agent steps: 1,024, 2,016, 3,008, 4,000"
-    assert left_out in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert left_out in said
+    assert f"go on: a3c train --resume {run.folder}" in said.replace("'", "")
+    path = checkpoint.newest(run.folder).path
+    before = path.read_bytes()
     resumed = train(config, resume=run.folder)
     assert steps(resumed) == [4000]
     assert equal(final(resumed), final(run))
+    assert path.read_bytes() == before  # the same model: what was played with it stays its own
     assert resumed.best is not None
     assert resumed.best["agent_steps"] == 4000
     assert "already finished" not in capsys.readouterr().out
