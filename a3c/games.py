@@ -93,12 +93,12 @@ class Games:
 
     @contextmanager
     def named(self, i: int) -> Iterator[None]:
-        """A fault names the game: its environment has one agent, 0."""
+        """A fault names the game: which of its environment's agents says nothing, it has one."""
         try:
             yield
         except EnvironmentFault as fault:
-            where = f"(the game of seed {self.seed + i})"
-            raise EnvironmentFault(str(fault).replace("(agent 0)", where)) from fault.__cause__
+            where = f"the game of seed {self.seed + i}"
+            raise EnvironmentFault(fault.what, where) from fault.__cause__
 
     def remember(self, seen: Sequence[Array]) -> None:
         """Join the observations to their checksums; not Atari's, whose films have other pictures.

@@ -22,6 +22,10 @@ UNBOUNDED = 2.0**31 - 1
 class Unreadable(ValueError):
     """Values that no environment of the Spec gives, or that nothing can be learned from."""
 
+    def __init__(self, what: str, agent: int):
+        super().__init__(f"{what} (agent {agent})")
+        self.what, self.agent = what, agent
+
 
 class Coding:
     """Encodes the observations and decodes the actions of the environments of a Spec."""
@@ -151,7 +155,7 @@ def check_range(values: Array, low: int, high: int) -> None:
     if outside.any():
         agent = int(np.argwhere(outside)[0][0])
         value = values[outside].flat[0]
-        raise Unreadable(f"observation {value}, not from {low} to {high} (agent {agent})")
+        raise Unreadable(f"observation {value}, not from {low} to {high}", agent)
 
 
 def check_finite(values: Array, what: str) -> None:
@@ -162,4 +166,4 @@ def check_finite(values: Array, what: str) -> None:
     if not finite.all():
         agent = int(np.argwhere(~finite)[0][0])
         kind = "a NaN" if np.isnan(values[agent]).any() else "an infinite"
-        raise Unreadable(f"{kind} {what} (agent {agent})")
+        raise Unreadable(f"{kind} {what}", agent)

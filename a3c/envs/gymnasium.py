@@ -93,12 +93,14 @@ class GymnasiumEnvs:
         if array.shape != rows.shape[1:]:
             raise EnvironmentFault(
                 f"the environment returned an observation of shape {list(array.shape)}; "
-                f"its space has {list(rows.shape[1:])} (agent {agent})"
+                f"its space has {list(rows.shape[1:])}",
+                f"agent {agent}",
             )
         if array.dtype != rows.dtype and not fits(array, rows.dtype):
             raise EnvironmentFault(
                 f"the environment returned an observation of {array.dtype} that its space's "
-                f"{rows.dtype} cannot hold (agent {agent})"
+                f"{rows.dtype} cannot hold",
+                f"agent {agent}",
             )
         rows[agent] = array
 
@@ -133,7 +135,8 @@ def put_reward(rewards: Array, agent: int, reward: Any) -> None:
         rewards[agent] = reward
     except (TypeError, ValueError):
         raise EnvironmentFault(
-            f"the environment returned the reward {reward!r}; expected a number (agent {agent})"
+            f"the environment returned the reward {reward!r}; expected a number",
+            f"agent {agent}",
         ) from None
 
 
@@ -150,7 +153,8 @@ def blaming_the_environment() -> Iterator[None]:
     try:
         yield
     except Unreadable as error:
-        raise EnvironmentFault(f"the environment returned {error}") from None
+        what = f"the environment returned {error.what}"
+        raise EnvironmentFault(what, f"agent {error.agent}") from None
 
 
 def gymnasium_spec(

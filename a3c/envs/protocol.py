@@ -48,7 +48,14 @@ class AgentBytes(NamedTuple):
 
 
 class EnvironmentFault(RuntimeError):
-    """An environment returned what nothing can be learned from, such as a NaN reward."""
+    """An environment returned what nothing can be learned from, such as a NaN reward.
+
+    Says what, and where: in which agent's environment, or in which game.
+    """
+
+    def __init__(self, what: str, where: str = ""):
+        super().__init__(f"{what} ({where})" if where else what)
+        self.what = what
 
 
 class NumpyStep(NamedTuple):
