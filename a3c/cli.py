@@ -45,7 +45,8 @@ usage: a3c train [ENV] [--preset NAME] [options]     train from scratch: a3c tra
        a3c COMMAND --help                            all options of a command
        a3c --version                                 which a3c-gpu this is"""
 
-COMMANDS = ["train", "play", "export", "plot", "report", "study", "benchmark", "models", "bench"]
+WRITES_FILES = ["train", "play", "export", "plot", "report", "study", "benchmark"]
+COMMANDS = [*WRITES_FILES, "models", "bench"]  # which print
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except OutputError as error:
         give_up(error)
-        return int(words[:1] not in (["train"], ["play"]))  # whose results are files
+        return 0 if words and words[0] in WRITES_FILES else 1  # what was printed was the result
     except InputError as error:
         print(f"a3c: {error}", file=sys.stderr)
         return 2

@@ -43,7 +43,7 @@ from a3c.results.play import PLAY_RANGES, PlayOptions, play
 from a3c.results.play_folder import SCORES
 from a3c.results.played import read_scores
 from a3c.results.scores import PUBLISHED, human_normalised
-from a3c.results.study import ready, run_all
+from a3c.results.study import ready, run_all, say
 from a3c.results.study_plan import Planned, plan, read_spec
 from a3c.run import checkpoint, log, provenance
 
@@ -111,9 +111,7 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     with ready(left, out):
         went = run_all(left, score_and_write)
         if went.interrupted:
-            print(
-                f"interrupted; go on: a3c benchmark {quote(options.spec)} --out {quote(str(out))}"
-            )
+            say(f"interrupted; go on: a3c benchmark {quote(options.spec)} --out {quote(str(out))}")
         paths = write(out, in_order(plans, found)) if found else []
     went.check()
     return paths

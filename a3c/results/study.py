@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -62,12 +61,17 @@ def study(options: StudyOptions) -> list[Path]:
     with ready(plans, out):
         went = run_all(plans)
         if went.interrupted:
-            print(f"interrupted; go on: a3c study {quote(options.spec)} --out {quote(str(out))}")
+            say(f"interrupted; go on: a3c study {quote(options.spec)} --out {quote(str(out))}")
         path = out / "study.csv"
         # No rows where it was interrupted before the first run ended a game
         paths = [path, *figures.draw(path, spec.goal)] if write_csv(path, plans) else []
     went.check()
     return paths
+
+
+def say(line: str) -> None:
+    """To who still reads: a reader who has left ends no study."""
+    Screen(highlight=False).say(line)
 
 
 @contextmanager
@@ -82,7 +86,7 @@ def ready(plans: list[Planned], out: Path) -> Iterator[None]:
             check_as_planned(planned)
         check_memory_of(plans)
         for remark in remarks:
-            print(remark)
+            say(remark)
         yield
 
 
@@ -150,7 +154,7 @@ def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: N
                 if is_refused(error):
                     raise
                 failures.append(failure := as_failure(error, planned))
-                screen.show(partial(screen.print, failure.line(), markup=False, soft_wrap=True))
+                screen.say(failure.line())
                 continue
             ended(planned)
         else:

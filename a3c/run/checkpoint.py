@@ -270,10 +270,11 @@ def no_run_folder(run: Path) -> str:
 
 
 def other_run(run: Path) -> str:
-    """`; the newest run there is X`, in or beside it; nothing if none can be resumed."""
-    near = [*run.glob("[!.]*"), *run.parent.glob("[!.]*")]
+    """`; the newest run is X`, of those in it, beside it and in runs/; nothing if there is none."""
+    places = run, run.parent, Path(Config.runs_dir)
+    near = [path for place in places for path in place.glob("[!.]*")]
     others = [path for path in near if numbered(path) and path.name not in ("latest", run.name)]
     if not others:
         return ""
     newest_one = max(others, key=lambda path: numbered(path)[0].stat().st_mtime)
-    return f"; the newest run there is {newest_one}"
+    return f"; the newest run is {newest_one}"

@@ -44,7 +44,7 @@ def find(model: str) -> Checkpoint:
     choices = list(shipped())
     raise InputError(
         f"no model {model!r}: expected a model file, a run folder, or a game whose model ships: "
-        f"{', '.join(choices)}{nearest(model, choices)}"
+        f"{', '.join(choices)}{nearest(model, choices) or checkpoint.other_run(Path(model))}"
     )
 
 

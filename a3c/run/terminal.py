@@ -45,6 +45,10 @@ class Screen(Console):
         except (OSError, ValueError):  # ValueError: a closed file, or letters that it cannot write
             self.gone = True
 
+    def say(self, line: str) -> None:
+        """One plain line, which may be longer than the terminal is wide."""
+        self.show(lambda: self.print(line, markup=False, soft_wrap=True))
+
 
 class Terminal:
     """Context manager around a run. `quiet` says nothing at all."""
@@ -77,7 +81,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """One plain line."""
-        self.console.show(lambda: self.console.print(line, markup=False))
+        self.console.say(line)
 
     def record(self, record: dict[str, Any]) -> None:
         """Take note of a new record of the log. Plain lines: often at first, then every 30 s."""

@@ -158,8 +158,10 @@ def test_the_models_that_ship_are_read() -> None:
         assert isinstance(models.find(game).config, Config)
 
 
-@pytest.mark.parametrize("what", ["missing", "dangling", "empty", "runs"])
-def test_what_is_no_run_says_what_there_is(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("what", ["missing", "dangling", "empty", "runs", "elsewhere"])
+def test_what_is_no_run_says_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     run = train(small(tmp_path / "runs", total_agent_steps=500), quiet=True).folder
     asked = tmp_path / "runs" / "latest"
     asked.unlink()
@@ -169,7 +171,12 @@ def test_what_is_no_run_says_what_there_is(tmp_path: Path, what: str) -> None:
         asked.mkdir()
     elif what == "runs":
         asked = tmp_path / "runs"
-    with pytest.raises(InputError, match=f"the newest run there is {run}") as caught:
+    elif what == "elsewhere":  # than where a run was looked for, but where runs are made
+        monkeypatch.chdir(tmp_path)
+        run, asked = Path("runs") / run.name, Path("nowhere")
+        with pytest.raises(InputError, match=f"qbert.*; the newest run is {run}"):
+            models.find("nowhere")
+    with pytest.raises(InputError, match=f"the newest run is {run}") as caught:
         checkpoint.find(asked)
     assert ("leads to gone, which is gone" in str(caught.value)) == (what == "dangling")
 

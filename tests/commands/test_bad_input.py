@@ -5,7 +5,10 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from safetensors.torch import save_file
@@ -13,6 +16,7 @@ from torch import zeros
 
 from a3c import cli, memory
 from a3c.config import preset
+from a3c.results import study
 from a3c.run import checkpoint
 from a3c.train import train
 from tests.a3c.test_checkpoint import rewrite
@@ -377,3 +381,37 @@ def test_a_reader_that_has_left() -> None:
     assert process.stderr.read() == ""
     assert process.wait() == 1
     process.stderr.close()
+
+
+@contextmanager
+def nobody_reads() -> Iterator[None]:
+    """Stdout is a pipe whose reader has left."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as pipe, redirect_stdout(pipe):
+        yield
+
+
+def test_where_a_file_is_the_result_a_reader_that_has_left_is_no_failure(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    with nobody_reads():
+        assert cli.main(["plot", str(run_folder), "--out", str(tmp_path / "curves.png")]) == 0
+
+
+def test_what_nobody_reads_has_failed() -> None:
+    with nobody_reads():
+        assert cli.main(["models"]) == 1
+
+
+def test_what_was_run_is_written_though_nobody_reads_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text('[base]\nenv = "CartPole-v1"\nnum_threads = 1\n[grid]\nseed = [1]\n')
+    monkeypatch.setattr(study, "run_all", lambda plans: study.Went(interrupted=True, failures=[]))
+    write_csv = Mock(return_value=False)
+    monkeypatch.setattr(study, "write_csv", write_csv)
+    with nobody_reads(), suppress(BrokenPipeError):  # as the pipe is closed
+        assert cli.main(["study", str(spec), "--out", str(tmp_path / "out")]) == 0
+    write_csv.assert_called_once()
