@@ -15,7 +15,7 @@ import pytest
 from ale_py.vector_env import AtariVectorEnv
 
 import a3c
-from a3c import cli
+from a3c import InputError, cli
 from a3c.games import make_games
 from a3c.results import progress
 from a3c.results.play import PlayOptions, play
@@ -23,6 +23,7 @@ from a3c.results.play_folder import default_folder
 from a3c.results.scores import human_normalised
 from a3c.run import checkpoint
 from a3c.run.terminal import Screen
+from benchmarks import long_games
 from tests.commands.test_film import frames_of
 from tests.playable import (
     Continuous,
@@ -409,3 +410,12 @@ def test_train_and_play_mean_the_same_no_ops(capsys: pytest.CaptureFixture[str])
             cli.main([command, "--help"])
         said = " ".join(capsys.readouterr().out.replace("│", " ").split())
         assert "A game starts with fewer no-ops than this, drawn at random (Atari); 0 for" in said
+
+
+def test_games_that_may_last_longer_than_those_of_training(tmp_path: Path) -> None:
+    """benchmarks/long_games.py"""
+    returns, lengths = long_games.play("pong", games=2, frames=1200)
+    assert lengths.tolist() == [300, 300]
+    assert (returns > -3).all()  # the model that ships; random play has -4 by then
+    with pytest.raises(InputError, match="is no Atari game"):
+        long_games.play(model_of(NotNumbers, tmp_path), games=2, frames=1200)

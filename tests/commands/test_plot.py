@@ -269,3 +269,13 @@ def test_the_ancestors_curve_stands_beside_a_runs(
     theirs, ours = (np.array(line.get_data()) for line in figures[0].axes[0].get_lines())
     assert theirs[:, -1].tolist() == [195.2, 384]  # its end: some 385
     assert np.allclose(ours[:, 3], [400 / 1e6, 2.5])
+
+
+def test_the_thin_curve_beside_the_ancestors(tmp_path: Path) -> None:
+    records = [record(320 * i, float(i), []) for i in range(250)]
+    records[0] |= {"mean_return_100": None}  # before a game has ended
+    path = ancestor.write_curve(make_run(tmp_path / "run", records), tmp_path / "seed.csv")
+    head, *lines = path.read_text().splitlines()
+    assert head == "agent_steps,seconds,mean_return_100"
+    assert len(lines) == 100
+    assert (lines[0], lines[-1]) == ("320,1.0,20.0", f"{320 * 249},249.0,20.0")
