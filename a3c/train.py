@@ -108,7 +108,7 @@ def new_run(training: Training, start_from: str | Path | None) -> Iterator[None]
         folder = create_run_folder(training.config)
         with locked(folder) as remarks:
             try:
-                training.open(folder, remarks, start_from)
+                training.open(folder, remarks)
             except InputError:  # nothing is left of what could not begin
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -171,6 +171,7 @@ class Training:
         if start_from is not None:
             model = start.model_to_start_from(start_from, config, self.node.spec)
             start.check_parameters(self.store.parameters, model)
+            self.origin = start.lasting_name(start_from)
             self.terminal.say(start.origin(start_from, model))
             parameters = model.tensors["parameters"]
         self.terminal.say(f"starting {self.node.games()} games of {config.env}")
@@ -202,14 +203,13 @@ class Training:
         except EnvironmentFault as fault:
             raise InputError(f"{self.config.env} cannot be trained on: {fault}") from None
 
-    def open(self, folder: Path, remarks: list[str], start_from: str | Path | None = None) -> None:
+    def open(self, folder: Path, remarks: list[str]) -> None:
         """Log into the run's folder; note there, and say, what begins."""
         self.folder = folder
         self.log = Log(folder, self.store.agent_steps)
         if self.evaluator is not None:
             spec = self.node.spec
             self.evaluation = Evaluation(self.evaluator, spec, folder, self.log, self.terminal)
-        self.origin = None if start_from is None else str(start_from)
         self._note_nodes()
         for line in [f"run folder {folder}", *remarks, *self.log.remarks]:
             self.terminal.say(line)

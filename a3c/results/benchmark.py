@@ -40,12 +40,12 @@ from a3c.results.curves import Floats
 from a3c.results.figures import interval
 from a3c.results.output import whole_file
 from a3c.results.play import PLAY_RANGES, PlayOptions, play
-from a3c.results.play_folder import SCORES
+from a3c.results.play_folder import SCORES, write_scores
 from a3c.results.played import read_scores
 from a3c.results.scores import PUBLISHED, human_normalised
 from a3c.results.study import ready, run_all, say
 from a3c.results.study_plan import Planned, plan, read_spec
-from a3c.run import checkpoint, log, provenance
+from a3c.run import checkpoint, log, provenance, strict_json
 
 POLICIES = ("sample", "greedy")
 # SLM-Lab's benchmark of 2019 (kengz/SLM-Lab-doc, atari-benchmark.md): 10 million agent steps, the
@@ -174,17 +174,20 @@ def score(planned: Planned, policy: str, episodes: int) -> None:
     Raises KeyboardInterrupt where that was interrupted: fewer games would be another protocol.
     """
     folder = folder_of(planned, policy)
-    if (folder / SCORES).exists():
-        had = read_scores(folder)
+    had = strict_json.read(folder / SCORES)  # None: they are to be made, or made again
+    if had is not None:
         newest = checkpoint.newest(planned.folder).checkpoint.sha256
-        if had.get("checkpoint_sha256") == newest and had["episodes"] == episodes:
+        if had.get("checkpoint_sha256") == newest and had.get("episodes") == episodes:
             return
     options = PlayOptions(
         str(planned.folder), episodes, str(folder), "greedy" if policy == "greedy" else "sample",
         film=False, device=planned.config.device,
     )  # fmt: skip
     if play(options, quiet=True)["interrupted"]:
-        (folder / SCORES).unlink()
+        if had is None:
+            (folder / SCORES).unlink()
+        else:
+            write_scores(folder, had)
         raise KeyboardInterrupt
 
 

@@ -76,7 +76,7 @@ def open_encoder(path: Path, frame: Array, frames_per_second: float) -> Any:
             output_params=["-f", "mp4"],  # the temporary name's ending says nothing
         )
         encoder.send(None)
-    except RuntimeError as error:  # no ffmpeg for this system, or one without H.264
+    except (RuntimeError, OSError) as error:  # no ffmpeg for this system, or one without H.264
         raise NoFilm(first_line(error)) from error
     return encoder
 

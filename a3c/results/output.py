@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from a3c.config import InputError, as_input_error
+from a3c.run.files import flush
 
 
 @contextmanager
@@ -29,6 +30,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         with as_input_error(f"cannot write {path}"):
             yield temporary
             if not special:
+                flush(temporary, os.O_RDWR)  # or a power cut may leave the name and no bytes
                 os.replace(temporary, real)
     finally:
         if not special:

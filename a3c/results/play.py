@@ -113,10 +113,10 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     that cannot be used: before the games are played, where that can be known.
     """
     torch.set_num_threads(1)  # a second thread would wait longer than it works on so few agents
-    saved = models.find(options.model)
+    saved, run = models.find(options.model), run_of(options.model)
     protocol = options.protocol(saved.config, saved.spec)
     out = Path(options.out) if options.out else default_folder(options.model)
-    check_folder(out, saved.sha256, run_of(options.model))
+    check_folder(out, saved.sha256, run)
     window = open_window() if options.render else None
     noop_max = saved.config.noop_max if options.noop_max is None else options.noop_max
     config = replace(saved.config, noop_max=noop_max, num_threads=1)
@@ -124,7 +124,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     stop = threading.Event()
     with interrupts(stop.set), Progress(Screen(quiet=quiet, highlight=False)) as progress:
         episodes = games(policy, config, protocol, watched(progress, stop, protocol))
-        scores = {**identity(options.model, saved), **summary(episodes, config, protocol)}
+        scores = {**identity(options.model, run, saved), **summary(episodes, config, protocol)}
         progress.say(score_table(scores))
         for line in remarks(scores, options.episodes):
             progress.say(line)
@@ -148,12 +148,11 @@ def games(policy: Policy, config: Config, protocol: Protocol, goes_on: GoesOn) -
     return episodes
 
 
-def identity(model: str, saved: Checkpoint) -> dict[str, Any]:
+def identity(model: str, run: Path | None, saved: Checkpoint) -> dict[str, Any]:
     """Which model it is: as it was asked for, and so that a report can tell its run's from others'.
 
-    run: its folder's name; None for a model that is not a run's.
+    run: its folder; None for a model that is not a run's. By now a link may lead to another's.
     """
-    run = run_of(model)
     return {
         "model": model,
         "run": None if run is None else run.name,

@@ -14,6 +14,7 @@ from typing import Any
 from a3c.config import InputError, as_input_error
 from a3c.results.output import whole_file
 from a3c.run import checkpoint, models, strict_json
+from a3c.run.folder import from_here
 
 SCORES = "scores.json"
 BEST, MEDIAN = "best.mp4", "median.mp4"
@@ -37,9 +38,7 @@ def default_folder(model: str) -> Path:
     """
     path, run = Path(model).resolve(), run_of(model)
     if run is not None:
-        folder = run / ("play" if path == run else f"play-{path.stem}")
-        here = Path.cwd()
-        return folder.relative_to(here) if folder.is_relative_to(here) else folder
+        return from_here(run) / ("play" if path == run else f"play-{path.stem}")
     if (game := models.shipped_game(model)) is not None:
         return Path("play", game)
     return Path("play", path.parent.name if path.name == models.MODEL else path.stem)
@@ -66,11 +65,11 @@ def check_folder(out: Path, sha256: str, run: Path | None) -> None:
 
 def belongs(out: Path, sha256: str, run: Path | None) -> bool:
     """Whether a folder with scores is of this model, or of another checkpoint of its run."""
-    if run is not None and run in out.resolve().parents:
-        return True
     before = strict_json.read(out / SCORES) or {}
     of_run = run is not None and before.get("run") == run.name
-    return of_run or before.get("checkpoint_sha256") == sha256
+    # In the run's own folder, which may have had another name; those of no run say so
+    inside = run is not None and run == out.resolve().parent and before.get("run", "") is not None
+    return of_run or inside or before.get("checkpoint_sha256") == sha256
 
 
 def write_scores(out: Path, scores: dict[str, Any]) -> Path:

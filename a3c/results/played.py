@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from a3c.config import InputError, as_input_error
-from a3c.envs.names import atari_game
 from a3c.results.play_folder import BEST, SCORES
-from a3c.run import checkpoint, strict_json
+from a3c.run import checkpoint, models, strict_json
 
 # What a page shows of scores.json
 SHOWN = ("env", "episodes", "mean", "std", "median", "max", "agent_steps_trained", "protocol")
@@ -78,7 +77,7 @@ def stranger(played: dict[str, Any], run: Path, env: str, end: int, kept: list[K
 def other_model(played: dict[str, Any], run: Path) -> str | None:
     """The model that was played, if it is not of this run as far as its name tells."""
     model = str(played.get("model"))
-    if atari_game(model) is not None:
+    if models.shipped_game(model) is not None:
         return f"the model of {model} that ships"
     if "run" not in played:  # as older versions wrote it
         return model if is_elsewhere(model, run) else None

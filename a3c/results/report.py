@@ -45,6 +45,13 @@ from a3c.run.checkpoint import SCORE
 CURVE_POINTS = 400  # of a curve on the page
 # What the page says of a run's end
 LAST = ("agent_steps", "episodes", "updates", "seconds", "mean_return_100")
+METHODS = {
+    "a3c": "advantage actor-critic",
+    "one-step-q": "one-step Q-learning",
+    "one-step-sarsa": "one-step Sarsa",
+    "n-step-q": "n-step Q-learning",
+}
+WAYS = {"async": "Asynchronous", "sync": "Synchronous"}
 BEST = ("agent_steps", "episodes", "mean", "evaluated_return")  # and of best.json
 
 
@@ -115,6 +122,7 @@ def facts(run: Path, curve: Curve, config: Config, remarks: list[str]) -> dict[s
     return {
         "name": curve.name,
         "env": config.env,
+        "method": f"{WAYS[config.mode]} {METHODS[config.method]}",
         "command": " ".join([command(config), *origin(run)]),
         "remarks": remarks,
         "settings": settings(config),

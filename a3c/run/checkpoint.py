@@ -272,9 +272,14 @@ def no_run_folder(run: Path) -> str:
 def other_run(run: Path) -> str:
     """`; the newest run is X`, of those in it, beside it and in runs/; nothing if there is none."""
     places = run, run.parent, Path(Config.runs_dir)
-    near = [path for place in places for path in place.glob("[!.]*")]
-    others = [path for path in near if numbered(path) and path.name not in ("latest", run.name)]
-    if not others:
-        return ""
-    newest_one = max(others, key=lambda path: numbered(path)[0].stat().st_mtime)
-    return f"; the newest run is {newest_one}"
+    near = {path: saved_at(path) for place in places for path in place.glob("[!.]*")}
+    others = [path for path in near if near[path] and path.name not in ("latest", run.name)]
+    return f"; the newest run is {max(others, key=near.__getitem__)}" if others else ""
+
+
+def saved_at(run: Path) -> float:
+    """When its newest checkpoint was saved, as time.time; 0 without one that may be read."""
+    try:
+        return max((path.stat().st_mtime for path in numbered(run)[:1]), default=0.0)
+    except OSError:
+        return 0.0

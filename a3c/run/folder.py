@@ -181,3 +181,9 @@ def check_free(folder: Path) -> None:
         lock(descriptor, folder, shared=True)
     finally:
         os.close(descriptor)
+
+
+def from_here(path: Path) -> Path:
+    """A path below the working folder as seen from there; without links, which may be moved."""
+    real, here = path.resolve(), Path.cwd()
+    return real.relative_to(here) if real.is_relative_to(here) else real

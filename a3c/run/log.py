@@ -102,10 +102,12 @@ class Log:
         self.evaluations = self.evaluated.records
         with as_input_error(f"cannot write {self.metrics.path}"):
             self.metrics.open()
-            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        events = folder / "tensorboard"
+        with as_input_error(f"cannot write {events}"):
+            shutil.rmtree(events, ignore_errors=True)
             from torch.utils.tensorboard import SummaryWriter
 
-            self.tensorboard: SummaryWriter | None = SummaryWriter(str(folder / "tensorboard"))
+            self.tensorboard: SummaryWriter | None = SummaryWriter(str(events))
             for record in self.metrics.records:
                 curves(self.tensorboard, record)
             for record in self.evaluations:

@@ -25,7 +25,7 @@ from a3c.network import network_name
 from a3c.optimiser import learning_rate
 from a3c.run import best, checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
-from a3c.run.folder import check_free
+from a3c.run.folder import check_free, from_here
 
 
 class Resumed(NamedTuple):
@@ -189,6 +189,12 @@ def origin(start_from: str | Path, model: Checkpoint) -> str:
     """Where the parameters are from, as a line."""
     steps = model.progress["agent_steps"]
     return f"parameters of {start_from}: {steps:,} agent steps on {model.config.env}"
+
+
+def lasting_name(start_from: str | Path) -> str:
+    """What to call the model when runs/latest leads elsewhere, as to the run that begins."""
+    shipped = models.shipped_game(str(start_from)) is not None
+    return str(start_from) if shipped else str(from_here(Path(start_from)))
 
 
 def network_of(config: Config, spec: Spec) -> dict[str, str | bool | None]:

@@ -153,6 +153,12 @@ def test_tensorboard_shows_figures_without_knowing_them() -> None:
     assert shown == {"lr": "charts/learning_rate", "q_loss": "losses/q_loss"}
 
 
+def test_a_file_where_tensorboard_would_write_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tensorboard").write_text("in the way")
+    with pytest.raises(InputError, match=r"cannot write .*tensorboard: File exists"):
+        Log(tmp_path, 0)
+
+
 def test_resuming_with_a_damaged_log_says_so_and_keeps_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

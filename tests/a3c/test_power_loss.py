@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from a3c.results.output import whole_file
 from a3c.run import checkpoint
 from a3c.run.files import write_whole
 from tests.a3c.test_checkpoint import example
@@ -52,4 +53,13 @@ def test_a_text_is_flushed_before_it_has_its_name(
     path = tmp_path / "config.json"
     path.write_text("before")
     write_whole(path, "a text")
+    assert done == [("flush", file(path)), ("rename", file(path))]
+
+
+def test_a_result_is_flushed_before_it_has_its_name(
+    tmp_path: Path, done: list[tuple[str, File]]
+) -> None:
+    path = tmp_path / "scores.csv"
+    with whole_file(path) as temporary:
+        temporary.write_text("a text")
     assert done == [("flush", file(path)), ("rename", file(path))]

@@ -174,6 +174,8 @@ def test_a_new_run_from_a_models_parameters(
         assert new.agent_steps == 32
         assert torch.equal(final_parameters(new.folder), trained)
         assert provenance.read(new.folder)[0]["start_from"] == str(start_from)
+    newer = train(quiet_lr, quiet=True, start_from=tmp_path / "latest")  # where that led by then
+    assert provenance.read(newer.folder)[0]["start_from"] == str(new.folder)
     scratch = train(quiet_lr, quiet=True)
     assert not torch.equal(final_parameters(scratch.folder), trained)
     assert "start_from" not in provenance.read(scratch.folder)[0]

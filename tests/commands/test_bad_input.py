@@ -203,6 +203,19 @@ def test_a_path_that_may_not_be_read(
     assert "Permission denied: secret" in complaint([*words.split(), "secret/run"], capsys)
 
 
+def test_what_may_not_be_read_beside_a_wrong_name_is_not_what_is_wrong(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (nowhere / "secret").mkdir()
+
+    def refused(run: Path) -> list[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(run))
+
+    monkeypatch.setattr(checkpoint, "numbered", refused)
+    assert "no model 'typo'" in complaint(["play", "typo"], capsys)
+    assert "no run folder 'typo'" in complaint(["train", "--resume", "typo"], capsys)
+
+
 def test_cuda_asked_for_and_absent(
     nowhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,10 @@
 """`a3c benchmark`: runs are scored, set beside published scores, and gone on with."""
 
 import csv
+import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,26 @@ def test_an_interrupted_benchmark_keeps_what_it_has_and_goes_on(
     assert not list(tmp_path.glob("out/runs/*pacman*/ms_pacman-*/benchmark-*/scores.json"))
     benchmark(options)
     assert len(paths[0].read_text().splitlines()) == 3
+
+
+def test_complete_scores_outlive_an_interrupt_and_damaged_ones_are_made_again(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=1)
+    benchmark(options)
+    first, *_ = sorted(tmp_path.glob("out/runs/*/breakout-*/benchmark-sample/scores.json"))
+    before = first.read_text()
+
+    def cut_short(options: PlayOptions, quiet: bool = False) -> dict[str, object]:
+        return {**play(replace(options, episodes=1, seed=7), quiet), "interrupted": True}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "play", cut_short)
+        benchmark(replace(options, episodes=2))
+    assert json.loads(first.read_text()) == json.loads(before)
+    first.write_text("")
+    benchmark(options)
+    assert json.loads(first.read_text()) == json.loads(before)
 
 
 def test_runs_without_a_folder_count_as_the_files_say(

@@ -258,6 +258,16 @@ def test_a_film_that_cannot_be_written(
     assert os.listdir(out) == ["scores.json"]
 
 
+def test_an_ffmpeg_that_is_not_there_is_no_refusal_to_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "ffmpeg"))
+    out = tmp_path / "out"
+    assert cli.main(playing(model_of(Playable, tmp_path), out)) == 0
+    assert "no film: " in capsys.readouterr().out
+    assert os.listdir(out) == ["scores.json"]
+
+
 class InterruptedFilm(Playable):
     """Somebody presses Ctrl-C while it is filmed."""
 

@@ -16,7 +16,8 @@ from ale_py.vector_env import AtariVectorEnv
 
 import a3c
 from a3c import InputError, cli
-from a3c.games import make_games
+from a3c.games import make_games, play_episodes
+from a3c.results import play as module
 from a3c.results import progress
 from a3c.results.play import PlayOptions, play
 from a3c.results.play_folder import default_folder
@@ -209,16 +210,55 @@ def test_another_models_scores_are_not_overwritten(
         assert "another model" in refused(["play", first, *words], capsys)
 
 
-def test_the_same_run_may_be_played_again_after_more_training(tmp_path: Path) -> None:
+def made_run(folder: Path) -> Path:
     config = a3c.preset("control", env="CartPole-v1", total_agent_steps=40,
-                        rollout_length=5, runs_dir=str(tmp_path))  # fmt: skip
-    run = a3c.train(config, quiet=True).folder
+                        rollout_length=5, runs_dir=str(folder))  # fmt: skip
+    return a3c.train(config, quiet=True).folder
+
+
+def test_the_same_run_may_be_played_again_after_more_training(tmp_path: Path) -> None:
+    run = made_run(tmp_path)
     options = PlayOptions(str(run), 1, str(tmp_path / "out"), film=False)
     play(options)
     saved = checkpoint.newest(run).checkpoint
     checkpoint.save_into(run, saved._replace(progress={**saved.progress, "agent_steps": 80}))
     play(options)
     assert read(tmp_path / "out")["agent_steps_trained"] == 80
+
+
+def test_a_run_that_was_renamed_may_be_played_again(tmp_path: Path) -> None:
+    run = made_run(tmp_path)
+    play(PlayOptions(str(run), 1, film=False))
+    renamed = run.rename(tmp_path / "renamed")
+    saved = checkpoint.newest(renamed).checkpoint
+    checkpoint.save_into(renamed, saved._replace(progress={**saved.progress, "agent_steps": 80}))
+    play(PlayOptions(str(renamed), 1, film=False))
+    assert read(renamed / "play")["run"] == "renamed"
+
+
+def test_another_models_scores_are_not_overwritten_in_a_runs_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = made_run(tmp_path), model_of(Playable, tmp_path)
+    words = ["--out", str(run / "other"), "--episodes", "1", "--no-film"]
+    assert cli.main(["play", other, *words]) == 0
+    capsys.readouterr()
+    assert "has the scores of another model" in refused(["play", str(run), *words], capsys)
+
+
+def test_a_link_that_moves_while_games_are_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As runs/latest does when another run begins."""
+    run, latest = made_run(tmp_path), tmp_path / "latest"
+
+    def moving(*words: Any) -> Any:
+        latest.unlink()
+        latest.symlink_to("another")
+        return play_episodes(*words)
+
+    monkeypatch.setattr(module, "play_episodes", moving)
+    assert play(PlayOptions(str(latest), 1, film=False))["run"] == run.name
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_games(

@@ -142,6 +142,7 @@ ROWS = [
     ("it played the model of ALE/Pong-v5 that ships", {"model": "ALE/Pong-v5"}),
     ("it played other/model.safetensors", {"model": "other/model.safetensors"}),
     ("it played the run other", {"model": "run", "run": "other"}),
+    ("it played the run zaxxon", {"model": "zaxxon", "run": "zaxxon"}),  # none ships
     ("it played x.safetensors, which is no run's", {"model": "x.safetensors", "run": None}),
     ("trained for 5000 agent steps, the run for 3000", {"agent_steps_trained": 5000}),
     ("of 1500 agent steps, is none of the run's checkpoints (2000, 3000)",

@@ -1,7 +1,7 @@
 """What the commands make of a model that has values of actions and no policy."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -94,7 +94,9 @@ def test_it_is_evaluated_plotted_and_reported(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["plot", str(run), "--out", "curves.png"]) == 0
     assert cli.main(["report", str(run), "--out", "report.html"]) == 0
-    assert "one-step-sarsa" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert '"method": "Asynchronous one-step Sarsa"' in page
+    assert set(report.METHODS) == set(get_args(get_type_hints(Config)["method"]))
 
 
 @pytest.mark.parametrize("name", ["one-step-q", "one-step-sarsa", "n-step-q"])
