@@ -215,9 +215,10 @@ def step(machines, layer, agents, view, scratch, i, action):  # type: ignore[no-
     over = registers[i, OVER] != 0
     life_counts = protocol[EPISODIC_LIFE] != 0 or protocol[LIFE_LOSS_INFO] != 0
     terminated = over or (lost and life_counts)
-    truncated = registers[i, ELAPSED] >= protocol[MAX_FRAMES] and not terminated
+    used_up = registers[i, ELAPSED] >= protocol[MAX_FRAMES]
+    truncated = used_up and not terminated
     registers[i, LIVES_BEFORE] = registers[i, LIVES]
-    ended = over or truncated or (lost and protocol[EPISODIC_LIFE] != 0)
+    ended = over or used_up or (lost and protocol[EPISODIC_LIFE] != 0)
     registers[i, ENDED] = ended and not protocol[RUN_ON]
     if protocol[CLIP_REWARDS]:
         reward = min(max(reward, -1), 1)

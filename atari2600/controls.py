@@ -32,7 +32,7 @@ def actions_of(actions: Array, threshold: float) -> Array:
     horizontal = 1 + (x > threshold) - (x < -threshold).astype(int)
     vertical = 1 + (y > threshold) - (y < -threshold).astype(int)
     codes = ACTION_OF[horizontal, vertical, (fire > threshold).astype(int)]
-    turns = (np.float32(PADDLE_DELTA) * np.abs(radius)).astype(np.int64)
+    turns = (PADDLE_DELTA * np.abs(radius).astype(np.float64)).astype(np.int64)  # as ALE: doubles
     return codes | turns << ACTION_BITS
 
 

@@ -28,9 +28,9 @@ from atari2600.controls import (
     frames_of,
 )
 from atari2600.interface import Interface
-from atari2600.mersenne import ENVIRONMENT, SYSTEM
+from atari2600.mersenne import ENVIRONMENT
 from atari2600.snapshot import Rest
-from atari2600.state import BUFFER, EXTRA_RAM, WIDTH
+from atari2600.state import BUFFER, EXTRA_RAM, HELD_ACTION, WIDTH
 from atari2600.window import Window
 
 Array = NDArray[Any]
@@ -209,18 +209,24 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         return snapshot.save(self.clone_header(), {"rng": include_rng}, self.state_arrays())
 
     def restore_state(self, state: Array) -> None:
-        """Go back to a cloned state. Raises ValueError if it is of something else."""
+        """Go back to a cloned state, as ALE does, which leaves the action that sticks.
+
+        Raises ValueError if it is of another game, mode or difficulty; the rest of the protocol
+        may be another.
+        """
         if self.load_seed >= 0:  # ale-py has loaded the game by now
             self.run(cpu.RESET, self.load_seed)
-        generators = self.agents.generators.copy()
+        registers, generators = self.machines.registers, self.agents.generators
+        held, generator = registers[0, HELD_ACTION], generators[0, ENVIRONMENT].copy()
         rest = snapshot.load(state, self.clone_header(), self.state_arrays(), self.check_loaded)
+        registers[0, HELD_ACTION] = held
         if not rest["rng"]:
-            for which in (ENVIRONMENT, SYSTEM):
-                self.agents.generators[0, which] = generators[0, which]
+            generators[0, ENVIRONMENT] = generator
         self.load_seed, self.started = -1, True
 
     def clone_header(self) -> Rest:
-        return self.state_header() | {"kind": "clone"}
+        named = {key: self.state_header()[key] for key in ("game", "mode", "difficulty")}
+        return named | {"kind": "clone"}
 
     # ---- exact saving ----
 
@@ -263,12 +269,14 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is built from the arguments, and goes on with the same game."""
-        return super().__getstate__() | {"saved": self.save_state() if self.started else None}
+        saved = self.save_state() if self.started else None
+        return super().__getstate__() | {"saved": saved, "seeds": (self.game_seed, self.load_seed)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if state["saved"] is not None:
             self.load_state(state["saved"])
+        self.game_seed, self.load_seed = state["seeds"]
 
     def state_arrays(self) -> list[Array]:
         machines = [self.machines.registers, self.machines.ram, self.machines.screens]

@@ -39,7 +39,7 @@ class Game:
     init: dict[str, int] = field(default_factory=dict)  # variables at the start of an episode
     format: str = "NTSC"
     y_start: int = 34
-    height: int = 0  # 210, or 250 in PAL
+    height: int = 0  # 210, or 250 in PAL, but for three games
     hmove_blanks: bool = True
     paddles: int = 0  # ports with paddles: 0, 1 (left) or 2
     paddle_max: int = 790196

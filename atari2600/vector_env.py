@@ -192,10 +192,13 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         ids = np.arange(self.num_envs)
         if options is not None and "reset_mask" in options:
             ids = ids[check_mask(options["reset_mask"], self.num_envs)]
-            if self.asked is None or self.batch_size < self.num_envs:
+            some = len(ids) < self.num_envs
+            if some and (self.asked is None or self.batch_size < self.num_envs):
                 raise error.ResetNeeded("reset_mask needs a full reset before, and no batch_size")
         seeds = seeds_of(seed, len(ids), self.asked is None)
         self.finish()
+        self.ready.clear()
+        self.asked = None  # whatever interrupts it: no step before the resets have been answered
         self.run(ids, np.full(len(ids), cpu.RESET), seeds)
         self.finish()
         self.ready = deque((i, None) for i in range(self.num_envs))

@@ -187,6 +187,20 @@ def test_copies_go_on_with_the_same_games(copied: Any) -> None:
         np.testing.assert_array_equal(again.step(k % 6)[0], single.step(k % 6)[0])
 
 
+def test_a_copy_loads_the_game_as_well() -> None:
+    """Where `load_game` stands until the next reset."""
+    env = AtariEnv("breakout")
+    env.reset(seed=3)
+    env.seed_game(5)
+    env.load_game()
+    again = copy.deepcopy(env)
+    env.reset()
+    again.reset()
+    assert again.ale.getFrameNumber() == env.ale.getFrameNumber()
+    for k in range(20):
+        np.testing.assert_array_equal(again.step(k % 4)[0], env.step(k % 4)[0])
+
+
 def test_a_state_is_loaded_several_times(env: AtariVectorEnv) -> None:
     state, actions = env.save_state(), np.random.default_rng(5).integers(4, size=(30, 3))
     expected = [env.step(each) for each in actions]

@@ -124,6 +124,24 @@ def test_lost_lives(mode: str, lives: str) -> None:
     assert assert_same("breakout", steps=250, autoreset_mode=mode, **{lives: True}) > 0
 
 
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_a_life_that_is_lost_with_the_last_frame(mode: str) -> None:
+    """The episode ends, though it is the lost life that is reported."""
+    options: dict[str, Any] = {"life_loss_info": True, "autoreset_mode": mode, "noop_max": 1}
+    kinds: list[Any] = [AtariVectorEnv, AleVectorEnv]
+    envs = [kind("breakout", 1, max_num_frames_per_episode=96, **options) for kind in kinds]
+    reported = []
+    for env in envs:
+        env.reset(seed=0)
+        for k in range(30):
+            *answer, info = env.step(np.array([0 if k % 8 else 1]))
+            reported.append(
+                [*map(np.ndarray.item, answer[1:]), info["episode_frame_number"].item()]
+            )
+    assert reported[:30] == reported[30:]
+    assert [answer[1] for answer in reported[:30]].count(True) == 1  # at the limit
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -466,6 +484,28 @@ def test_bad_arguments_of_a_single_environment(options: dict[str, Any], message:
         AtariEnv("breakout", **options)
 
 
+def test_a_reset_that_was_interrupted_asks_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, same = (AtariVectorEnv("pong", 4, num_threads=2) for _ in range(2))
+    env.reset(seed=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Future, "result", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            env.reset(seed=5)
+    with pytest.raises(ResetNeeded):
+        env.step(np.zeros(4, int))
+    np.testing.assert_array_equal(env.reset(seed=6)[0], same.reset(seed=6)[0])
+    for _ in range(3):
+        answer, expected = env.step(np.full(4, 2)), same.step(np.full(4, 2))
+        np.testing.assert_array_equal(answer[0], expected[0])
+        np.testing.assert_array_equal(answer[4]["frame_number"], expected[4]["frame_number"])
+
+
+def test_a_mask_of_all_is_a_full_reset() -> None:
+    options = {"reset_mask": np.ones(4, bool)}
+    env, same = (AtariVectorEnv("pong", 4, batch_size=2) for _ in range(2))
+    np.testing.assert_array_equal(env.reset(seed=1, options=options)[0], same.reset(seed=1)[0])
+
+
 def test_an_answer_that_was_interrupted_can_be_waited_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -487,6 +527,16 @@ def test_a_mask_brings_no_last_observation_of_other_agents() -> None:
     while "final_obs" not in env.step(np.zeros(2, int))[4]:
         pass
     assert "final_obs" not in env.reset(options={"reset_mask": np.array([False, True])})[1]
+
+
+def test_a_paddle_turns_by_whole_parts_of_doubles() -> None:
+    """With float32 this radius, and one of 1,600 others, turned it by one too much."""
+    ours, ale = (kind("breakout", 1, continuous=True) for kind in (AtariVectorEnv, AleVectorEnv))
+    np.testing.assert_array_equal(ours.reset(seed=1)[0], ale.reset(seed=1)[0])
+    for k in range(100):
+        polar = (0.6085652, 0) if k // 12 % 2 else (0.55308694, np.pi)
+        action = np.array([[*polar, k % 10 == 0]], np.float32)
+        np.testing.assert_array_equal(ours.step(action)[0], ale.step(action)[0])
 
 
 def test_continuous_actions_outside_their_space() -> None:
