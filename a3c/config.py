@@ -138,8 +138,8 @@ class Config:
     lr_schedule_until: float = 1.0
     """Fraction of its time at which the schedule ends; constant from there on."""
     lr_by_fan_in: bool = True
-    """RMSProp: units that add up more than 256 inputs learn with lr times the root of 256 by their
-    number: 0.31 of it behind the convolutions of `paper`, which has 2,592."""
+    """RMSProp: weights of a matrix with more than 256 inputs learn with lr times the root of 256 by
+    their number: 0.31 of it behind the convolutions of `paper`, which has 2,592."""
     momentum: float = 0.9
     """What of a momentum stays in an update; the rest is the gradient's."""
     rmsprop_decay: float = AUTO
@@ -586,8 +586,8 @@ def _check_optimiser(config: Config) -> None:
             "--rmsprop-decay is 1; expected less, or a number for --rmsprop-initial: an average "
             "that starts at nothing would stay there"
         )
-    if config.optimizer != "shared-rmsprop" and config.nodes > 1:
-        nodes = "--cluster" if config.nodes == ALL_MACHINES else f"--nodes {config.nodes}"
+    if config.optimizer != "shared-rmsprop" and (config.cluster or config.nodes > 1):
+        nodes = "--cluster" if config.cluster else f"--nodes {config.nodes}"
         raise InputError(
             f"--optimizer is {config.optimizer!r} with {nodes}, which exchange what "
             "they share; expected shared-rmsprop"

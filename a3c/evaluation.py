@@ -125,7 +125,8 @@ class Evaluation:
         )
         if records:
             many = counted(len(records), "evaluation")
-            self.terminal.say(f"{many} took {wall:,.1f} s, {cpu:,.1f} s of it on a processor core")
+            on_core = f", {cpu:,.1f} s of it on a processor core" if cpu else ""
+            self.terminal.say(f"{many} took {wall:,.1f} s{on_core}")
 
 
 def checkpoint_of(evaluated: Evaluated, config: Config, spec: Spec) -> Checkpoint:

@@ -12,7 +12,7 @@ from a3c.envs.protocol import Envs
 
 BACKGROUND_STEPS = 100  # agent steps of each agent
 MOMENTS_STEPS = 500  # likewise
-SMALLEST_STD = 1e-6
+SMALLEST_STD = 1e-6  # of the mean: less is rounding
 
 
 def measure_background(learner: ActorLearner, background: Tensor, envs: Envs) -> None:
@@ -57,8 +57,9 @@ def measure_moments(learner: ActorLearner, moments: Tensor, return_std: Tensor, 
     count = MOMENTS_STEPS * envs.num_envs
     std = ((squares - offsets.square() / count) / (count - 1)).clamp_min(0).sqrt()
     with torch.no_grad():
-        moments.copy_(torch.stack([first + offsets / count, positive(std)]))
-        return_std.copy_(positive(torch.stack(sums).std()))
+        mean, returns = first + offsets / count, torch.stack(sums)
+        moments.copy_(torch.stack([mean, positive(std, mean)]))
+        return_std.copy_(positive(returns.std(), returns.mean()))
     # both are views into parameters, as the background is
     learner.store.restart(learner.parameters)
 
@@ -73,6 +74,7 @@ def measuring(learner: ActorLearner, envs: Envs) -> Actor:
     return actor
 
 
-def positive(deviations: Tensor) -> Tensor:
-    """Standard deviations to divide by: 1 for what never changed."""
-    return torch.where(deviations > SMALLEST_STD, deviations, 1.0)
+def positive(deviations: Tensor, means: Tensor) -> Tensor:
+    """Standard deviations to divide by, in float32: 1 for what never changed."""
+    least = (SMALLEST_STD * means.abs()).clamp_min(torch.finfo(torch.float32).tiny)
+    return torch.where(deviations > least, deviations, 1.0)

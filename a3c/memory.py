@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from a3c.acting import nothing
 from a3c.actor_learner import ActorLearner
-from a3c.config import MANY_AGENTS, ROLLOUT, Config, InputError, follows
+from a3c.config import AUTO, MANY_AGENTS, ROLLOUT, Config, InputError, follows
 from a3c.convolutions import Replay
 from a3c.devices import pick_precision
 from a3c.envs import agent_bytes, spec_of
@@ -96,9 +96,14 @@ def check_memory(config: Config, devices: Sequence[torch.device]) -> None:
 
 def fewer(config: Config, devices: Sequence[torch.device], place: Place) -> int:
     """How many agents of each thread fit if they are so few that their rollouts are longer."""
-    few = replace(config, rollout_length=ROLLOUT)
+    groups = 1 if follows(config, "minibatches") else config.minibatches
+    most = MANY_AGENTS // config.num_threads // groups * groups
+    if most == 0:
+        return 0
+    minibatches = AUTO if follows(config, "minibatches") else groups
+    few = replace(config, rollout_length=ROLLOUT, num_envs=most, minibatches=minibatches)
     (same,) = (each for each in places(few, devices) if each.words == place.words)
-    return min(same.agents(few), MANY_AGENTS // config.num_threads)
+    return min(same.agents(few), most)
 
 
 def places(config: Config, devices: Sequence[torch.device]) -> Iterator[Place]:

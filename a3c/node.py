@@ -293,8 +293,9 @@ class Node:
 
     def provenance(self) -> dict[str, Any]:
         """What computes here."""
-        dtype = str(self.dtype).removeprefix("torch.")
-        return {**provenance.provenance(), "device": str(self.device), "torso_dtype": dtype}
+        dtype = self.dtype if self.spec.pixels else torch.float32
+        facts = {"device": str(self.device), "torso_dtype": str(dtype).removeprefix("torch.")}
+        return {**provenance.provenance(), **facts}
 
     def newcomers(self) -> list[dict[str, Any]]:
         """The provenance of nodes that began to train since the last call: this one."""

@@ -203,8 +203,7 @@ def image_shape(env: str, box: spaces.Box[Any]) -> tuple[int, ...]:
     """[height, width, channels] of images. Raises InputError if they are not of whole bytes."""
     shape = box.shape
     low, high = box.low.min(), box.high.max()
-    integers = np.issubdtype(box.dtype, np.integer)
-    if not (box.dtype == np.uint8 or (integers and low == 0 and high == 255)):
+    if not (np.issubdtype(box.dtype, np.integer) and low == 0 and high == 255):
         raise InputError(
             f"{env} gives images of {box.dtype} from {low:g} to {high:g}; expected uint8, 0 to 255"
         )

@@ -199,13 +199,15 @@ def lasting_name(start_from: str | Path) -> str:
 
 def network_of(config: Config, spec: Spec) -> dict[str, str | bool | None]:
     """What decides over the parameters' number and meaning; None where it does not for `spec`."""
+    normalized = None if spec.pixels else config.normalize
     return {
         "network": network_name(config, spec.pixels),
         "recurrent": config.recurrent,
         "std": None if spec.discrete else config.std,
         "scale_pixels": config.scale_pixels if spec.pixels else None,
         "subtract_background": config.subtract_background if spec.pixels else None,
-        "normalize": None if spec.pixels else config.normalize,
+        "normalize": normalized,
+        "clip_rewards": config.clip_rewards if normalized else None,  # measured, see measuring.py
     }
 
 

@@ -299,6 +299,8 @@ def test_an_optimiser_of_each_threads_own_needs_threads_that_apply_their_own() -
 def test_nodes_exchange_shared_statistics_alone(optimizer: Any) -> None:
     with pytest.raises(InputError, match=r"with --nodes 2, which .*; expected shared-rmsprop"):
         Config(optimizer=optimizer, nodes=2)
+    with pytest.raises(InputError, match=r"with --cluster, which .*; expected shared-rmsprop"):
+        Config(optimizer=optimizer, nodes=1, cluster="auto")
 
 
 def test_the_rule_of_momentums_learning_rate() -> None:

@@ -72,6 +72,10 @@ def test_on_atari_as_well(tmp_path: Path) -> None:
     assert equal(final(one), final(without))
     assert records(one) == records(other)
     assert [record["sampled_lengths"] for record in records(one)] == [[50, 50]] * 2
+    by_ale = train(replace(config, emulator="ale"), quiet=True)
+    assert records(by_ale) == records(one)
+    seconds = [set(log.read_evaluations(run.folder)[0]) for run in (one, by_ale)]
+    assert seconds[0] - seconds[1] == {"evaluation_cpu_seconds"}  # ale-py plays in other threads
 
 
 def test_sync_with_two_threads_evaluates_reproducibly(tmp_path: Path) -> None:

@@ -276,6 +276,7 @@ def test_what_lies_in_a_plane_and_is_a_vector(space: spaces.Box[Any]) -> None:
         (spaces.Box(0, 1, (84, 84, 3), np.float32), TWO, "images of float32 from 0 to 1.*uint8"),
         (spaces.Box(-1, 1, (3, 84, 84), np.float32), TWO, "images of float32 from -1 to 1.*uint8"),
         (spaces.Box(0, 1, (84, 84), np.float32), TWO, "images of float32"),
+        (spaces.Box(0, 1, (84, 84, 1), np.uint8), TWO, "images of uint8 from 0 to 1; expected"),
         (spaces.Box(0, 999, (84, 84, 3), np.int32), TWO, "images of int32 from 0 to 999"),
         (spaces.Discrete(2**40), TWO, "observations of size 1,099,511,627,776; expected 1 to"),
         (VECTOR, spaces.Discrete(2**40), "actions of size"),

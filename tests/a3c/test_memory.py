@@ -151,10 +151,13 @@ def test_what_is_said_to_fit_fits(minibatches: Any, monkeypatch: pytest.MonkeyPa
         check_memory(preset("fast", num_envs=fitting + more, **changes), [CPU])
 
 
-def test_fewer_agents_have_longer_rollouts_and_fit_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: 410 * 2**20)
+@pytest.mark.parametrize(("asked", "mib"), [(4096, 410), (1000, 410), (1000, 300), (4096, 300)])
+def test_fewer_agents_have_longer_rollouts_and_fit_as_well(
+    asked: int, mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: mib * 2**20)
     changes = {"num_threads": 2, "precision": "float32"}
-    many = preset("fast", num_envs=4096, **changes)
+    many = preset("fast", num_envs=asked, **changes)
     with pytest.raises(InputError) as caught:
         check_memory(many, [CPU])
     fitting = int(str(caught.value).split("at most ")[1].split()[0].replace(",", ""))

@@ -198,6 +198,7 @@ def test_a_new_run_from_a_model_that_ships_with_its_background(tmp_path: Path) -
     [
         ({"env": "Acrobot-v1"}, "trained on CartPole-v1, with observation shape (4,); expected (6"),
         ({"recurrent": True}, "has --recurrent False, the new run True"),
+        ({"clip_rewards": True}, "has --clip-rewards False, the new run True"),  # another scale
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_before_anything_is_created(

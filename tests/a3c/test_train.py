@@ -23,6 +23,7 @@ from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
 from a3c.envs.protocol import EnvironmentFault
+from a3c.measuring import positive
 from a3c.methods import make_method
 from a3c.metrics import RECENT_GAMES, Game, Metrics
 from a3c.network import Network
@@ -119,6 +120,18 @@ def test_clipped_rewards_are_normalised_by_their_signs(tmp_path: Path) -> None:
     expected = torch.tensor(sums * config.num_envs).std()
     assert return_std is not None
     torch.testing.assert_close(return_std.detach(), expected)
+
+
+def test_deviations_of_any_size_count_but_for_rounding() -> None:
+    deviations = torch.tensor([0.0, 1e-7, 3e-20, 5.0, 1e-3, 0.0], dtype=torch.float64)
+    means = torch.tensor([0.0, 1e-7, 0.0, 1e5, 1e5, 7.0], dtype=torch.float64)
+    assert positive(deviations, means).tolist() == [1.0, 1e-7, 3e-20, 5.0, 1.0, 1.0]
+
+
+def test_provenance_says_what_a_torso_computes_in(tmp_path: Path) -> None:
+    """That of vectors is float32 whatever the processor is fast at."""
+    run = train(small(tmp_path, precision="bfloat16", total_agent_steps=32), quiet=True)
+    assert provenance.read(run.folder)[0]["torso_dtype"] == "float32"
 
 
 def test_moments_are_those_of_all_that_was_seen(
