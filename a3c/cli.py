@@ -81,9 +81,11 @@ def main(arguments: list[str] | None = None) -> int:
         if name := refused_name(error):
             print(f"a3c: {error.strerror}: {name}", file=sys.stderr)
             return 2
-        if not isinstance(error, BrokenPipeError):
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
             raise
-        give_up(OutputError())
+        lost = OutputError(error.strerror)  # tyro's help, as it is shown
+        lost.__cause__ = error
+        give_up(lost)
         return 1
 
 

@@ -438,35 +438,37 @@ def alternatives(kind: Any) -> tuple[type | None, list[str]]:
 METHODS = alternatives(KINDS["method"])[1]
 VALUE_METHODS = [name for name in METHODS if name != "a3c"]  # values of actions, and no policy
 # Options that are read only where another one has one of these values
-READ_WITH: dict[str, tuple[str, list[str]]] = {
-    **dict.fromkeys(["gae_lambda", "ent_coef", "vf_coef", "std"],
-                    ("method", ["a3c"])),
-    **dict.fromkeys(["epsilon_emulator_frames", "target_emulator_frames"],
-                    ("method", VALUE_METHODS)),
-    **dict.fromkeys(["lr_by_fan_in", "rmsprop_decay", "rmsprop_eps", "rmsprop_initial"],
-                    ("optimizer", ["shared-rmsprop", "rmsprop"])),
-    "momentum": ("optimizer", ["momentum"]),
-    **dict.fromkeys(["rho_bar", "c_bar"], ("correction", ["vtrace", "auto"])),
-}  # fmt: skip
+READ_WITH: list[tuple[list[str], str, list[str]]] = [
+    (["gae_lambda", "ent_coef", "vf_coef", "std", "rho_bar", "c_bar"], "method", ["a3c"]),
+    (["epsilon_emulator_frames", "target_emulator_frames"], "method", VALUE_METHODS),
+    (
+        ["lr_by_fan_in", "rmsprop_decay", "rmsprop_eps", "rmsprop_initial"],
+        "optimizer",
+        ["shared-rmsprop", "rmsprop"],
+    ),
+    (["momentum"], "optimizer", ["momentum"]),
+    (["rho_bar", "c_bar"], "correction", ["vtrace", "auto"]),
+    (["lr_final_fraction", "lr_schedule_until"], "lr_schedule", ["linear", "exponential"]),
+]
 
 
 def is_read(name: str, values: dict[str, Any]) -> bool:
     """Whether an option says anything, beside the values of the others."""
     if name == "grow":  # one group is all there is
         return bool(values["minibatches"] != 1)
-    by, needed = READ_WITH.get(name, ("method", METHODS))
-    return values[by] in needed
+    return all(values[by] in needed for names, by, needed in READ_WITH if name in names)
 
 
 def check_read(values: dict[str, Any], usual: dict[str, Any]) -> None:
     """Raise InputError for an option that nothing reads, if its value is neither usual nor the
     default."""
-    for name, (by, needed) in READ_WITH.items():
-        if values[name] not in (usual[name], DEFAULTS[name]) and not is_read(name, values):
-            raise InputError(
-                f"{option(name)} is {values[name]}, and {option(by)} {values[by]} does not read "
-                f"it; expected {option(by)} {' or '.join(needed)}"
-            )
+    for names, by, needed in READ_WITH:
+        for name in names:
+            if values[by] not in needed and values[name] not in (usual[name], DEFAULTS[name]):
+                raise InputError(
+                    f"{option(name)} is {values[name]}, and {option(by)} {values[by]} does not "
+                    f"read it; expected {option(by)} {' or '.join(needed)}"
+                )
 
 
 def option(name: str) -> str:
@@ -476,8 +478,15 @@ def option(name: str) -> str:
 
 def nearest(word: str, choices: list[str]) -> str:
     """`; did you mean 'x'?` for the closest choice, or nothing if none is close."""
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    folded = {choice.casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(word.casefold(), folded, n=1)
+    return f"; did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Raise InputError for a value that its option cannot have, whatever the others are."""
+    for name, value in values.items():
+        _check_field(name, KINDS[name], value)
 
 
 def _check_field(name: str, kind: Any, value: Any) -> None:
@@ -542,7 +551,7 @@ def check_number(name: str, kind: type, value: Any, ranges: Ranges = RANGES) -> 
         raise InputError(f"{option(name)} is {value!r}; expected {_words(kind)}")
     low, high = ranges.get(name, (-math.inf, math.inf))
     if not low <= value <= high or abs(value) > sys.float_info.max:
-        bound = "above 0" if low == TINY else f"at least {exactly(low)}"
+        bound = "above 0" if low == TINY and not 0 < value < TINY else f"at least {exactly(low)}"
         bound += "" if high == math.inf else f" and at most {exactly(high)}"
         raise InputError(f"{option(name)} is {value}; expected {_words(kind)} {bound}")
 
@@ -790,8 +799,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises InputError, to be read after the file's name."""
     try:
         with as_input_error("cannot read it"):
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no TOML, or no text
+            return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # as Windows writes it, too
+    except (ValueError, RecursionError) as error:  # no TOML, or no text; or nested without an end
         raise InputError(f"it is not TOML: {error}") from None
 
 

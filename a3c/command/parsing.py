@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import tyro
 from tyro.constructors import (
@@ -74,9 +73,25 @@ def read_whole_numbers(found: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int
     )
 
 
+@READS.primitive_rule
+def read_what_may_be_left_out(found: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """How tyro reads `str | None`: None is not to be typed, so `None` is a word like any other."""
+    kinds = [kind for kind in get_args(found.type) if kind is not type(None)]
+    if len(kinds) != 1 or len(get_args(found.type)) != 2 or kinds[0] not in (str, int, float):
+        return None
+    kind: Any = kinds[0]
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=whole_number if kind is int else lambda words: kind(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 def parse(kind: type[Options], words: list[str]) -> Options:
     """The options of a command: `a3c play` for PlayOptions. Raises InputError."""
-    check_options([option(field.name) for field in dataclasses.fields(kind)], words)  # type: ignore[arg-type]
+    check_options(get_type_hints(kind, include_extras=True), words)
     return tyro_cli(kind, words, "a3c " + kind.__name__.removesuffix("Options").lower())
 
 
@@ -92,13 +107,29 @@ def tyro_cli(kind: type[Options], words: list[str], program: str, **keywords: An
         raise
 
 
-def check_options(names: list[str], words: list[str]) -> None:
-    """Raise InputError for an option that is not there, with the nearest that is."""
-    negated = [name.replace("--", "--no-", 1) for name in names]
+def check_options(kinds: dict[str, Any], words: list[str]) -> None:
+    """Raise InputError for an option that is not there, with the nearest that is.
+
+    kinds: by field; those that are tyro's Positional have no option.
+    """
+    names = {option(name): kind for name, kind in kinds.items() if not is_positional(kind)}
+    switches = {
+        name.replace("--", "--no-", 1): name for name, kind in names.items() if kind is bool
+    }
     for word in words:
-        name = word.split("=")[0].replace("_", "-")
-        if name.startswith("--") and name not in [*names, *negated, "--help"]:
-            raise InputError(f"unknown option {name!r}{nearest(name, [*names, '--help'])}")
+        name, *value = word.split("=", 1)
+        name = name.replace("_", "-")
+        if name.startswith("--") and name not in [*names, *switches, "--help"]:
+            hint = nearest(name, [*names, *switches, "--help"])
+            raise InputError(f"unknown option {name!r}{hint}")
+        if value and (name in switches or names.get(name) is bool):
+            on = switches.get(name, name)
+            raise InputError(f"{name} takes no value; expected {on} or {on.replace('--', '--no-')}")
+
+
+def is_positional(kind: Any) -> bool:
+    """Whether tyro takes it by its place."""
+    return tyro.conf.Positional in getattr(kind, "__metadata__", ())
 
 
 def one_line(complaint: str) -> str:

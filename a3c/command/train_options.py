@@ -8,7 +8,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
@@ -29,7 +30,7 @@ from a3c.config import (
     auto_threads,
     check_names,
     check_read,
-    option,
+    check_values,
     preset,
     preset_values,
     read_toml,
@@ -63,66 +64,93 @@ class TrainOptions(NamedTuple):
 
 def train_options(words: list[str]) -> TrainOptions:
     """Of the words after `a3c train`. Raises InputError; --help prints, and raises SystemExit."""
-    check_options([option(name) for name in (*STARTS, *DEFAULTS)], words)
+    check_options({**dict.fromkeys(STARTS, str), **kinds()}, words)
     asked = [word for word in words if word not in ("-h", "--help")]
     where = read(asked, DEFAULTS)
-    default = defaults_in_force(asked, where)
+    check_resumed(where, words)
+    in_file = {} if where["config"] is None else options_of(Path(where["config"]))
+    default = defaults_in_force(asked, where, in_file)
     if asked != words:  # without the words: tyro's help leaves out what was given
         read(["--help"], {**default, "env": where["env"]})
     given = read(words, default)
     moves = bool(given["cluster"]) != bool(default["cluster"])
     if where["resume"] is not None and moves:  # to a cluster, or from one: to as many as there are
         given = read(words, {**default, "nodes": DEFAULTS["nodes"]})
-    config = Config(**{name: given[name] for name in DEFAULTS})
-    check_read(given, usual(where, given["env"]))
+    try:
+        config = Config(**{name: given[name] for name in DEFAULTS})
+        check_read(given, usual(where, in_file, given["env"]))
+    except InputError:
+        check_alone(where, in_file, given["env"])
+        raise
     return TrainOptions(config, where["resume"], where["from"])
 
 
-def usual(where: dict[str, Any], env: str) -> dict[str, Any]:
+def check_resumed(where: dict[str, Any], words: list[str]) -> None:
+    """Raise InputError for what a run that goes on cannot have anew."""
+    if where["resume"] is None:
+        return
+    for name in ("preset", "from", "config"):
+        if where[name] is not None:
+            raise InputError(f"--{name} contradicts --resume: a run goes on with its own settings")
+    if any(word.split("=")[0].replace("_", "-") == "--runs-dir" for word in words):
+        raise InputError("--runs-dir contradicts --resume: a run stays in its folder")
+
+
+def usual(where: dict[str, Any], in_file: dict[str, Any], env: str) -> dict[str, Any]:
     """The options that nobody has asked for: without the words, and without those of a file."""
     if where["resume"] is not None:
         return to_dict(saved_config(where["resume"]))
-    in_file = {} if where["config"] is None else options_of(Path(where["config"]))
-    return preset_values(where["preset"] or in_file.get("preset") or default_preset(env))
+    return preset_values(preset_in_force(where, in_file, env))
 
 
-def defaults_in_force(words: list[str], where: dict[str, Any]) -> dict[str, Any]:
+def preset_in_force(where: dict[str, Any], in_file: dict[str, Any], env: str) -> Any:
+    """The preset that is asked for, or the file's, or the environment's."""
+    asked = where["preset"], in_file.get("preset")
+    return next((name for name in asked if name is not None), default_preset(env))
+
+
+def defaults_in_force(
+    words: list[str], where: dict[str, Any], in_file: dict[str, Any]
+) -> dict[str, Any]:
     """The options without the words: those of the run to resume, of --config, or of a preset.
 
-    num_threads may still be `auto`, but not that of a run.
+    num_threads may still be `auto`, but not that of a run. Raises InputError for what no words
+    would make right.
     """
     if where["resume"] is not None:
-        for name in ("preset", "from", "config"):
-            if where[name] is not None:
-                raise InputError(
-                    f"--{name} contradicts --resume: a run goes on with its own settings"
-                )
         return to_dict(saved_config(where["resume"]))
-    if where["config"] is not None:
-        return config_of_file(Path(where["config"]), words, where["preset"])
-    return preset_values(where["preset"] or default_preset(where["env"]))
+    if where["preset"] is not None:
+        preset_values(where["preset"])  # a wrong name is not the file's fault
+    values = {name: value for name, value in in_file.items() if name != "preset"}
+    with of_file(where):
+        check_values(values)
+        env = read(words, {**DEFAULTS, "env": values.get("env", where["env"])})["env"]
+        return preset_values(preset_in_force(where, in_file, env), **values)
 
 
-def config_of_file(path: Path, words: list[str], asked: str | None) -> dict[str, Any]:
-    """What a file says, over the preset that is asked for, or its own, or the environment's."""
-    if asked is not None:
-        preset(asked)  # a wrong name is not the file's fault
+def check_alone(where: dict[str, Any], in_file: dict[str, Any], env: str) -> None:
+    """Raise InputError, with a file's name, where it is the file that is wrong."""
+    values = {name: value for name, value in in_file.items() if name != "preset"}
+    with of_file(where):
+        preset(preset_in_force(where, in_file, env), **values)
+
+
+@contextmanager
+def of_file(where: dict[str, Any]) -> Iterator[None]:
+    """An InputError about what --config names, if it does, has the file's name."""
     try:
-        values = options_of(path)
-        named = values.pop("preset", None)
-        of_file = Config(env=values.get("env", Config.env)).env  # checked
-        env = read(words, {**DEFAULTS, "env": of_file})["env"]
-        over = asked or (default_preset(env) if named is None else named)
-        preset(over, **values)  # which checks them
+        yield
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    return preset_values(over, **values)
+        raise InputError(f"{where['config']}: {error}" if where["config"] else str(error)) from None
 
 
 def options_of(path: Path) -> dict[str, Any]:
     """What a TOML file says, whole numbers also as 1e6. Raises InputError."""
-    values = read_toml(path)
-    check_names(values, ["preset"])
+    try:
+        values = read_toml(path)
+        check_names(values, ["preset"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return as_options(values)
 
 
@@ -180,12 +208,17 @@ def helps() -> dict[str, str]:
     }
 
 
+def kinds() -> dict[str, Any]:
+    """Of all options; the environment's is its place."""
+    return {**KINDS, "env": get_type_hints(Config, include_extras=True)["env"]}
+
+
 def parser_of(default: dict[str, Any]) -> type[Any]:
     """A class for tyro: its groups are dataclasses within it, its defaults those in force."""
-    kinds, texts = {**KINDS, "env": get_type_hints(Config, include_extras=True)["env"]}, helps()
+    texts = helps()
     groups: dict[str, list[tuple[str, Any, Any]]] = {"": starts()}
     title = ""
-    for name, kind in kinds.items():
+    for name, kind in kinds().items():
         title = GROUPS.get(name, title)
         value = as_written(kind)
         hint = with_number if default[name] == AUTO and name == "num_threads" else None

@@ -19,7 +19,7 @@ class Progress:
 
     def __init__(self, console: Screen):
         self.console = console
-        shown = console.is_terminal and not console.quiet
+        shown = console.redraws
         self.live = Live(console=console, auto_refresh=False, transient=True) if shown else None
         self.every_seconds = REDRAWN_EVERY_SECONDS if shown else PLAIN_EVERY_SECONDS
         self.next = time.monotonic() + self.every_seconds

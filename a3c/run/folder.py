@@ -67,6 +67,15 @@ def create_run_folder(config: Config) -> Path:
     return made[0]
 
 
+def check_runs_dir(config: Config) -> None:
+    """Raise InputError if the folder of the runs cannot be made where it is to be."""
+    runs = Path(config.runs_dir)
+    there = next(path for path in (runs, *runs.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        of_it = "" if there == runs else f", and {there}"
+        raise InputError(f"--runs-dir is {runs}{of_it} is no folder; expected one")
+
+
 def make_numbered(folder: Path) -> Path:
     """Make `folder`, or folder-2, folder-3, ... where others were as quick; raises OSError."""
     number = 1

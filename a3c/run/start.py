@@ -25,7 +25,7 @@ from a3c.network import network_name
 from a3c.optimiser import learning_rate
 from a3c.run import best, checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
-from a3c.run.folder import check_free, from_here
+from a3c.run.folder import check_free, check_runs_dir, from_here
 
 
 class Resumed(NamedTuple):
@@ -49,6 +49,7 @@ def to_resume(
     """Where to go on with the run `resume`, None where none is named. Raises InputError, also for
     a model to start from that is not there: before the emulator is compiled for its games."""
     if resume is None:
+        check_runs_dir(config)
         if start_from is not None:
             models.find(str(start_from))
         return None
@@ -67,6 +68,8 @@ def has_ended(found: Resumed) -> bool:
 def run_to_resume(resume: str | Path) -> Path:
     """The run folder, links resolved. Raises InputError if it is none, or in use."""
     run = Path(resume)
+    if run.is_file() and run.suffix != ".safetensors":
+        raise InputError(f"{resume} is a file; expected a run folder")
     if run.is_file():
         of_run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
         raise InputError(

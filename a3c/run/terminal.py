@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +31,11 @@ class Screen(Console):
 
     gone = False
 
+    @property
+    def redraws(self) -> bool:
+        """Whether what is shown can be drawn again in its place: on a terminal that can."""
+        return not self.quiet and self.file.isatty() and not self.is_dumb_terminal
+
     def on_broken_pipe(self) -> None:
         """For rich, which would end the process."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -57,8 +61,8 @@ class Terminal:
         self.config, self.metrics = config, metrics
         self.agent_steps = 0
         self.console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
-        live = not quiet and sys.stdout is not None and sys.stdout.isatty()
-        self.live = Live(console=self.console, auto_refresh=False) if live else None
+        redraws = self.console.redraws
+        self.live = Live(console=self.console, auto_refresh=False) if redraws else None
         self.latest: dict[str, Any] = {}
         self.evaluation: dict[str, Any] = {}  # the newest
         self.evaluations_waiting = 0

@@ -56,6 +56,29 @@ TRAIN = [
         "train breakout --mode asinc",
         "--mode is 'asinc'; expected async, sync; did you mean 'async'?",
     ),
+    ("train breakout --mode Async", "did you mean 'async'?"),
+    ("train breakout --no-clip-reward", "did you mean '--no-clip-rewards'?"),
+    ("train breakout --envs 3", "unknown option '--envs'; did you mean '--num-envs'?"),
+    ("train breakout --no-lr", "unknown option '--no-lr'"),
+    (
+        "train breakout --clip-rewards=False",
+        "--clip-rewards takes no value; expected --clip-rewards or --no-clip-rewards",
+    ),
+    ("play breakout --no-film=yes", "--no-film takes no value; expected --film or --no-film"),
+    ("train --resume None", "no run folder 'None'"),
+    ("train --from None", "no model 'None'"),
+    ("train --preset None", "--preset is 'None'; expected fast, "),
+    ("train --config None", "None: cannot read it"),
+    ("play breakout --epsilon None", "--epsilon is 'None'; expected a number"),
+    ("train breakout --lr 1e-40", "--lr is 1e-40; expected a number at least 1e-30"),
+    (
+        "train pong --method n-step-q --rho-bar 2",
+        "--rho-bar is 2.0, and --method n-step-q does not read it; expected --method a3c",
+    ),
+    (
+        "train pong --lr-schedule constant --lr-final-fraction 0.5",
+        "--lr-schedule constant does not read it; expected --lr-schedule linear or exponential",
+    ),
     ("train breakout --optimizer adam", "--optimizer is 'adam'; expected shared-rmsprop, rmsprop"),
     ("train CartPole-v1 --normalize maybe", "unexpected words: maybe"),
     ("play breakout --episodes x", "--episodes is 'x'; expected a whole number"),
@@ -265,12 +288,18 @@ def test_a_missing_extra_names_the_pip_command(
     assert not list(nowhere.iterdir())
 
 
+def test_any_file_is_no_run(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (nowhere / "notes.txt").write_text("not a model, so --from is no advice")
+    said = complaint(["train", "--resume", "notes.txt"], capsys)
+    assert said == "a3c: notes.txt is a file; expected a run folder\n"
+
+
 def test_a_runs_folder_that_cannot_be_written(
     nowhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (nowhere / "file").write_text("in the way")
     said = complaint(["train", "CartPole-v1", "--runs-dir", "file/runs"], capsys)
-    assert "cannot create the run folder file/runs/" in said
+    assert said == "a3c: --runs-dir is file/runs, and file is no folder; expected one\n"
     assert [path.name for path in nowhere.iterdir()] == ["file"]
 
 
@@ -394,6 +423,13 @@ def test_a_reader_that_has_left() -> None:
     assert process.stderr.read() == ""
     assert process.wait() == 1
     process.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_help_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with open("/dev/full", "w", buffering=1) as full, redirect_stdout(full):
+        assert cli.main(["train", "--help"]) == 1
+    assert capsys.readouterr().err == "a3c: cannot write the output: No space left on device\n"
 
 
 @contextmanager

@@ -364,9 +364,29 @@ def test_a_sign_of_life(
     assert capsys.readouterr() == ("", "")
 
 
+class OnTerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("kind", "name"), [(io.StringIO, "xterm"), (OnTerminal, "dumb")])
+def test_where_nothing_can_be_drawn_again_lines_follow_each_other(
+    kind: type[io.StringIO], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a file whatever FORCE_COLOR says, and in the shell of Emacs."""
+    monkeypatch.setattr(progress, "PLAIN_EVERY_SECONDS", 0.0)
+    monkeypatch.setenv("TERM", name)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    screen = kind()
+    with progress.Progress(Screen(file=screen)) as shown:
+        shown.status("one of two")
+        shown.status("two of two")
+    assert screen.getvalue() == "one of two\ntwo of two\n"
+
+
 def test_on_a_terminal_one_line_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "REDRAWN_EVERY_SECONDS", 0.0)
-    screen = io.StringIO()
+    screen = OnTerminal()
     with progress.Progress(Screen(file=screen, force_terminal=True)) as shown:
         shown.status("one of two")
         shown.say("what stays")

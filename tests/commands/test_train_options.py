@@ -1,7 +1,9 @@
 """`a3c train`: its help, its presets, numbers, the TOML file; and `a3c --version`."""
 
 import json
+import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -212,6 +214,7 @@ def test_a_file_is_checked_with_the_preset_of_the_environment_in_force(
         ("seed = true", "--seed is True; expected a whole number"),
         ("recurrent = 1", "--recurrent is 1; expected True or False"),
         ("lr = ", "is not TOML"),
+        ("a = " + "[" * 5000, "it is not TOML: "),
         ("gamma = 2", "--gamma is 2; expected a number at least 0 and at most 1"),
     ],
 )
@@ -236,6 +239,31 @@ def test_the_file_is_not_blamed_for_the_words(tmp_path: Path) -> None:
         train_options(["--config", file(tmp_path, "lr = 1"), "--preset", "fst"])
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("momentum = 0.5", "--optimizer momentum"),
+        ("minibatches = 3", "--num-envs 9"),
+        ("sync_every = 2\nmode = 'sync'", "--mode async"),
+    ],
+)
+def test_words_may_make_a_file_right(tmp_path: Path, text: str, words: str) -> None:
+    path = file(tmp_path, text)
+    with pytest.raises(InputError, match=f"^{path}: "):
+        train_options(["--config", path])
+    assert train_options(["--config", path, *words.split()]).config
+
+
+def test_a_file_may_be_a_pipe_and_begin_as_windows_writes_it(tmp_path: Path) -> None:
+    """It is read once."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    text = b'\xef\xbb\xbfenv = "pong"\npreset = "seed"\noptimizer = "momentum"\n'
+    threading.Thread(target=path.write_bytes, args=[text]).start()
+    expected = preset("seed", env="pong", optimizer="momentum")
+    assert train_options(["--config", str(path)]).config == expected
+
+
 def nothing(path: Path) -> None:
     pass
 
@@ -257,6 +285,8 @@ def test_resuming_takes_the_runs_own_options(tmp_path: Path) -> None:
     for words in (["--preset", "fast"], ["--from", "pong"], ["--config", path]):
         with pytest.raises(InputError, match=f"{words[0]} contradicts --resume"):
             train_options(["--resume", str(folder), *words])
+    with pytest.raises(InputError, match="--runs-dir contradicts --resume: a run stays in its"):
+        train_options(["--resume", str(folder), "--runs_dir=elsewhere"])
 
 
 def test_a_run_that_moves_to_a_cluster_takes_all_of_it(tmp_path: Path) -> None:
