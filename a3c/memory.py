@@ -7,6 +7,7 @@ in the agents, in those of one update, and in the agent steps of a rollout.
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -113,6 +114,8 @@ def places(config: Config, devices: Sequence[torch.device]) -> Iterator[Place]:
     if there is not None:
         yield Place("memory", host_bytes(config, spec, devices[0]), config.num_threads, there)
     if devices[0].type == "cuda":
+        gc.collect()  # a run before this one
+        torch.cuda.empty_cache()  # what PyTorch keeps counts as taken
         each = gpu_bytes(config, spec, devices[0])
         for i, device in enumerate(devices[: config.num_threads]):
             threads = len(range(i, config.num_threads, len(devices)))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -82,8 +83,14 @@ def alone(config: Config, store: SharedParameters, sent: Sent) -> Callable[[], o
     loop = asyncio.new_event_loop()
     vectors = {name: vector.numpy() for name, vector in store.save().items()}
     loop.run_until_complete(server.load(vectors, 0, 0, set()))
-    known = sent._replace(life=server.life)
-    return lambda: loop.run_until_complete(server.exchange(known))
+    sending = one_after_another(sent._replace(life=server.life))
+    return lambda: loop.run_until_complete(server.exchange(next(sending)))
+
+
+def one_after_another(sent: Sent) -> Iterator[Sent]:
+    """As a node numbers what it sends: the server leaves out what it has heard."""
+    for number in itertools.count(sent.number):
+        yield sent._replace(number=number)
 
 
 def costs_of_ray(config: Config, store: SharedParameters, sent: Sent, times: int) -> Row:
@@ -96,8 +103,10 @@ def costs_of_ray(config: Config, store: SharedParameters, sent: Sent, times: int
     ray.get(server.load.remote(vectors, 0, 0, set()))
     known = sent._replace(life=ray.get(server.join.remote(0)).life)
 
+    sending = one_after_another(known)
+
     def round_trip() -> None:
-        ray.get(server.exchange.remote(known))
+        ray.get(server.exchange.remote(next(sending)))
 
     median_seconds(round_trip, 3)  # memory is mapped
     (pid,) = actors("Server")

@@ -303,12 +303,13 @@ def reset_gpu_memory(device: str) -> None:
     if pick_device(device).type == "cuda":
         gc.collect()  # a node before this one
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(pick_device(device))
 
 
 def gpu_memory(device: str) -> int | None:
     """Bytes that the allocator had at most; None on a CPU."""
-    return torch.cuda.max_memory_reserved() if pick_device(device).type == "cuda" else None
+    found = pick_device(device)
+    return torch.cuda.max_memory_reserved(found) if found.type == "cuda" else None
 
 
 # Learning

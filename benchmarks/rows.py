@@ -46,6 +46,9 @@ class Results:
             was, is_now = (", ".join(map(str, each)) for each in (before, now))
             sys.exit(f"{self.path} is of {was}, not {is_now}: another --out?")
         self.parts = read["parts"]
+        for rows in self.parts.values():
+            for row in rows.values():  # what was measured before rows had a day of their own
+                row.setdefault("started", read["where"]["started"])
 
     def add(self, part: str, name: str, row: Row) -> None:
         self.parts.setdefault(part, {})[name] = row
@@ -91,7 +94,8 @@ def measure(
         begun = time.monotonic()
         row = attempt(rows[name])
         took = round(time.monotonic() - begun, 1)
-        row |= {"took": took, "commit": results.where["commit"], **around()}
+        row |= {"took": took, **{name: results.where[name] for name in ("commit", "started")}}
+        row |= around()
         results.add(part, name, row)
         print(f"{part}: {name}: {json.dumps(row)}", flush=True)
 

@@ -17,7 +17,8 @@ def preamble(title: str, script: str, results: Results, known: Sequence[str], *m
     rows = [row for part in results.parts.values() for row in part.values()]
     commits = sorted({row["commit"] for row in rows if row["commit"]}) or ["unknown"]
     facts = [f"{name} {where[name]}" for name in known if where.get(name)]
-    facts += [f"commit {', '.join(commits)}", where["started"][:10], *more]
+    days = sorted({row["started"][:10] for row in rows}) or [where["started"][:10]]
+    facts += [f"commit {', '.join(commits)}", ", ".join(days), *more]
     yield from [f"# {title}", "", f"`python {script}`: how each figure is made stands there.", ""]
     yield "; ".join(facts) + "."
 

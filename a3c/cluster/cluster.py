@@ -115,7 +115,8 @@ class Cluster:
         places = machines[: self.config.nodes]
         if not self.config.cluster:
             threads = len(places) * self.config.num_threads
-            check_memory(replace(self.config, num_threads=threads, nodes=1), [CPU])
+            as_one = replace(self.config, num_threads=threads, nodes=1, cuda_graphs="off")
+            check_memory(as_one, [CPU])
             make_envs(self.config, 1, CPU).close()  # so that one process compiles, not all
         self.present = {self.add(place) for place in places}
         made: dict[int, Future] = {
@@ -410,10 +411,11 @@ class Cluster:
                     pass
                 except Exception as error:  # the others go on
                     self.lose(index, error)
-            if not done:  # they may wait for a server, or for one another
+            # They may wait for a server, or for one another. While they save, nothing is taken of
+            # the server: a checkpoint counts what its vectors have learned from
+            if not done and method == "pause":
                 self.look_after()
-                if method == "pause":
-                    self.ask_server(pause=True)
+                self.ask_server(pause=True)
         return told
 
     def save(self) -> dict[str, Tensor]:

@@ -108,15 +108,16 @@ def alive(config: Config) -> Iterator[Machine]:
     """The machines that a node may be on; this one several times where it has all nodes."""
     import ray
 
+    wants_gpus = config.device != "cpu"  # others may have them: then a node would wait for ever
     found = [each for each in ray.nodes() if each["Alive"] and each["Resources"].get("CPU", 0) >= 1]
     if config.cluster:
         for each in found:
-            gpus = each["Resources"].get("GPU", 0)
+            gpus = each["Resources"].get("GPU", 0) * wants_gpus
             cpus = min(each["Resources"]["CPU"], config.num_threads)
             yield Machine(each["NodeID"], cpus, gpus)
         return
     (here,) = found
-    gpus = here["Resources"].get("GPU", 0) / config.nodes
+    gpus = here["Resources"].get("GPU", 0) * wants_gpus / config.nodes
     each = Machine(here["NodeID"], config.num_threads, int(gpus) or gpus)  # Ray deals no 1.5
     yield from [each] * config.nodes
 

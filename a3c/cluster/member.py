@@ -166,7 +166,9 @@ class Member:
 
         Where the server was started again this round is lost: it goes on from its checkpoint.
         """
-        store, gradients = self.node.store, self.node.store.handed_in.cpu().numpy()
+        store = self.node.store
+        with store.exclusive():  # after what other threads' streams have handed in
+            gradients = store.handed_in.cpu().numpy()  # waits
         life, agent_steps = self.exchange.life, store.handed_in_steps
         version, metrics = self.exchange.version, self.metrics.take()
         given = HandedIn(self.index, life, version, gradients, agent_steps, metrics)

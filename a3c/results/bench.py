@@ -32,7 +32,7 @@ from a3c.config import (
     preset,
     preset_values,
 )
-from a3c.devices import pick_device, pick_precision, synchronise
+from a3c.devices import pick_device, pick_devices, pick_precision, synchronise
 from a3c.envs import numpy_envs, spec_of
 from a3c.envs.names import atari_game, default_preset, frames_per_agent_step
 from a3c.envs.on_device import OnDevice
@@ -182,7 +182,8 @@ def bench(options: BenchOptions, console: Screen) -> Bench:
         if each.num_envs == chosen.num_envs
     ]
     memory = memory_of(config, device, available, chosen)
-    return described(config, device, rates, settings, left_out, chosen, command_of(config), memory)
+    command = command_of(config, device)
+    return described(config, device, rates, settings, left_out, chosen, command, memory)
 
 
 def described(config: Config, device: torch.device, *measured: Any) -> Bench:
@@ -201,11 +202,13 @@ def described(config: Config, device: torch.device, *measured: Any) -> Bench:
     )
 
 
-def command_of(config: Config) -> str:
-    """What to type to train with a setting; Config derives the minibatches."""
+def command_of(config: Config, device: torch.device) -> str:
+    """What to type to train with a setting, on the device that was measured; Config derives the
+    minibatches."""
     words = f"a3c train {quote(config.env)} --num-threads {config.num_threads}"
-    device = "" if config.device == "auto" else f" --device {config.device}"
-    return f"{words} --num-envs {config.num_envs}{device}"
+    several = device.type == "cuda" and len(pick_devices(config.device)) > 1
+    where = str(device) if several else config.device
+    return f"{words} --num-envs {config.num_envs}{'' if is_auto(where) else f' --device {where}'}"
 
 
 def memory_of(config: Config, device: torch.device, available: int | None, used: Setting) -> Memory:
@@ -266,6 +269,10 @@ def compared(
             if not settings:
                 raise InputError(f"{name} of {config.env} do not fit into {device}") from None
             left_out.append(f"{name}: not measured, they do not fit into {device}")
+        except InputError as error:  # the same, as CUDA graphs were recorded
+            if not settings:
+                raise
+            left_out.append(f"{name}: not measured, {error}")
     for i in sorted({0, settings.index(suggestion(settings))}):
         # Once more: else a moment in which the machine had something else to do would decide
         progress.status(f"training with the {'fastest' if i else 'default'} once more")
@@ -312,6 +319,8 @@ def config_of(setting: Setting, configs: list[Config]) -> Config:
 def trained(config: Config, device: torch.device, seconds: float) -> Setting:
     """Train for a moment, as `a3c train` does; nothing is written."""
     if device.type == "cuda":
+        gc.collect()  # the node before this one
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with started(config, device) as learners:
         rate = Stretch(device, seconds).rate([updating(learner) for learner in learners])

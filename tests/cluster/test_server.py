@@ -12,6 +12,7 @@ pytest.importorskip("ray")
 
 from a3c.cluster.cluster import Cluster
 from a3c.cluster.exchange import Change, Newest, Sent
+from a3c.cluster.machines import alive
 from a3c.cluster.server import Server
 from a3c.config import preset
 from a3c.metrics import Metrics, Part
@@ -125,12 +126,31 @@ def test_a_node_that_cannot_pause_ends_and_the_others_go_on(
     assert [call.args[0] for call in lost.call_args_list] == [1]
 
 
+def test_while_nodes_save_nothing_newer_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint has the vectors of before."""
+    cluster = object.__new__(Cluster)
+    cluster.members = {0: Mock(save=Mock(remote=Mock(return_value=0)))}
+    answers = iter([([], [0]), ([], [0]), ([0], [])])
+    monkeypatch.setattr("a3c.cluster.cluster.ray.wait", lambda asked, **_: next(answers))
+    monkeypatch.setattr("a3c.cluster.cluster.answer", lambda _: {"thread0": 1})
+    monkeypatch.setattr(cluster, "look_after", Mock(side_effect=AssertionError))
+    assert cluster.ask_all("save", {0}) == {0: {"thread0": 1}}
+
+
+def test_nodes_that_are_told_to_use_no_gpu_ask_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {"NodeID": "here", "Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}}
+    monkeypatch.setattr("ray.nodes", lambda: [node])
+    for name, cluster, gpus in (("cpu", "auto", 0), ("auto", "auto", 2), ("cpu", "", 0)):
+        config = preset("fast", device=name, cluster=cluster, nodes=1, num_threads=1)
+        assert [machine.gpus for machine in alive(config)] == [gpus]
+
+
 def test_memory_is_looked_for_for_all_nodes_of_this_machine_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """16 nodes of 16 threads are 256 threads, not 16 times as many."""
     cluster = object.__new__(Cluster)
-    cluster.config = preset("fast", env="breakout", nodes=16, num_threads=16)
+    cluster.config = preset("fast", nodes=16, num_threads=16, cuda_graphs="on")
     cluster.members = {i: Mock() for i in range(16)}
     numbers, checked = iter(range(16)), Mock()
     place: Any = "here"
@@ -143,6 +163,7 @@ def test_memory_is_looked_for_for_all_nodes_of_this_machine_once(
     monkeypatch.setattr(cluster, "answered", lambda _: {})
     cluster.make_members()
     assert checked.call_args.args[0].num_threads == 256
+    assert checked.call_args.args[0].cuda_graphs == "off"  # which a CPU could not have
 
 
 def test_a_node_that_is_given_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

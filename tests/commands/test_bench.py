@@ -11,11 +11,12 @@ import torch
 
 from a3c import cli, memory
 from a3c.command.train_options import train_options
-from a3c.config import preset
+from a3c.config import Config, InputError, preset
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import Array, NumpyStep
-from a3c.results import bench
+from a3c.results import bench, progress
 from a3c.results.bench import Setting, Stretch
+from a3c.run.terminal import Screen
 
 CPU = torch.device("cpu")
 TASKS = Path("/proc/self/task")
@@ -161,3 +162,28 @@ def test_an_environment_that_cannot_be_trained_on(capsys: pytest.CaptureFixture[
     said = capsys.readouterr().err
     assert said.startswith(f"a3c: {env} cannot be measured: ")
     assert said.count("\n") == 1
+
+
+def test_a_setting_whose_graphs_do_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Node.record says so with an InputError; what was measured before stands."""
+    configs = [preset("fast", num_threads=1, num_envs=agents) for agents in (16, 32)]
+
+    def trained(config: Config, device: torch.device, seconds: float) -> Setting:
+        if config.num_envs == 32:
+            raise InputError("they do not fit")
+        return Setting(1, config.num_envs, 1, 100.0, None)
+
+    monkeypatch.setattr(bench, "trained", trained)
+    with progress.Progress(Screen(quiet=True)) as shown:
+        settings, left_out = bench.compared(configs, CPU, 60.0, shown)
+    assert [setting.num_envs for setting in settings] == [16]
+    assert left_out == ["1 x 32 agents: not measured, they do not fit"]
+
+
+def test_the_command_names_the_device_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several, all of which `auto` would train on."""
+    config, first = preset("fast", num_threads=2), torch.device("cuda:0")
+    monkeypatch.setattr(bench, "pick_devices", lambda _: [first, torch.device("cuda:1")])
+    assert bench.command_of(config, first).endswith("--num-envs 16 --device cuda:0")
+    monkeypatch.setattr(bench, "pick_devices", lambda _: [first])
+    assert bench.command_of(config, first).endswith("--num-envs 16")

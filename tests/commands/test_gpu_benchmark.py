@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from benchmarks import gpu
 from benchmarks.gpu import TINY
 from benchmarks.parity import CLOSE, READABLE, difference, played
 from benchmarks.rows import Results, Row, measure
+from benchmarks.tables import preamble
 
 WORDS = ["--device", "cpu", "--tiny"]
 
@@ -42,9 +44,23 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert out.with_suffix(".json").read_text() == kept
 
 
-def results_in(folder: Path) -> Results:
-    where = {"card": "CPU", "sizes": "tiny", "torch": "2", "commit": "x"}
+def results_in(folder: Path, day: str = "2026-01-02T03:04:05") -> Results:
+    where = {"card": "CPU", "sizes": "tiny", "torch": "2", "commit": "x", "started": day}
     return Results(folder / "gpu.json", where, gpu.SAME)
+
+
+def test_a_table_written_again_has_the_days_of_its_rows(tmp_path: Path) -> None:
+    rows: dict[str, Callable[[], Row]] = {"a": partial(dict, ok=True)}
+    measure("parity", rows, results_in(tmp_path))
+    path = tmp_path / "gpu.json"
+    before = results_in(tmp_path, day="2026-03-04T05:06:07")
+    assert list(preamble("T", "s.py", before, []))[-1] == "commit x; 2026-01-02."
+    old = json.loads(path.read_text())
+    del old["parts"]["parity"]["a"]["started"]  # as it was written until November 2026
+    path.write_text(json.dumps(old))
+    measure("parity", rows | {"b": partial(dict, ok=True)}, before)
+    after = results_in(tmp_path, day="2026-03-05")
+    assert list(preamble("T", "s.py", after, []))[-1] == "commit x; 2026-01-02, 2026-03-04."
 
 
 def test_what_failed_is_measured_again_and_nothing_else(tmp_path: Path) -> None:
