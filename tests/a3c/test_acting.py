@@ -1,6 +1,7 @@
 """Acting and what a method makes of it: what the optimiser sees, the LSTM, whole-game returns."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from a3c.envs.protocol import NumpyStep
 from a3c.method import learning_ends, learning_rewards
 from a3c.methods import A3C
 from a3c.metrics import Episodes, Game
-from a3c.network import Network
+from a3c.network import Network, flatten
 from a3c.rollout import Rollout, Truncation
 from a3c.shared import Applied
 from tests.scripted import VECTOR, Scripted, step
@@ -48,12 +49,13 @@ def run(
 def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[Game]:
     """The games that ended, by the way that the log has them."""
     shown = {"entropy": torch.tensor(0.5), "gradient_norm": torch.tensor(2.0)}
-    applied = Applied(3, torch.tensor(2.0), 0.1, 0.0)
+    applied = Applied(3, torch.tensor(2.0), 0.1, 0.25)  # waited so long for the lock
     seconds = {"apply": 1.0, "waiting": 0.0}
     learned = [Learned.of(shown, applied, *seen) for seen in ((2, 3), (0, 2))]
     values, rewards, ended = Figures.of(rollout, learned, seconds, {"epsilon": 0.25}).read()
     assert (values["entropy"], values["gradient_norm"], values["epsilon"]) == (0.5, 2.0, 0.25)
     assert (values["policy_lag"], values["gradient_lag"]) == (2.0, 0.5)  # means of 1, 3 and 0, 1
+    assert (values["seconds_apply"], values["seconds_waiting"]) == (0.5, 0.5)
     return (episodes or Episodes(rewards.shape[1])).count(rewards, ended)
 
 
@@ -252,3 +254,61 @@ def test_a_part_of_a_rollout_is_what_these_agents_would_have_had_alone() -> None
     assert cut.state is not None
     assert whole.state is not None
     assert torch.equal(cut.state[0], whole.state[0][[2, 0]])
+
+
+def test_a_normalised_reward_is_joined_by_a_value_that_is_not_divided() -> None:
+    steps = [step([6], truncated=[True], final=np.array([[3, 4]], np.float32))]
+    config = config_for(steps, gamma=0.5, normalize=True, clip_rewards=True)
+    network = network_for(config)
+    assert network.return_std is not None
+    network.return_std.fill_(2)
+    rollout, _, _ = run(steps, config, network)
+    found = learning_rewards(rollout, config, network, lambda _: torch.tensor([10.0]))
+    assert found.tolist() == [[0.5 + 5]]
+
+
+def test_with_an_lstm_values_of_what_follows_are_those_of_its_memory_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the rollout, and where an episode was cut off."""
+    final, seen = np.array([[1, 2]], np.float32), np.array([[3, -1]], np.float32)
+    steps = [
+        step([0], observations=seen),
+        step([0], truncated=[True], final=final, observations=seen),
+        step([0], observations=seen),
+    ]
+    config = config_for(steps, recurrent=True)
+    network = network_for(config)
+    parameters, _ = flatten(network)
+    parameters += 0.3 * torch.randn(len(parameters), generator=torch.manual_seed(1))
+    rollout, _, _ = run(steps, config, network)
+    asked: list[Any] = []
+    forward = network.forward
+
+    def noted(observations: torch.Tensor, state: Any) -> Any:
+        asked.append((observations, state))
+        return forward(observations, state)
+
+    monkeypatch.setattr(network, "forward", noted)
+    A3C(config).loss(network, None, rollout)
+    before = network.initial_state(1, CPU)
+    for observations in (np.zeros((1, 2), np.float32), seen):
+        _, before = forward(torch.from_numpy(observations), before)
+    _, after = forward(torch.from_numpy(seen), network.initial_state(1, CPU))
+    (last, at_end), (cut, at_cut) = asked
+    assert (last.tolist(), cut.tolist()) == (seen.tolist(), final.tolist())
+    torch.testing.assert_close(at_end, after)
+    torch.testing.assert_close(at_cut, before)
+
+
+def test_agents_that_stay_keep_their_memory() -> None:
+    steps = [step([0, 0, 0])]
+    config = config_for(steps, recurrent=True)
+    network = network_for(config)
+    _, _, agents = run(steps, config, network)
+    actor = Actor(OnDevice(Scripted(steps), CPU), network, lambda out: out[0])
+    agents.state = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[4.0], [5.0], [6.0]])
+    actor.go_on(agents)
+    actor.keep(torch.tensor([False, True, True]))
+    assert actor.agents.state is not None
+    assert [each.flatten().tolist() for each in actor.agents.state] == [[2, 3], [5, 6]]

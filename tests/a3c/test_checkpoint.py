@@ -232,3 +232,18 @@ def test_the_best_mean_is_also_that_of_a_file_that_is_newer_than_the_checkpoint(
     checkpoint.save(checkpoint.folder(tmp_path) / checkpoint.BEST, newer)
     assert checkpoint.best_mean(tmp_path, 300.0) == 350.0
     assert checkpoint.best_mean(tmp_path, 400.0) == 400.0
+
+
+def test_a_checksum_is_of_names_and_shapes_too(tmp_path: Path) -> None:
+    """Of a file in which two tensors have changed places, or one its shape."""
+    one, other = torch.arange(4.0), torch.arange(4.0, 8.0)
+    digests = {
+        checkpoint.digest("header", tensors)
+        for tensors in (
+            {"a": one, "b": other},
+            {"a": one, "c": other},
+            {"a": one.reshape(2, 2), "b": other},
+            {"a": one, "b": other.view(torch.int32)},
+        )
+    }
+    assert len(digests) == 4

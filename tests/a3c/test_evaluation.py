@@ -18,6 +18,7 @@ from a3c.config import Config, preset
 from a3c.envs.protocol import EnvironmentFault
 from a3c.evaluation import MANY_WAITING, Evaluation
 from a3c.evaluator import EVALUATION, SCORING, Evaluated, Evaluator, Snapshot
+from a3c.games import Episode
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.optimiser import Piece
@@ -30,6 +31,8 @@ from a3c.shared import SharedParameters
 from a3c.train import RunFailed, Training, train
 from tests.a3c.test_train import equal, final, games, small, stop_after
 from tests.playable import Playable, registered
+
+CPU = torch.device("cpu")
 
 
 def evaluated(tmp_path: Path, **changes: Any) -> Config:
@@ -143,6 +146,7 @@ def test_seeds_are_apart(tmp_path: Path) -> None:
         for agent_steps in (0, 1, 1000, 2**32 + 1000)
         for purpose in (EVALUATION, SCORING)
     ]
+    assert len(training) == 9 * 99
     assert len(set(playing)) == len(playing)
     assert not training & set(playing)
     assert max(playing) < 2**30
@@ -634,3 +638,33 @@ def test_whole_numbers_are_written_as_elsewhere(value: str, number: int, tmp_pat
     assert named.config.evaluate_every == given.config.evaluate_every == number
     off = train_options(["--config", str(tmp_path / "run.toml"), "--evaluate-every", "never"])
     assert off.config.evaluate_every == "never"
+
+
+def test_each_evaluation_plays_its_own_snapshot_by_both_policies_and_seeds_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On images, whose network computes with a copy of its weights in another precision."""
+    changes = {"evaluate_every": 10, "evaluate_episodes": 1}
+    config = preset("fast", env="breakout", num_threads=1, num_envs=1, **changes)
+    node = Node(config, [CPU], Metrics(4))
+    played: list[tuple[int, bool, float]] = []
+
+    def play(
+        games: Any, network: Any, generator: Any, protocol: Any, goes_on: Any
+    ) -> list[Episode]:
+        bias = float(network.torsos[0].cast[-1].bias[0])
+        played.append((protocol.seed, protocol.greedy, bias))
+        return [Episode(0)] * protocol.episodes
+
+    monkeypatch.setattr(evaluator, "play_episodes", play)
+    thread = Evaluator(config, node.network(CPU), CPU, node.store, node.metrics)
+    for _ in range(2):
+        thread.copy()
+        node.store.parameters += 1
+    thread.waiting.put(None)
+    thread._run()
+    thread.score(node.store.parameters, 0, lambda *_: True)
+    thread.close()
+    one, two = (evaluator.seed_of(config, 0, purpose) for purpose in (EVALUATION, SCORING))
+    snapshots = [(one, False, 0), (one, True, 0), (one, False, 1), (one, True, 1)]
+    assert played == [*snapshots, (two, False, 2)]

@@ -1,5 +1,7 @@
 """Gymnasium's environments behind the protocol: spaces, copies, ends, faults, exact states."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import math

@@ -1,5 +1,6 @@
 """Shapes, precision, heads, and the flat vectors."""
 
+import math
 from unittest.mock import Mock
 
 import numpy as np
@@ -245,3 +246,11 @@ def test_gaussian_head(std: str, name: str) -> None:
     gradient = head.get_parameter(name).grad
     assert gradient is not None
     assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("std", ["dependent", "independent", "softplus"])
+def test_gaussian_actions_have_the_policys_mean_and_deviation(std: str) -> None:
+    parameters = torch.tensor([1.0, -2.0, math.log(0.5), math.log(3.0)]).expand(20_000, 4)
+    drawn = Gaussian(8, 2, std).sample(parameters, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn.mean(0), torch.tensor([1.0, -2.0]), atol=0.07, rtol=0)
+    torch.testing.assert_close(drawn.std(0), torch.tensor([0.5, 3.0]), atol=0, rtol=0.03)

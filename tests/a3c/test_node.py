@@ -16,6 +16,7 @@ from a3c.shared import turns
 from a3c.train import train
 
 CPU = torch.device("cpu")
+TASKS = Path("/proc/self/task")
 
 
 def node_with(**changes: Any) -> Node:
@@ -153,3 +154,58 @@ def test_what_a_failed_rollout_did_to_the_games_is_not_saved(
     with pytest.raises(FloatingPointError):
         learner.cycle()
     assert "observations" not in learner.save()
+
+
+def test_newer_parameters_are_those_that_images_are_seen_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their network computes with a copy of the weights in another precision."""
+    changes = {"num_threads": 2, "num_envs": 1, "rollout_length": 6, "correction": "vtrace"}
+    node = Node(preset("fast", env="breakout", **changes), [CPU], Metrics(4))
+    node.begin()
+    learner, weights = node.learners[0], list[float]()
+    (torso,), act = learner.network.torsos, learner.actor.step
+
+    def others_learn(t: int) -> Any:
+        weights.append(float(torso.cast[-1].bias[0]))
+        node.store.parameters += 1
+        return act(t)
+
+    monkeypatch.setattr(learner.actor, "step", others_learn)
+    learner.cycle()
+    assert weights[5] == weights[0] + 5
+
+
+def test_it_learns_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two places one is taken then, and both are free afterwards."""
+    node = node_with(num_threads=2, correction="vtrace")
+    free, apply = list[int](), node.store.apply
+
+    def watched(*words: Any) -> Any:
+        free.append(places(node.store.turn))
+        for _ in range(free[-1]):
+            node.store.turn.release()
+        return apply(*words)
+
+    monkeypatch.setattr(node.store, "apply", watched)
+    node.learners[0].cycle()
+    assert free == [1]
+    assert places(node.store.turn) == 2
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="the system does not list a process's threads")
+def test_a_thread_is_a_core() -> None:
+    """Without being told PyTorch would make a pool of threads for each that it computes in."""
+    grown: list[int] = []
+
+    def run() -> None:
+        before = len(list(TASKS.iterdir()))
+        torch.tanh(torch.ones(8, 64))
+        grown.append(len(list(TASKS.iterdir())) - before)
+
+    node, learner = node_with(num_threads=1), Mock(index=0, run=run)
+    torch.set_num_threads(1)
+    thread = threading.Thread(target=node._guarded, args=[learner])
+    thread.start()
+    thread.join()
+    assert max(grown) <= 0  # an earlier test's thread may end meanwhile

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from a3c.results.output import whole_file
-from a3c.run import checkpoint
+from a3c.run import checkpoint, log
 from a3c.run.files import write_whole
 from tests.a3c.test_checkpoint import example
+from tests.commands.made_run import evaluation, record
 
 File = tuple[int, int]
 
@@ -63,3 +64,15 @@ def test_a_result_is_flushed_before_it_has_its_name(
     with whole_file(path) as temporary:
         temporary.write_text("a text")
     assert done == [("flush", file(path)), ("rename", file(path))]
+
+
+def test_records_and_evaluations_are_flushed_before_a_checkpoint_counts_them(
+    tmp_path: Path, done: list[tuple[str, File]]
+) -> None:
+    written = log.Log(tmp_path, 0)
+    written.write(record(8, 1.0, [2.0]))
+    written.write_evaluation(evaluation(8, 1.0, 2.0))
+    written.sync()
+    written.close()
+    names = ("metrics.jsonl", "evaluations.jsonl")
+    assert {("flush", file(tmp_path / name)) for name in names} <= set(done)

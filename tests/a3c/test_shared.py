@@ -224,3 +224,13 @@ def test_the_target_is_copied_when_so_many_agent_steps_have_passed() -> None:
     assert [copied for copied, _ in seen] == [False, False, True, False, True, False]
     assert seen[3][1] == seen[2][1]
     assert set(shared.save()) == {"parameters", "square_avg", "target"}
+
+
+def test_each_update_takes_the_schedules_rate() -> None:
+    config = constant(
+        lr=1.0, lr_schedule="linear", lr_final_fraction=0.0, total_agent_steps=100,
+        rmsprop_decay=0.0, rmsprop_eps=1e-20,
+    )  # fmt: skip
+    shared = SharedParameters(torch.zeros(1), [Piece(1)], config)
+    assert [shared.apply(torch.ones(1), 25, 0).lr for _ in range(4)] == [1, 0.75, 0.5, 0.25]
+    assert shared.parameters.item() == pytest.approx(-2.5)

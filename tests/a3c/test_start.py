@@ -230,7 +230,9 @@ def test_what_the_network_does_not_have_does_not_matter() -> None:
     assert start.network_of(one, pixels) == start.network_of(other, pixels)  # discrete: no std
     changed = preset("fast", scale_pixels=False, subtract_background=False)
     assert start.network_of(one, vectors) == start.network_of(changed, vectors)
-    assert start.network_of(one, pixels) != start.network_of(changed, pixels)
+    for name in ("scale_pixels", "subtract_background"):
+        changed = preset("fast", **{name: False})
+        assert start.network_of(one, pixels) != start.network_of(changed, pixels)
 
 
 def test_a_model_that_is_not_there_is_named_before_games_are_made(

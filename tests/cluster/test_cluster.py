@@ -20,7 +20,8 @@ pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster as RayMachines
 
-from a3c.cluster.machines import joined
+from a3c.cluster.machines import LOOPBACK as LISTENS_HERE
+from a3c.cluster.machines import QUIET, joined
 from a3c.cluster.member import RefusedError, check_same
 from a3c.config import Config, InputError, preset
 from a3c.run import checkpoint, provenance
@@ -182,7 +183,10 @@ def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
     words = ["CartPole-v1", "--nodes", "2", "--total-agent-steps", "1000000000"]
     often = ["--checkpoint-every-seconds", "0.3", "--runs-dir", str(tmp_path)]
     command = [sys.executable, "-m", "a3c.cli", "train", *words, *often]
-    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    ours = {*LISTENS_HERE, *QUIET}  # which the tests set, and no user does
+    env = {name: value for name, value in os.environ.items() if name not in ours}
+    out = subprocess.DEVNULL
+    with running(command, stdout=out, stderr=out, env=env) as process:
         until(lambda: steps_of(tmp_path))
         actors = {*named(below(process.pid), "ray::Member")}
         actors |= {*named(below(process.pid), "ray::Server")}

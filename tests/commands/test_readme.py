@@ -219,7 +219,8 @@ PYTHON = [(name, i) for name, page in PAGES.items() for i, _ in enumerate(blocks
 def test_python(name: str, i: int) -> None:
     code = blocks(PAGES[name], "python")[i]
     for module in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
-        pytest.importorskip(module)
+        if module in ("stable_baselines3", "onnxruntime"):
+            pytest.importorskip(module)
     if "make_atari_env" in code:
         pytest.importorskip("cv2")  # which its wrappers need
     if "breakout.onnx" in code:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -89,8 +92,32 @@ def test_it_says_what_it_needs(wheel: Wheel) -> None:
     (found,) = metadata.distributions(name="a3c-gpu", path=[str(wheel.installed)])
     assert [each.name for each in found.entry_points] == ["a3c"]
     extras = found.metadata.get_all("Provides-Extra") or []
-    assert {"mujoco", "box2d", "human", "study", "export"} <= set(extras)
+    assert {"mujoco", "box2d", "human", "study", "export", "cluster"} <= set(extras)
     assert (found.version, found.metadata["Requires-Python"]) == ("0.1.0", ">=3.11")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The top-level modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (each.name.split(".")[0] for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+def test_it_needs_what_it_imports(wheel: Wheel) -> None:
+    """Or has it with what it needs: llvmlite is Numba's, cycler Matplotlib's."""
+    (found,) = metadata.distributions(name="a3c-gpu", path=[str(wheel.installed)])
+    needed = {re.split(r"[^\w.-]", each)[0].lower() for each in found.requires or []}
+    ours = {"a3c", "a3c_models", "atari2600"}
+    files = [path for name in ours for path in (wheel.installed / name).rglob("*.py")]
+    names = {name for path in files for name in imported(path)}
+    foreign = names - ours - sys.stdlib_module_names - {"llvmlite", "cycler"}
+    assert {"numba", "torch", "tyro"} <= foreign
+    makers = metadata.packages_distributions()
+    assert not [
+        name for name in foreign if not needed & {each.lower() for each in makers.get(name, [name])}
+    ]
 
 
 def test_its_command_plays_a_model_that_ships(wheel: Wheel, outside: Path) -> None:
