@@ -81,9 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
         if name := refused_name(error):
             print(f"a3c: {error.strerror}: {name}", file=sys.stderr)
             return 2
-        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
+        if not isinstance(error, BrokenPipeError) and not {"-h", "--help"} & {*words}:
             raise
-        lost = OutputError(error.strerror)  # tyro's help, as it is shown
+        lost = OutputError(error.strerror)  # the help that tyro shows
         lost.__cause__ = error
         give_up(lost)
         return 1

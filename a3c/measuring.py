@@ -12,7 +12,8 @@ from a3c.envs.protocol import Envs
 
 BACKGROUND_STEPS = 100  # agent steps of each agent
 MOMENTS_STEPS = 500  # likewise
-SMALLEST_STD = 1e-6  # of the mean: less is rounding
+SMALLEST_STD = 1e-6  # of the mean: less is rounding; and where that is next to nothing:
+LEAST_STD = 1e-12
 
 
 def measure_background(learner: ActorLearner, background: Tensor, envs: Envs) -> None:
@@ -75,6 +76,6 @@ def measuring(learner: ActorLearner, envs: Envs) -> Actor:
 
 
 def positive(deviations: Tensor, means: Tensor) -> Tensor:
-    """Standard deviations to divide by, in float32: 1 for what never changed."""
-    least = (SMALLEST_STD * means.abs()).clamp_min(torch.finfo(torch.float32).tiny)
+    """Standard deviations to divide by: 1 for what never changed."""
+    least = (SMALLEST_STD * means.abs()).clamp_min(LEAST_STD)
     return torch.where(deviations > least, deviations, 1.0)

@@ -79,8 +79,8 @@ def train_options(words: list[str]) -> TrainOptions:
     try:
         config = Config(**{name: given[name] for name in DEFAULTS})
         check_read(given, usual(where, in_file, given["env"]))
-    except InputError:
-        check_alone(where, in_file, given["env"])
+    except InputError as error:
+        check_alone(where, in_file, given["env"], str(error))
         raise
     return TrainOptions(config, where["resume"], where["from"])
 
@@ -114,8 +114,8 @@ def defaults_in_force(
 ) -> dict[str, Any]:
     """The options without the words: those of the run to resume, of --config, or of a preset.
 
-    num_threads may still be `auto`, but not that of a run. Raises InputError for what no words
-    would make right.
+    num_threads may still be `auto`, but not that of a run. Raises InputError for a value in a file
+    that its option cannot have.
     """
     if where["resume"] is not None:
         return to_dict(saved_config(where["resume"]))
@@ -128,11 +128,14 @@ def defaults_in_force(
         return preset_values(preset_in_force(where, in_file, env), **values)
 
 
-def check_alone(where: dict[str, Any], in_file: dict[str, Any], env: str) -> None:
-    """Raise InputError, with a file's name, where it is the file that is wrong."""
+def check_alone(where: dict[str, Any], in_file: dict[str, Any], env: str, wrong: str) -> None:
+    """Raise InputError, with a file's name, where the same is wrong without the words."""
     values = {name: value for name, value in in_file.items() if name != "preset"}
-    with of_file(where):
+    try:
         preset(preset_in_force(where, in_file, env), **values)
+    except InputError as error:
+        if where["config"] is not None and str(error) == wrong:
+            raise InputError(f"{where['config']}: {error}") from None
 
 
 @contextmanager

@@ -26,6 +26,10 @@ class Unreadable(ValueError):
         super().__init__(f"{what} (agent {agent})")
         self.what, self.agent = what, agent
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes: Exception would hand on its text alone."""
+        return type(self), (self.what, self.agent)
+
 
 class Coding:
     """Encodes the observations and decodes the actions of the environments of a Spec."""

@@ -55,7 +55,11 @@ class EnvironmentFault(RuntimeError):
 
     def __init__(self, what: str, where: str = ""):
         super().__init__(f"{what} ({where})" if where else what)
-        self.what = what
+        self.what, self.where = what, where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes: Exception would hand on its text alone."""
+        return type(self), (self.what, self.where)
 
 
 class NumpyStep(NamedTuple):

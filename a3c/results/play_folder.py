@@ -68,7 +68,7 @@ def belongs(out: Path, sha256: str, run: Path | None) -> bool:
     before = strict_json.read(out / SCORES) or {}
     of_run = run is not None and before.get("run") == run.name
     # In the run's own folder, which may have had another name; those of no run say so
-    inside = run is not None and run == out.resolve().parent and before.get("run", "") is not None
+    inside = run is not None and run in out.resolve().parents and before.get("run", "") is not None
     return of_run or inside or before.get("checkpoint_sha256") == sha256
 
 

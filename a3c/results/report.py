@@ -43,8 +43,6 @@ from a3c.run import log, provenance, strict_json
 from a3c.run.checkpoint import SCORE
 
 CURVE_POINTS = 400  # of a curve on the page
-# What the page says of a run's end
-LAST = ("agent_steps", "episodes", "updates", "seconds", "mean_return_100")
 METHODS = {
     "a3c": "advantage actor-critic",
     "one-step-q": "one-step Q-learning",
@@ -52,6 +50,8 @@ METHODS = {
     "n-step-q": "n-step Q-learning",
 }
 WAYS = {"async": "Asynchronous", "sync": "Synchronous"}
+# What the page says of a run's end
+LAST = ("agent_steps", "episodes", "updates", "seconds", "mean_return_100")
 BEST = ("agent_steps", "episodes", "mean", "evaluated_return")  # and of best.json
 
 

@@ -273,7 +273,7 @@ def other_run(run: Path) -> str:
     """`; the newest run is X`, of those in it, beside it and in runs/; nothing if there is none."""
     places = run, run.parent, Path(Config.runs_dir)
     near = {path: saved_at(path) for place in places for path in place.glob("[!.]*")}
-    others = [path for path in near if near[path] and path.name not in ("latest", run.name)]
+    others = [path for path in near if near[path] and path != run and path.name != "latest"]
     return f"; the newest run is {max(others, key=near.__getitem__)}" if others else ""
 
 

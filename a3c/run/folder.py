@@ -70,10 +70,12 @@ def create_run_folder(config: Config) -> Path:
 def check_runs_dir(config: Config) -> None:
     """Raise InputError if the folder of the runs cannot be made where it is to be."""
     runs = Path(config.runs_dir)
-    there = next(path for path in (runs, *runs.parents) if os.path.lexists(path))
-    if not there.is_dir():
-        of_it = "" if there == runs else f", and {there}"
-        raise InputError(f"--runs-dir is {runs}{of_it} is no folder; expected one")
+    for path in (runs, *runs.parents):
+        if path.is_dir():
+            return
+        if os.path.lexists(path):
+            of_it = "" if path == runs else f", and {path}"
+            raise InputError(f"--runs-dir is {runs}{of_it} is no folder; expected one")
 
 
 def make_numbered(folder: Path) -> Path:

@@ -34,7 +34,11 @@ class Screen(Console):
     @property
     def redraws(self) -> bool:
         """Whether what is shown can be drawn again in its place: on a terminal that can."""
-        return not self.quiet and self.file.isatty() and not self.is_dumb_terminal
+        try:
+            on_terminal = self.file.isatty()
+        except (AttributeError, ValueError):  # what only writes, or is closed
+            return False
+        return on_terminal and not self.quiet and not self.is_dumb_terminal
 
     def on_broken_pipe(self) -> None:
         """For rich, which would end the process."""

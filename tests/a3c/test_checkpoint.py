@@ -173,7 +173,7 @@ def test_what_is_no_run_says_what_there_is(
         asked = tmp_path / "runs"
     elif what == "elsewhere":  # than where a run was looked for, but where runs are made
         monkeypatch.chdir(tmp_path)
-        run, asked = Path("runs") / run.name, Path("nowhere")
+        run, asked = Path("runs") / run.name, Path(run.name)  # without runs/
         with pytest.raises(InputError, match=f"qbert.*; the newest run is {run}"):
             models.find("nowhere")
     with pytest.raises(InputError, match=f"the newest run is {run}") as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import pickle
 from typing import Any
 
 import gymnasium
@@ -13,7 +14,7 @@ import pytest
 from gymnasium import spaces
 
 from a3c.config import InputError
-from a3c.envs.coding import Coding
+from a3c.envs.coding import Coding, Unreadable
 from a3c.envs.gymnasium import GymnasiumEnvs, gymnasium_spec
 from a3c.envs.protocol import Array, EnvironmentFault, Spec
 
@@ -413,3 +414,12 @@ def test_an_error_in_the_users_code_keeps_its_traceback() -> None:
 def test_spaces_that_differ_each_time() -> None:
     with pytest.raises(InputError, match="OtherSpaces-v0 has observation_space Discrete"):
         GymnasiumEnvs("OtherSpaces-v0", 2)
+
+
+def test_faults_go_between_processes_whole() -> None:
+    fault = EnvironmentFault("the environment returned a NaN reward", "agent 3")
+    unreadable = Unreadable("a NaN reward", 3)
+    for error in (fault, unreadable):
+        again = pickle.loads(pickle.dumps(error))
+        assert (str(again), vars(again)) == (str(error), vars(error))
+    assert str(fault) == "the environment returned a NaN reward (agent 3)"

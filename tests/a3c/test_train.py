@@ -123,9 +123,9 @@ def test_clipped_rewards_are_normalised_by_their_signs(tmp_path: Path) -> None:
 
 
 def test_deviations_of_any_size_count_but_for_rounding() -> None:
-    deviations = torch.tensor([0.0, 1e-7, 3e-20, 5.0, 1e-3, 0.0], dtype=torch.float64)
-    means = torch.tensor([0.0, 1e-7, 0.0, 1e5, 1e5, 7.0], dtype=torch.float64)
-    assert positive(deviations, means).tolist() == [1.0, 1e-7, 3e-20, 5.0, 1.0, 1.0]
+    deviations = torch.tensor([0.0, 1e-7, 3e-9, 1e-17, 5.0, 1e-3, 0.0], dtype=torch.float64)
+    means = torch.tensor([0.0, 1e-7, 0.0, 0.0, 1e5, 1e5, 7.0], dtype=torch.float64)
+    assert positive(deviations, means).tolist() == [1.0, 1e-7, 3e-9, 1.0, 5.0, 1.0, 1.0]
 
 
 def test_provenance_says_what_a_torso_computes_in(tmp_path: Path) -> None:

@@ -369,9 +369,28 @@ class OnTerminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("kind", "name"), [(io.StringIO, "xterm"), (OnTerminal, "dumb")])
+class OnlyWrites:
+    """As what some programs put in the place of stdout."""
+
+    def __init__(self) -> None:
+        self.kept = ""
+
+    def write(self, text: str) -> None:
+        self.kept += text
+
+    def flush(self) -> None:
+        pass
+
+    def getvalue(self) -> str:
+        return self.kept
+
+
+KINDS = [(io.StringIO, "xterm"), (OnTerminal, "dumb"), (OnlyWrites, "xterm")]
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
 def test_where_nothing_can_be_drawn_again_lines_follow_each_other(
-    kind: type[io.StringIO], name: str, monkeypatch: pytest.MonkeyPatch
+    kind: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a file whatever FORCE_COLOR says, and in the shell of Emacs."""
     monkeypatch.setattr(progress, "PLAIN_EVERY_SECONDS", 0.0)

@@ -254,6 +254,12 @@ def test_words_may_make_a_file_right(tmp_path: Path, text: str, words: str) -> N
     assert train_options(["--config", path, *words.split()]).config
 
 
+def test_a_file_is_not_blamed_for_what_the_words_have_repaired(tmp_path: Path) -> None:
+    path = file(tmp_path, 'optimizer = "rmsprop"\nmode = "sync"')
+    with pytest.raises(InputError, match=r"^--lr is -5"):
+        train_options(["--config", path, "--mode", "async", "--lr", "-5"])
+
+
 def test_a_file_may_be_a_pipe_and_begin_as_windows_writes_it(tmp_path: Path) -> None:
     """It is read once."""
     path = tmp_path / "pipe"
