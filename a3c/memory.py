@@ -97,11 +97,12 @@ def check_memory(config: Config, devices: Sequence[torch.device]) -> None:
 
 def fewer(config: Config, devices: Sequence[torch.device], place: Place) -> int:
     """How many agents of each thread fit if they are so few that their rollouts are longer."""
-    groups = 1 if follows(config, "minibatches") else config.minibatches
+    derived = follows(config, "minibatches")
+    groups = 1 if derived else config.minibatches
     most = MANY_AGENTS // config.num_threads // groups * groups
     if most == 0:
         return 0
-    minibatches = AUTO if follows(config, "minibatches") else groups
+    minibatches = AUTO if derived else groups
     few = replace(config, rollout_length=ROLLOUT, num_envs=most, minibatches=minibatches)
     (same,) = (each for each in places(few, devices) if each.words == place.words)
     return min(same.agents(few), most)

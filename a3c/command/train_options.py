@@ -80,7 +80,8 @@ def train_options(words: list[str]) -> TrainOptions:
         config = Config(**{name: given[name] for name in DEFAULTS})
         check_read(given, usual(where, in_file, given["env"]))
     except InputError as error:
-        check_alone(where, in_file, given["env"], str(error))
+        if where["config"] is not None:
+            check_alone(where, in_file, given["env"], str(error))
         raise
     return TrainOptions(config, where["resume"], where["from"])
 
@@ -134,7 +135,7 @@ def check_alone(where: dict[str, Any], in_file: dict[str, Any], env: str, wrong:
     try:
         preset(preset_in_force(where, in_file, env), **values)
     except InputError as error:
-        if where["config"] is not None and str(error) == wrong:
+        if str(error) == wrong:
             raise InputError(f"{where['config']}: {error}") from None
 
 
