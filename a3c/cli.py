@@ -6,15 +6,14 @@ nothing to save, or twice. Bad input is one line; a programming fault keeps its 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
 
 from a3c import __version__
+from a3c.command.output import OutputError, flush, give_up, show
 from a3c.command.parsing import parse
 from a3c.command.train_options import train_options
 from a3c.config import InputError, nearest
@@ -45,8 +44,8 @@ usage: a3c train [ENV] [--preset NAME] [options]     train from scratch: a3c tra
        a3c COMMAND --help                            all options of a command
        a3c --version                                 which a3c-gpu this is"""
 
-WRITES_FILES = ["train", "play", "export", "plot", "report", "study", "benchmark"]
-COMMANDS = [*WRITES_FILES, "models", "bench"]  # which print
+WRITE_FILES = ["train", "play", "export", "plot", "report", "study", "benchmark"]
+COMMANDS = [*WRITE_FILES, "models", "bench"]  # which print
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except OutputError as error:
         give_up(error)
-        return 0 if words and words[0] in WRITES_FILES else 1  # what was printed was the result
+        prints_its_result = not {*words[:1]} & {*WRITE_FILES} or {"-h", "--help"} & {*words}
+        return 1 if prints_its_result else 0
     except InputError as error:
         print(f"a3c: {error}", file=sys.stderr)
         return 2
@@ -81,12 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name := refused_name(error):
             print(f"a3c: {error.strerror}: {name}", file=sys.stderr)
             return 2
-        if not isinstance(error, BrokenPipeError) and not {"-h", "--help"} & {*words}:
-            raise
-        lost = OutputError(error.strerror)  # the help that tyro shows
-        lost.__cause__ = error
-        give_up(lost)
-        return 1
+        raise
 
 
 def run(words: list[str]) -> bool:
@@ -135,32 +130,6 @@ def refused_name(error: OSError) -> str | None:
     if error.errno == errno.ENAMETOOLONG:  # no name but one that was given is so long
         return f"{name[:40]!r}... of {len(name):,} characters"
     return name if isinstance(error, PermissionError) and error.filename is not None else None
-
-
-class OutputError(Exception):
-    """Stdout goes nowhere any more: the disk is full, or its reader has left, as `head` does."""
-
-
-def show(write: Callable[..., object], *words: object) -> None:
-    """Call what writes to stdout. Raises OutputError."""
-    try:
-        write(*words)
-    except OSError as error:
-        raise OutputError(error.strerror) from error
-
-
-def flush() -> None:
-    """What has been printed is written."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
-def give_up(error: OutputError) -> None:
-    """Close stdout for good, for the flush at exit; say why, unless it is the reader's wish."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error.__cause__, OSError) and error.__cause__.errno != errno.EPIPE:
-        with contextlib.suppress(OSError):  # stderr may lie on the same disk
-            print(f"a3c: cannot write the output: {error}", file=sys.stderr)
 
 
 def models_command(words: list[str]) -> None:

@@ -184,19 +184,15 @@ class SharedParameters:
         self.step.recorded.clear()
         self.given.clear()
 
-    def apply(
-        self, gradients: Tensor, agent_steps: int, thread: int, norm: Tensor | None = None
-    ) -> Applied:
+    def apply(self, gradients: Tensor, agent_steps: int, thread: int, norm: Tensor) -> Applied:
         """Apply the gradients [P] of a thread's `agent_steps`.
 
-        norm: of gradients that `clip` has clipped; without it that is done here. `gradients` are
-        used up. In sync mode this waits for the other threads' gradients, and
-        raises threading.BrokenBarrierError if one of them died or `abort` was called.
+        norm: what `clip` returned for these gradients, which are used up. In sync mode this waits
+        for the other threads' gradients, and raises threading.BrokenBarrierError if one of them
+        died or `abort` was called.
         """
         if self.config.mode == "sync":
             return self._hand_in(gradients, agent_steps, thread)
-        if norm is None:
-            norm = self.clip(gradients)
         start = time.perf_counter()
         with self.exclusive():
             waited = time.perf_counter() - start

@@ -1,10 +1,12 @@
-"""Environments whose every step is written down in advance."""
+"""Environments whose every step is written down in advance, and updates by given gradients."""
 
 from collections.abc import Iterable
 
 import numpy as np
+from torch import Tensor
 
 from a3c.envs.protocol import Array, NumpyStep, Spec
+from a3c.shared import Applied, SharedParameters
 
 VECTOR = Spec((2,), pixels=False, stacked=False, discrete=True, num_actions=3)
 
@@ -26,6 +28,11 @@ def step(
 
     seen = np.zeros((len(reward), 2), np.float32) if observations is None else observations
     return NumpyStep(seen, reward, flags(terminated), flags(truncated), flags(life_lost), final)
+
+
+def update(store: SharedParameters, gradients: Tensor, agent_steps: int, thread: int) -> Applied:
+    """An update as an actor-learner makes it."""
+    return store.apply(gradients, agent_steps, thread, store.clip(gradients))
 
 
 class Scripted:

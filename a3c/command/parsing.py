@@ -15,6 +15,7 @@ from tyro.constructors import (
     PrimitiveTypeInfo,
 )
 
+from a3c.command.output import to_stdout
 from a3c.config import InputError, nearest, option
 
 Options = TypeVar("Options")
@@ -96,10 +97,13 @@ def parse(kind: type[Options], words: list[str]) -> Options:
 
 
 def tyro_cli(kind: type[Options], words: list[str], program: str, **keywords: Any) -> Options:
-    """tyro.cli, with its complaint as an InputError. --help prints, and raises SystemExit."""
+    """tyro.cli, with its complaint as an InputError. --help prints, and raises SystemExit.
+
+    Raises OutputError where the help cannot be written.
+    """
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), to_stdout():  # the help
             return tyro.cli(kind, args=words, prog=program, registry=READS, **keywords)
     except SystemExit as end:
         if end.code:

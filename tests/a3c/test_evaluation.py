@@ -31,6 +31,7 @@ from a3c.shared import SharedParameters
 from a3c.train import RunFailed, Training, train
 from tests.a3c.test_train import equal, final, games, small, stop_after
 from tests.playable import Playable, registered
+from tests.scripted import update
 
 CPU = torch.device("cpu")
 
@@ -106,7 +107,7 @@ def test_a_snapshot_has_the_parameters_of_exactly_one_update() -> None:
         local = torch.empty(size)
         for _ in range(rounds):
             store.copy_to(local)
-            store.apply(torch.ones(size), 7, thread)
+            update(store, torch.ones(size), 7, thread)
 
     workers = [threading.Thread(target=hammer, args=[index]) for index in range(threads)]
     for worker in workers:

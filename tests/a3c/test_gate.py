@@ -11,6 +11,7 @@ from a3c.config import preset
 from a3c.gate import Gate
 from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
+from tests.scripted import update
 
 
 def test_a_request_is_in_force_after_the_next_look() -> None:
@@ -119,7 +120,7 @@ def test_pausing_stops_all_threads_between_updates(mode: str) -> None:
         local = torch.empty(10)
         while gate.going_on():
             shared.copy_to(local)
-            shared.apply(torch.ones(10), 1, thread)
+            update(shared, torch.ones(10), 1, thread)
         gate.leave()
 
     workers = [threading.Thread(target=work, args=[i], daemon=True) for i in range(3)]

@@ -11,6 +11,7 @@ import torch
 from a3c.config import Config, preset
 from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
+from tests.scripted import update
 
 
 def constant(**changes: object) -> Config:
@@ -29,7 +30,7 @@ def test_rmsprop_is_the_papers_equation() -> None:
     shared = SharedParameters(torch.tensor([1.0, -2.0]), [Piece(2)], config)
     theta, g = [1.0, -2.0], [1.0, 1.0]
     for d in ([0.5, -1.0], [0.25, 3.0]):
-        shared.apply(torch.tensor(d), 10, 0)
+        update(shared, torch.tensor(d), 10, 0)
         g = [0.9 * a + 0.1 * b * b for a, b in zip(g, d, strict=True)]
         step = [0.1 * b / math.sqrt(a + 0.01) for a, b in zip(g, d, strict=True)]
         theta = [a - b for a, b in zip(theta, step, strict=True)]
@@ -43,7 +44,7 @@ def test_a_debiased_average_is_that_of_the_gradients_alone() -> None:
     shared = SharedParameters(torch.tensor([1.0, -2.0]), [Piece(2)], config)
     theta, seen = [1.0, -2.0], []
     for d in ([0.5, -1.0], [0.25, 3.0], [0.0, 2.0]):
-        shared.apply(torch.tensor(d), 10, 0)
+        update(shared, torch.tensor(d), 10, 0)
         seen.append(d)
         weights = [0.9**age for age in reversed(range(len(seen)))]
         for i in (0, 1):
@@ -56,7 +57,7 @@ def test_epsilon_is_inside_the_root() -> None:
     shared = SharedParameters(
         torch.zeros(1), [Piece(1)], constant(rmsprop_eps=4.0, rmsprop_decay=1.0)
     )
-    shared.apply(torch.ones(1), 1, 0)  # the average stays 0: the step is 0.1 * 1 / sqrt(4)
+    update(shared, torch.ones(1), 1, 0)  # the average stays 0: the step is 0.1 * 1 / sqrt(4)
     assert shared.parameters.item() == pytest.approx(-0.05)
 
 
@@ -69,7 +70,7 @@ def test_with_rmsprop_each_thread_has_statistics_of_its_own() -> None:
     theta = 1.0
     seen: list[list[float]] = [[], []]
     for thread, d in [(0, 0.5), (1, 2.0), (0, -1.0), (0, 3.0), (1, 1.0)]:
-        shared.apply(torch.tensor([d]), 10, thread)
+        update(shared, torch.tensor([d]), 10, thread)
         seen[thread].append(d)
         weights = [0.9**age for age in reversed(range(len(seen[thread])))]
         squares = sum(w * x**2 for w, x in zip(weights, seen[thread], strict=True))
@@ -84,7 +85,7 @@ def test_momentum_by_hand_and_each_thread_has_its_own() -> None:
     shared = SharedParameters(torch.tensor([1.0]), [Piece(1)], config)
     theta, m = 1.0, [0.0, 0.0]
     for thread, d in [(0, 4.0), (1, -8.0), (0, 0.0)]:
-        shared.apply(torch.tensor([d]), 10, thread)
+        update(shared, torch.tensor([d]), 10, thread)
         m[thread] = 0.75 * m[thread] + 0.25 * d  # 1, then -2, then 0.75
         theta -= 0.1 * m[thread]
     assert theta == pytest.approx(1 - 0.1 * (1 - 2 + 0.75))
@@ -110,7 +111,7 @@ def test_an_optimiser_goes_on_from_what_was_saved(optimizer: Any) -> None:
             saved = {name: tensor.clone() for name, tensor in one.save().items()}
             other.load(saved, one.agent_steps, one.updates)
         for store in (one, other):
-            store.apply(gradient.clone(), 10, i % 2)
+            update(store, gradient.clone(), 10, i % 2)
     assert torch.equal(one.parameters, other.parameters)
     for name, tensor in one.save().items():
         assert torch.equal(tensor, other.save()[name])
@@ -124,7 +125,7 @@ def test_whose_ever_a_gradient_is_that_is_not_finite(bad: float, optimizer: Any,
     config = replace(constant(num_threads=2), optimizer=optimizer)
     shared = SharedParameters(torch.ones(2), [Piece(2)], config)
     shared.save()[name].fill_(0.25)
-    shared.apply(torch.tensor([1.0, bad]), 1, 1)
+    update(shared, torch.tensor([1.0, bad]), 1, 1)
     assert shared.parameters.tolist() == [1.0, 1.0]
     assert shared.save()[name].tolist() == [[0.25, 0.25]] * 2
 
@@ -133,7 +134,7 @@ def test_whose_ever_a_gradient_is_that_is_not_finite(bad: float, optimizer: Any,
 def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
     shared = SharedParameters(torch.ones(2), [Piece(2)], constant())
     shared.save()["square_avg"].fill_(0.25)
-    applied = shared.apply(torch.tensor([1.0, bad]), 1, 0)
+    applied = update(shared, torch.tensor([1.0, bad]), 1, 0)
     assert not applied.gradient_norm.isfinite()  # by which the thread knows
     assert shared.parameters.tolist() == [1.0, 1.0]
     assert shared.save()["square_avg"].tolist() == [0.25, 0.25]
@@ -143,7 +144,7 @@ def test_an_update_knows_how_many_came_before_it() -> None:
     shared = SharedParameters(torch.zeros(1), [Piece(1)], constant(num_threads=2))
     local = torch.empty(1)
     assert shared.copy_to(local) == 0
-    assert [shared.apply(torch.ones(1), 1, 1).updates_before for _ in range(2)] == [0, 1]
+    assert [update(shared, torch.ones(1), 1, 1).updates_before for _ in range(2)] == [0, 1]
     assert shared.copy_to(local) == 2
 
 
@@ -162,7 +163,7 @@ def test_no_update_is_lost_with_8_threads() -> None:
             updates = shared.copy_to(local)
             if local.unique().numel() != 1 or local[0] != -updates:
                 torn.append(thread)
-            shared.apply(torch.ones(size), 7, thread)
+            update(shared, torch.ones(size), 7, thread)
 
     workers = [threading.Thread(target=hammer, args=[thread]) for thread in range(threads)]
     for worker in workers:
@@ -181,7 +182,7 @@ def in_threads(shared: SharedParameters, gradients: torch.Tensor) -> list[BaseEx
 
     def hand_in(thread: int) -> None:
         try:
-            shared.apply(gradients[thread].clone(), 5, thread)
+            update(shared, gradients[thread].clone(), 5, thread)
         except BaseException as error:
             raised.append(error)
 
@@ -200,7 +201,7 @@ def test_sync_applies_the_average_once() -> None:
     )
     assert not in_threads(together, gradients)
     alone = SharedParameters(torch.zeros(50), [Piece(50)], constant(max_grad_norm=0.5))
-    alone.apply(gradients.mean(0), 20, 0)
+    update(alone, gradients.mean(0), 20, 0)
     assert torch.equal(together.parameters, alone.parameters)
     assert torch.equal(together.save()["square_avg"], alone.save()["square_avg"])
     assert (together.updates, together.agent_steps) == (1, 20)
@@ -217,7 +218,7 @@ def test_the_target_is_copied_when_so_many_agent_steps_have_passed() -> None:
     local, target = torch.empty(1), torch.empty(1)
     seen = []
     for _ in range(6):
-        shared.apply(torch.ones(1), 10, 0)
+        update(shared, torch.ones(1), 10, 0)
         shared.copy_to(local, target)
         seen.append((target.item() == local.item(), target.item()))
     # copied as it is after the updates that reach 30 and 50 agent steps
@@ -232,5 +233,5 @@ def test_each_update_takes_the_schedules_rate() -> None:
         rmsprop_decay=0.0, rmsprop_eps=1e-20,
     )  # fmt: skip
     shared = SharedParameters(torch.zeros(1), [Piece(1)], config)
-    assert [shared.apply(torch.ones(1), 25, 0).lr for _ in range(4)] == [1, 0.75, 0.5, 0.25]
+    assert [update(shared, torch.ones(1), 25, 0).lr for _ in range(4)] == [1, 0.75, 0.5, 0.25]
     assert shared.parameters.item() == pytest.approx(-2.5)

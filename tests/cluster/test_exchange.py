@@ -14,6 +14,7 @@ from a3c.config import Config, preset
 from a3c.metrics import Game, Part
 from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
+from tests.scripted import update
 
 P = 5
 NOTHING = Part(0, {}, [])
@@ -33,7 +34,7 @@ def store_with(target_every: int = 0, **changes: Any) -> SharedParameters:
 def learn(store: SharedParameters, seed: int) -> None:
     """One update of 10 agent steps."""
     gradients = torch.randn(P, generator=torch.Generator().manual_seed(seed))
-    store.apply(gradients, 10, 0)
+    update(store, gradients, 10, 0)
 
 
 def newest_of(server: SharedParameters, life: int = 0) -> Newest:

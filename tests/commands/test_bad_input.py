@@ -432,6 +432,15 @@ def test_help_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "a3c: cannot write the output: No space left on device\n"
 
 
+def test_a_pipe_that_is_not_stdout_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "a worker's")
+
+    monkeypatch.setattr(cli, "plot", breaks)
+    with pytest.raises(BrokenPipeError):
+        cli.main(["plot", "anything"])
+
+
 @contextmanager
 def nobody_reads() -> Iterator[None]:
     """Stdout is a pipe whose reader has left."""
