@@ -2,7 +2,7 @@
 
     python benchmarks/asteroids.py runs/latest
 
-`discounted` is what learning maximises: signs of rewards, discounted by 0.99, to the life's end.
+`discounted` is what learning maximises: signs of rewards, discounted by gamma, to the life's end.
 `foreseen` is the policy's own value of it so many agent steps before a life is lost, beside what
 came: where a death is seen, they are alike.
 """
@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 import a3c
+from a3c.config import DEFAULTS
 from atari2600 import AtariEnv, AtariVectorEnv
 
 AGENTS, STEPS, BEYOND = 32, 2600, 600  # those of the last BEYOND steps are not whole
 BEFORE = (32, 8, 4, 2, 1)  # agent steps
-GAMMA = 0.99
+GAMMA = DEFAULTS["gamma"]
 Array = NDArray[Any]
 Play = Callable[[int, Array], Array]  # step and observations -> actions [N]
 
@@ -59,8 +60,8 @@ def played(play: Play) -> tuple[Array, Array]:
 
 def to_come(rewards: Array, lost: Array) -> Array:
     """What learning maximises, from each step on, [T, N]."""
-    after, returns = np.zeros(AGENTS), np.zeros(rewards.shape)
-    for t in reversed(range(STEPS)):
+    after, returns = np.zeros(rewards.shape[1]), np.zeros(rewards.shape)
+    for t in reversed(range(len(rewards))):
         after = returns[t] = np.sign(rewards[t]) + GAMMA * np.where(lost[t], 0.0, after)
     return returns
 

@@ -29,6 +29,7 @@ from a3c.results.study_plan import plan, read_spec
 from a3c.run import log, strict_json
 from a3c.run.folder import Run
 from a3c.train import RunFailed, train
+from benchmarks.asteroids import foreseen, to_come
 from benchmarks.time_to_score import passed
 from tests.commands.made_run import record
 
@@ -343,3 +344,15 @@ def test_when_a_run_first_had_a_score() -> None:
     assert passed(records, 0.0) == (30, 3.0)
     assert passed(records, -1.0) == (20, 2.0)
     assert passed(records, 31.0) == (math.inf, math.inf)
+
+
+def test_what_a_life_brings_ends_with_it() -> None:
+    """benchmarks/asteroids.py"""
+    rewards, lost = np.zeros((40, 1)), np.zeros((40, 1), bool)
+    rewards[[33, 35, 36], 0] = 200.0, 50.0, 7.0
+    lost[35] = True
+    came = to_come(rewards, lost)
+    assert came[[33, 34, 35, 36, 37], 0] == pytest.approx([1 + 0.99**2, 0.99, 1, 1, 0])
+    said = list(foreseen(np.zeros((40, 1)), rewards, lost))
+    ends = " before a life ends 0.00, came "
+    assert said[-2:] == [f" 2{ends}0.99", f" 1{ends}1.00"]
