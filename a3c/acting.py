@@ -129,12 +129,12 @@ class Actor:
 
     def compute(self, t: int | None) -> tuple[Tensor, Tensor, State | None]:
         """The device's part of an agent step: outputs and actions [N, ...], the LSTM's state."""
-        agents, first = self.agents, t == 0
+        agents, kept = self.agents, t  # the step for which the network keeps what it computes
         if t is not None and self.seen is not None:
             self.seen[t] = agents.observations
-            t = None  # nothing for the network to keep
-        outputs, state = self.network(agents.observations, agents.state, t)
-        if first and agents.next_actions is not None:
+            kept = None
+        outputs, state = self.network(agents.observations, agents.state, kept)
+        if t == 0 and agents.next_actions is not None:
             return outputs[0], agents.next_actions.clone(), state
         return outputs[0], self.choose(outputs), state
 

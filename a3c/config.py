@@ -46,8 +46,8 @@ FAN_IN = 256  # inputs of a unit, for such a rate; see `lr_by_fan_in`
 SHORTEST_EXPONENTIAL = 10_000_000  # agent steps; shorter runs have the rates of its beginning
 MOMENTUM_LEARNING_RATE = 1.0  # the same with momentum, which does not scale gradients of 0.05 or so
 DECAY = 0.97  # of the average of squared gradients, for such updates
-SMALL_LAG = 3  # updates: of that an uncorrected policy does not suffer
-GROWTH = 256  # where a run grows, its rollouts have at most one of so many agent steps before them
+SMALL_LAG = 3  # updates; a policy does not suffer from so small a lag, uncorrected
+GROWTH = 256  # a growing run's rollout has at most a 256th of the agent steps before it
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ RANGES: Ranges = {
     "evaluate_episodes": (1, 10_000),
 }
 
-# Options that do not change what is learned, so a resumed run may be given others.
+# Where and how a run goes on, not what it is: a resumed run may be given others.
 FREE_ON_RESUME = {
     "nodes",
     "cluster",

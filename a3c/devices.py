@@ -107,10 +107,10 @@ class ToDevice:
                 wait(self.buffers[-1][1])
         buffer, event = self.buffers[-1]
         buffer.copy_(tensor)
-        on_device = torch.empty_like(tensor, device=self.device) if into is None else into
-        on_device.copy_(buffer, non_blocking=True)
+        sent = torch.empty_like(tensor, device=self.device) if into is None else into
+        sent.copy_(buffer, non_blocking=True)
         event.record(torch.cuda.current_stream(self.device))
-        return on_device
+        return sent
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -121,7 +121,7 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
 def synchronise(devices: Sequence[torch.device]) -> None:
     """Wait for all streams of all devices: setting up and copying out use another than the threads.
 
-    Once at the start, at each checkpoint and at the end.
+    At each checkpoint, and where CUDA graphs are recorded, before and after.
     """
     for device in devices:
         if device.type == "cuda":

@@ -156,7 +156,7 @@ class Evaluator:
 
         For after the thread's end. None where `goes_on` said no.
         """
-        seed = seed_of(self.config, agent_steps, SCORING)
+        seed = evaluation_seed(self.config, agent_steps, SCORING)
         with closing(make_games(self.config, BEST_EPISODES, self.generator.device)) as games:
             return self._play(games, parameters, seed, False, goes_on)
 
@@ -198,7 +198,7 @@ class Evaluator:
         started, cpu_started = time.perf_counter(), time.thread_time()
         parameters = torch.from_numpy(snapshot.parameters.read())
         figures: dict[str, Any] = {}
-        seed = seed_of(self.config, snapshot.agent_steps, EVALUATION)
+        seed = evaluation_seed(self.config, snapshot.agent_steps, EVALUATION)
         for policy in ("sampled", "greedy"):
             greedy = policy == "greedy"
             episodes = self._play(self.games, parameters, seed, greedy, self._goes_on)
@@ -247,8 +247,8 @@ def figures_of(policy: str, episodes: list[Episode]) -> dict[str, Any]:
     }
 
 
-def seed_of(config: Config, agent_steps: int, purpose: int) -> int:
-    """Of the games of one evaluation: no other one has it, and no thread that trains.
+def evaluation_seed(config: Config, agent_steps: int, purpose: int) -> int:
+    """Of the games of one evaluation: no other one has it.
 
     Game i is seeded with seed + i: as in actor_learner.py, the sums stay within 31 bits.
     """

@@ -24,7 +24,8 @@ class Gate:
 
     def look(self, finished: bool) -> None:
         """Put what was asked for in force; `finished`: the threads are to end in any case."""
-        self._paused, self._stopped = self._pause_wanted, self._stop_wanted or finished
+        with self._boundary:  # an `abort` meanwhile comes after it
+            self._paused, self._stopped = self._pause_wanted, self._stop_wanted or finished
 
     def going_on(self) -> bool:
         """Called by each thread between two rollouts: parks while paused; False when to stop."""

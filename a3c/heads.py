@@ -76,7 +76,7 @@ class ActionValues(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return self.linear(features)
 
-    def sample(self, values: Tensor, generator: Generator | None) -> Tensor:
+    def sample(self, values: Tensor, generator: Generator) -> Tensor:
         return self.mode(values)
 
     def mode(self, values: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class Categorical(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return self.linear(features)
 
-    def sample(self, logits: Tensor, generator: Generator | None) -> Tensor:
+    def sample(self, logits: Tensor, generator: Generator) -> Tensor:
         # Gumbel's trick: one kernel fewer than a multinomial, and no synchronisation on CUDA
         noise = torch.empty_like(logits).exponential_(generator=generator)
         return (logits - noise.log()).argmax(-1)
@@ -103,7 +103,7 @@ class Categorical(nn.Module):
         return logits.argmax(-1)
 
     def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
-        return logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        return of_actions(logits.log_softmax(-1), actions)
 
     def entropy(self, logits: Tensor) -> Tensor:
         log_probabilities = logits.log_softmax(-1)
@@ -136,7 +136,7 @@ class Gaussian(nn.Module):
         assert self.log_std_bias is not None
         return torch.cat([mean, self.log_std_bias.expand_as(mean)], -1)
 
-    def sample(self, parameters: Tensor, generator: Generator | None) -> Tensor:
+    def sample(self, parameters: Tensor, generator: Generator) -> Tensor:
         mean, log_std = parameters.chunk(2, -1)
         noise = torch.empty_like(mean).normal_(generator=generator)
         return mean + log_std.exp() * noise
@@ -151,6 +151,11 @@ class Gaussian(nn.Module):
 
     def entropy(self, parameters: Tensor) -> Tensor:
         return (parameters.chunk(2, -1)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+def of_actions(values: Tensor, actions: Tensor) -> Tensor:
+    """[...] of the values [..., A] of all actions: those of the actions [...]."""
+    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
 def initialise(module: nn.Module, gain: float) -> None:

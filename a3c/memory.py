@@ -41,8 +41,6 @@ GIB = 2**30
 # cuBLAS keeps so much for each stream on a Hopper (CUBLAS_WORKSPACE_CONFIG in NVIDIA's manual), and
 # PyTorch as much again for cuBLASLt; less on other cards
 STREAM_BYTES = 2 * 32 * 2**20
-# A rehearsal on the CPU captures nothing
-EAGER = {"cuda_graphs": "off"}
 
 
 class Bytes(NamedTuple):
@@ -155,7 +153,7 @@ def gpu_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
     Of what PyTorch's allocator keeps besides nothing is known: each thread's stream has its own.
     """
     dtype = str(pick_precision(config, device)).removeprefix("torch.")
-    changes: dict[str, Any] = {"precision": dtype, **EAGER}
+    changes: dict[str, Any] = {"precision": dtype, "cuda_graphs": "off"}  # a CPU captures nothing
     with all_at_once():
         learning = learning_bytes(replace(config, **changes), spec)
     return Bytes(learning.agent, learning.thread + STREAM_BYTES)
@@ -216,11 +214,14 @@ def rehearsed(config: Config, spec: Spec) -> Rehearsed:
         small = replace(config, num_threads=1, num_envs=agents, minibatches=groups, epochs=epochs)
         return most_bytes(small, spec)
 
+    # A thread's bytes are thread + agents * seen + agents of an update * learned
     if config.minibatches == 1:
         one, two = most(few, 1), most(2 * few, 1)
         agent = (two - one) / few
         return Rehearsed(agent, 0, one - few * agent)
-    one, two, wide = most(2 * few, 2), most(4 * few, 4), most(4 * few, 2)
+    one = most(2 * few, 2)
+    two = most(4 * few, 4)  # twice the agents, in updates of as many
+    wide = most(4 * few, 2)  # in updates of twice as many
     seen, learned = (two - one) / (2 * few), (wide - two) / few
     return Rehearsed(seen, learned, one - few * (2 * seen + learned))
 
@@ -231,11 +232,11 @@ def most_bytes(config: Config, spec: Spec) -> int:
     method, dtype = make_method(config), pick_precision(config, device)
     envs = StandingStill(spec, config.num_envs, device)
     with LiveBytes([envs.observations]) as live:
-        networks = [Network(config, spec, method, dtype).to(device) for _ in range(2)]
-        target = networks[1] if method.target_every_agent_steps else None
+        network = Network(config, spec, method, dtype)
+        target = Network(config, spec, method, dtype) if method.target_every_agent_steps else None
         store = SharedParameters(
-            flatten(networks[0])[0],
-            layout(networks[0]),
+            flatten(network)[0],
+            layout(network),
             config,
             target_every_agent_steps=method.target_every_agent_steps,
         )
@@ -244,7 +245,7 @@ def most_bytes(config: Config, spec: Spec) -> int:
             config,
             method,
             envs,
-            (networks[0], target),
+            (network, target),
             store,
             Gate(1),
             Metrics(1),

@@ -79,8 +79,8 @@ class Metrics:
     gauges: to be set where there is more to record: figures by name of the last so many seconds.
     """
 
-    def __init__(self, emulator_frames_per_step: float):
-        self.frames_per_step = emulator_frames_per_step
+    def __init__(self, frames_per_agent_step: float):
+        self.frames_per_agent_step = frames_per_agent_step
         self.seconds_before = 0.0  # of the parts of this run that were interrupted
         self.start = time.monotonic()
         self.lock = threading.Lock()
@@ -145,7 +145,7 @@ class Metrics:
         self._last = (now, agent_steps)
         record: dict[str, Any] = {
             "agent_steps": agent_steps,
-            "emulator_frames": round(agent_steps * self.frames_per_step),
+            "emulator_frames": round(agent_steps * self.frames_per_agent_step),
             "updates": updates,
             "episodes": self.episodes,
             "seconds": round(now, 3),

@@ -116,17 +116,14 @@ class Network(nn.Module):
         observations = self.normalised(observations)
         features = [torso(observations, t) for torso in self.torsos]  # [N, width]
         if self.cores:
+            assert state is not None  # initial_state's at first
             features, state = self.pass_lstms(features, state)
         return self.heads(features), state
 
-    def pass_lstms(
-        self, features: Sequence[Tensor], state: State | None
-    ) -> tuple[list[Tensor], State]:
+    def pass_lstms(self, features: Sequence[Tensor], state: State) -> tuple[list[Tensor], State]:
         """Each torso's features [N, width] through its LSTM, to [N, cells]; and the next state."""
         count = len(self.cores)
-        before: list[Any] = [None] * count
-        if state is not None:
-            before = list(zip(*(part.chunk(count, -1) for part in state), strict=True))
+        before = zip(*(part.chunk(count, -1) for part in state), strict=True)
         after = [core(*each) for core, *each in zip(self.cores, features, before, strict=True)]
         hidden, cell = (torch.cat(part, -1) for part in zip(*after, strict=True))
         return [each for each, _ in after], (hidden, cell)
@@ -148,6 +145,7 @@ class Network(nn.Module):
         """
         features = [torso.replay() for torso in self.torsos]  # [T, N, width]
         if self.cores:
+            assert state is not None
             outputs = []
             for *seen, going_on in zip(*features, keep.unsqueeze(-1), strict=True):
                 hidden, state = self.pass_lstms(seen, state)

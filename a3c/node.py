@@ -56,7 +56,6 @@ class Node:
         check_memory(config, devices)
         envs = self.environments()
         self.spec = envs[0].spec
-        check_network(config, self.spec.pixels)
         first = self.network(self.device)
         self.gate = Gate(config.num_threads)
         self.store = SharedParameters(
@@ -207,7 +206,6 @@ class Node:
             or self.gate.stopping
         ):
             return False
-        self.settle()
         self.kept = self.save()
         self.load(self.kept, self.store.agent_steps, self.store.updates)
         self.kept = None

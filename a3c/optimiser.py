@@ -17,7 +17,7 @@ class Piece(NamedTuple):
     """One tensor in a vector [P]."""
 
     size: int  # elements
-    fan_in: int = 1  # how many of them each output adds up, times an input each
+    fan_in: int = 1  # inputs that each output adds up; 1 of a bias
 
 
 class Optimiser(Protocol):
@@ -122,8 +122,9 @@ def slower(layout: list[Piece]) -> list[tuple[slice, float]]:
     """The parts of a vector that have a lower learning rate, and what theirs is multiplied by.
 
     RMSProp's steps are about as long in every weight, and all weights of an output take theirs
-    together: so it moves the further the more it adds up. As with fans-in of FAN_IN for which the
-    rate is made, if those steps were independent of one another.
+    together: so it moves the further the more it adds up. With the root of FAN_IN / fan_in it moves
+    as far as one of FAN_IN inputs, for which the rate is made, if its weights' steps are
+    independent of one another.
     """
     ends = itertools.accumulate(piece.size for piece in layout)
     return [

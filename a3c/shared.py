@@ -49,7 +49,7 @@ def turns(config: Config, device: torch.device) -> threading.BoundedSemaphore:
 
 
 class Applied(NamedTuple):
-    """What came of one update, for the log."""
+    """What the store did with a thread's gradients, for the log."""
 
     updates_before: int  # of all threads
     gradient_norm: Tensor  # scalar on the device; nothing was applied if it is not finite

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from a3c.config import Config, InputError
 from a3c.envs.names import frames_per_agent_step
 from a3c.envs.protocol import Spec
-from a3c.heads import ActionValueHeads, Outputs
+from a3c.heads import ActionValueHeads, Outputs, of_actions
 from a3c.loss import action_value_loss, following, n_step_returns, one_step_returns
 from a3c.method import Behaviour, Losses, learning_ends, learning_rewards
 from a3c.network import Network
@@ -127,11 +127,6 @@ def epsilon_greedy(values: Tensor, epsilons: Tensor, generator: Generator) -> Te
     chance = torch.rand(agents, generator=generator, device=device)
     drawn = torch.randint(actions, (agents,), generator=generator, device=device)
     return torch.where(chance < epsilons, drawn, values.argmax(-1))
-
-
-def of_actions(values: Tensor, actions: Tensor) -> Tensor:
-    """[...] of action values [..., A]: those of the actions [...]."""
-    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
 def target_values(target: Network, observations: Tensor) -> Tensor:

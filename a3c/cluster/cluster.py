@@ -20,9 +20,9 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
-from a3c.cluster.exchange import Newest
+from a3c.cluster.exchange import Newest, tensors_of
 from a3c.cluster.machines import Machine, alive, check_number
-from a3c.cluster.member import Member, RefusedError, tensors_of
+from a3c.cluster.member import Member, RefusedError
 from a3c.cluster.server import Contribution, Seen, Server, Status
 from a3c.config import Config, InputError
 from a3c.devices import pick_precision
@@ -41,8 +41,6 @@ LOOK_SECONDS = 2.0  # between two looks for machines that have joined
 SLOW_SECONDS = 120.0  # a node that has not been made by then may wait for CPUs
 LOST_SECONDS = 300.0  # after which a node that has died is not waited for any more
 CALLS = 8  # of a node at once: it trains, and is asked to pause meanwhile
-
-NOTHING_SEEN = Status(0, False, 0, 0, [], [], {}, [])
 
 Future = Any  # Ray's types do not follow methods of actors
 
@@ -87,8 +85,8 @@ class Cluster:
         self.died_at: dict[int, float] = {}  # of nodes that have not contributed since
         self.failures: list[BaseException] = []
         self.faults: list[BaseException] = []  # of nodes without which the others go on
-        self.seen = NOTHING_SEEN
-        self.counted: dict[int, Contribution] = {}  # at the last record
+        self.contributions: dict[int, Contribution] = {}  # of each node, as last heard of
+        self.counted: dict[int, Contribution] = {}  # the same at the last record
         self.facts: list[dict[str, Any]] = []  # of nodes that began, to be noted
         self.stopping = self.aborting = False
         self.rolled_back = 0  # times
@@ -302,7 +300,7 @@ class Cluster:
             "checkpoint"
         )
         self.store.agent_steps, self.store.updates = self.began.agent_steps, self.began.updates
-        self.seen, self.counted = NOTHING_SEEN, {}
+        self.contributions, self.counted = {}, {}
         self.rolled_back += 1
         self.roll_back(self.began.agent_steps)
 
@@ -323,7 +321,7 @@ class Cluster:
         self.store.agent_steps, self.store.updates = status.agent_steps, status.updates
         for index in {*status.arrived} & {*self.training.values()} - self.taking_part:
             self.welcome(index)
-        self.seen = status
+        self.contributions = status.nodes
 
     def welcome(self, index: int) -> None:
         """A node that joined later, or again, has contributed."""
@@ -422,7 +420,7 @@ class Cluster:
         """All tensors of a checkpoint: the server's, and what each node can save of its agents."""
         newest: Newest = self.patiently_saved()
         self.began = Began(newest.vectors, newest.agent_steps, newest.updates)
-        tensors = tensors_of(newest)
+        tensors = tensors_of(newest.vectors)
         self.store.load(tensors, newest.agent_steps, newest.updates)
         for part in self.ask_all("save", self.still).values():
             tensors |= part
@@ -442,9 +440,9 @@ class Cluster:
         """Of the exchanges since the last record, and of each node."""
         new = {
             index: since(now, self.counted.get(index, Contribution()))
-            for index, now in self.seen.nodes.items()
+            for index, now in self.contributions.items()
         }
-        self.counted = self.seen.nodes
+        self.counted = self.contributions
         in_all = Contribution(*(sum(each) for each in zip(*new.values(), strict=True)))
         rates = {
             f"node{index}_agent_steps_per_second": round(each.agent_steps / seconds, 1)

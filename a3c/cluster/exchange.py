@@ -131,7 +131,7 @@ class Exchange:
     def merge(self, newest: Newest) -> None:
         """Take the server's vectors; what is new here stays on top of them."""
         store, known = self.store, self.known
-        theirs = self.to_device(newest)
+        theirs = tensors_of(newest.vectors, self.store.device)
         with store.exclusive():
             kept = self.decay ** self.new_updates()
             now = vectors_of(store)
@@ -144,7 +144,7 @@ class Exchange:
 
     def restart(self, newest: Newest) -> None:
         """Take the server's vectors and counters; what was new here is lost."""
-        theirs = self.to_device(newest)
+        theirs = tensors_of(newest.vectors, self.store.device)
         with self.store.exclusive():
             self.store.load(theirs, newest.agent_steps, newest.updates)
             self.averaged = 0
@@ -157,12 +157,10 @@ class Exchange:
         self.agent_steps, self.updates = newest.agent_steps, newest.updates
         self.life, self.version = newest.life, newest.version
 
-    def to_device(self, newest: Newest) -> dict[str, Tensor]:
-        """Its vectors; Ray's memory cannot be written to, and a tensor's must be."""
-        return {
-            name: torch.tensor(vector, device=self.store.device)
-            for name, vector in newest.vectors.items()
-        }
+
+def tensors_of(vectors: dict[str, Vector], device: torch.device | None = None) -> dict[str, Tensor]:
+    """Copies: Ray's memory cannot be written to, and a tensor's must be."""
+    return {name: torch.tensor(vector, device=device) for name, vector in vectors.items()}
 
 
 def vectors_of(store: SharedParameters) -> dict[str, Tensor]:

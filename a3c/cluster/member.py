@@ -21,7 +21,7 @@ from ray.exceptions import RayActorError
 from torch import Tensor
 
 from a3c import machine
-from a3c.cluster.exchange import Exchange, Newest, Sent, Vector
+from a3c.cluster.exchange import Exchange, Newest, Sent, Vector, tensors_of
 from a3c.cluster.server import HandedIn, NotReady, Refused
 from a3c.config import Config
 from a3c.devices import pick_devices
@@ -174,7 +174,9 @@ class Member:
         given = HandedIn(self.index, life, version, gradients, agent_steps, metrics)
         newest = self.patiently(self.server.hand_in.remote, given)
         with store.exclusive():
-            store.parameters.copy_(torch.tensor(newest.vectors["parameters"]))
+            own = store.save()
+            for name, vector in tensors_of(newest.vectors).items():
+                own[name].copy_(vector)
             before, lr, norm = newest.applied
             store.average_norm.fill_(norm)
             store.sync_applied = before, lr
@@ -232,11 +234,6 @@ class Member:
     def close(self) -> None:
         """As Node's."""
         self.node.close()
-
-
-def tensors_of(newest: Newest) -> dict[str, Tensor]:
-    """The server's vectors [P] by name."""
-    return {name: torch.tensor(vector) for name, vector in newest.vectors.items()}
 
 
 def check_same(own: dict[str, str | None], expected: dict[str, str | None]) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from a3c.cluster.exchange import Newest, Sent, Vector, apply, vectors_of
+from a3c.cluster.exchange import Newest, Sent, Vector, apply, tensors_of, vectors_of
 from a3c.config import Config
 from a3c.metrics import Part
 from a3c.optimiser import Piece
@@ -118,8 +118,7 @@ class Server:
         self, vectors: dict[str, Vector], agent_steps: int, updates: int, members: set[int]
     ) -> None:
         """Begin, or go on from a checkpoint, with these nodes."""
-        tensors = {name: torch.tensor(vector) for name, vector in vectors.items()}
-        self.store.load(tensors, agent_steps, updates)
+        self.store.load(tensors_of(vectors), agent_steps, updates)
         self.members, self.ready = members, True
 
     async def exchange(self, sent: Sent) -> Newest | Refused | NotReady:
@@ -184,7 +183,7 @@ class Server:
         if given.life != self.life:  # it takes these; it stands still or ends with the others
             self.members.add(given.node)
             self.joining.add(given.node)
-            return self.newest()._replace(pause=False, stop=False)
+            return self.newest(joins=True)._replace(pause=False, stop=False)
         if given.node not in self.members:
             return Refused("the others had gone on without it")
         if given.version != self.version:  # the answer was lost on its way

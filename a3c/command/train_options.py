@@ -78,7 +78,8 @@ def train_options(words: list[str]) -> TrainOptions:
         given = read(words, {**default, "nodes": DEFAULTS["nodes"]})
     try:
         config = Config(**{name: given[name] for name in DEFAULTS})
-        check_read(given, usual(where, in_file, given["env"]))
+        resumes = where["resume"] is not None
+        check_read(given, default if resumes else usual(where, in_file, given["env"]))
     except InputError as error:
         if where["config"] is not None:
             check_alone(where, in_file, given["env"], str(error))
@@ -99,8 +100,6 @@ def check_resumed(where: dict[str, Any], words: list[str]) -> None:
 
 def usual(where: dict[str, Any], in_file: dict[str, Any], env: str) -> dict[str, Any]:
     """The options that nobody has asked for: without the words, and without those of a file."""
-    if where["resume"] is not None:
-        return to_dict(saved_config(where["resume"]))
     return preset_values(preset_in_force(where, in_file, env))
 
 

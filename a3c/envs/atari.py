@@ -44,7 +44,7 @@ class AtariEnvs:
         assert isinstance(space, spaces.Discrete)
         self.spec = spec_with(int(space.n))
 
-    def reset(self, seed: int | Array) -> Array:
+    def reset(self, seed: int) -> Array:
         with self.alone:
             observations, info = self.vector.reset(seed=seed)
         self.lives = info["lives"]

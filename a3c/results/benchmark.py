@@ -26,6 +26,7 @@ from a3c.config import (
     check_number,
 )
 from a3c.envs.names import atari_game
+from a3c.metrics import Floats
 from a3c.results.benchmark_csv import (
     CURVES_CSV,
     SCORES_CSV,
@@ -36,7 +37,6 @@ from a3c.results.benchmark_csv import (
     write_rows,
 )
 from a3c.results.charts import new_figure, write_figure
-from a3c.results.curves import Floats
 from a3c.results.figures import interval
 from a3c.results.output import whole_file
 from a3c.results.play import PLAY_RANGES, PlayOptions, play

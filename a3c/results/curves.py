@@ -6,17 +6,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from a3c.config import InputError
+from a3c.metrics import RECENT_GAMES, Floats
 from a3c.run import log
 
-Floats = NDArray[np.float64]
-
-WINDOW = 100  # games of the running mean and of its band
+WINDOW = RECENT_GAMES  # of the running mean and of its band
 BAND_FROM = 50  # games: quartiles of fewer jump from one whole score to the next
 
 
@@ -132,6 +130,6 @@ def running(returns: Floats) -> tuple[Floats, Floats, Floats]:
     return mean, low, high
 
 
-def windows(padded: NDArray[Any]) -> NDArray[Any]:
+def windows(padded: Floats) -> Floats:
     """The last WINDOW values up to each: [G, WINDOW] of [WINDOW - 1 + G]."""
     return np.lib.stride_tricks.sliding_window_view(padded, WINDOW)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from a3c import extras
-from a3c.metrics import RECENT_GAMES
+from a3c.metrics import RECENT_GAMES, Floats
 from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, whole_numbers, write_figure
-from a3c.results.curves import Floats
 from a3c.results.output import whole_file
 from a3c.results.study_csv import EVALUATED, Rows, Runs, label_of, read_csv, setting_of
 from a3c.run.terminal import counted

@@ -118,7 +118,7 @@ def replay_atari(episode: Episode, config: Config, game: str) -> Iterator[Pictur
     """The emulator's draws (no-ops, sticky actions) come from the seed: they repeat as well."""
     total = 0.0
     with closing(AtariEnvs(game, config, 1, grayscale=False, **native_size(game))) as colours:
-        colours.reset(np.array([episode.seed]))
+        colours.reset(episode.seed)
         for action in episode.actions:
             step = colours.step(np.array([action]))
             last = step.final_observations  # of a game that has ended

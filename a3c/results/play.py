@@ -24,7 +24,7 @@ from a3c.games import (
     play_episodes,
     usual_epsilon,
 )
-from a3c.results.evaluate import summary
+from a3c.results.evaluate import FIGURES, summary
 from a3c.results.film import Each, NoFilm, Window, film, open_window, show
 from a3c.results.output import whole_file
 from a3c.results.play_folder import (
@@ -64,7 +64,7 @@ class PlayOptions:
     noop_max: int | None = None
     """A game starts with fewer no-ops than this, drawn at random (Atari); 0 for none. Default: as
     in training."""
-    max_agent_steps: int = 108_000
+    max_agent_steps: int = Protocol.max_agent_steps
     """The longest game: one that has not ended after this many agent steps is cut, and said so."""
     film: bool = True
     """Write films of the best and the median game."""
@@ -231,7 +231,7 @@ def score_table(scores: dict[str, Any]) -> Table:
     policy = scores["protocol"]["policy"]
     title = f"{scores['env']}: {counted(scores['episodes'], 'whole game')}, {policy} policy"
     table = Table("", "return", title=title)
-    for name in ("mean", "std", "median", "min", "max"):
+    for name in FIGURES:
         table.add_row(name, f"{scores[name]:,.2f}")
     table.add_row("mean length, agent steps", f"{scores['mean_length_agent_steps']:,.0f}")
     if scores["human_normalised"] is not None:

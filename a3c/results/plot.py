@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 from a3c.config import InputError
+from a3c.metrics import Floats
 from a3c.results.charts import (
     AGENT_STEPS,
     GAMES,
@@ -25,7 +26,6 @@ from a3c.results.curves import (
     WINDOW,
     Curve,
     Evaluations,
-    Floats,
     distinct,
     read_curves,
     read_evaluations,

@@ -17,7 +17,7 @@ from a3c.envs.names import check_gymnasium_id
 from a3c.envs.protocol import Array, Spec
 from a3c.games import chosen, usual_epsilon, with_random
 from a3c.methods import make_method
-from a3c.network import Network, State, check_network, flatten
+from a3c.network import Network, State, flatten
 from a3c.run import models
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.start import check_parameters
@@ -27,7 +27,6 @@ class Policy:
     """A trained policy. It remembers the LSTM's state between calls of `act`, if it has one."""
 
     def __init__(self, saved: Checkpoint, device: str = "auto", seed: int = 0):
-        check_network(saved.config, saved.spec.pixels)
         self.config, self.spec = saved.config, with_spaces(saved)
         self.coding = Coding(self.spec)
         self.device = pick_device(device)

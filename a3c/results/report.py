@@ -43,7 +43,7 @@ from a3c.run import log, provenance, strict_json
 from a3c.run.checkpoint import SCORE
 
 CURVE_POINTS = 400  # of a curve on the page
-METHODS = {
+METHOD_WORDS = {
     "a3c": "advantage actor-critic",
     "one-step-q": "one-step Q-learning",
     "one-step-sarsa": "one-step Sarsa",
@@ -122,7 +122,7 @@ def facts(run: Path, curve: Curve, config: Config, remarks: list[str]) -> dict[s
     return {
         "name": curve.name,
         "env": config.env,
-        "method": f"{WAYS[config.mode]} {METHODS[config.method]}",
+        "method": f"{WAYS[config.mode]} {METHOD_WORDS[config.method]}",
         "command": " ".join([command(config), *origin(run)]),
         "remarks": remarks,
         "settings": settings(config),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from a3c.config import Config, InputError, as_options, differences, nearest, preset, read_toml
 from a3c.devices import pick_device
 from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
+from a3c.run import log
 
 Options = dict[str, Any]
 
@@ -125,8 +125,7 @@ def goal_of(text: Options) -> float | None:
     goal = text.get("goal")
     if goal is None:
         return None
-    number = isinstance(goal, int | float) and not isinstance(goal, bool)
-    if not number or not abs(goal) <= sys.float_info.max:
+    if not log.is_number(goal):
         raise InputError(f"goal is {goal!r}; expected a number, a mean return")
     return float(goal)
 

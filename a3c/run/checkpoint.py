@@ -187,7 +187,7 @@ def folder(run: Path) -> Path:
     return run / "checkpoints"
 
 
-def save_into(run: Path, checkpoint: Checkpoint) -> Path:
+def save_into(run: Path, checkpoint: Checkpoint) -> None:
     """Save as the newest checkpoint of `run`; keeps the last three.
 
     And the best by mean return, unless evaluations choose it: see best.py.
@@ -196,11 +196,9 @@ def save_into(run: Path, checkpoint: Checkpoint) -> Path:
     if checkpoint.config.evaluate_every == "never" and score is not None and score == best:
         (run / SCORE).unlink(missing_ok=True)  # another policy's
         save(folder(run) / BEST, checkpoint)  # before the newest one, which says that it is there
-    path = folder(run) / f"{checkpoint.progress['agent_steps']:012d}.safetensors"
-    save(path, checkpoint)
+    save(folder(run) / f"{checkpoint.progress['agent_steps']:012d}.safetensors", checkpoint)
     for old in numbered(run)[KEPT:]:
         old.unlink()
-    return path
 
 
 def best_mean(run: Path, so_far: float | None) -> float | None:

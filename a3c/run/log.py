@@ -94,7 +94,8 @@ class Log:
         self.open(agent_steps)
 
     def open(self, agent_steps: int) -> None:
-        """See above."""
+        """Read what lies up to `agent_steps`, and make TensorBoard's files anew. Raises OSError if
+        they cannot be written."""
         folder, self.last_agent_steps = self.folder, agent_steps
         self.metrics = Lines(folder / METRICS, agent_steps, record_of)
         self.evaluated = Lines(folder / EVALUATIONS, agent_steps, evaluation_of)
@@ -199,7 +200,11 @@ TAGS = {
     "gradient_lag": "charts/gradient_lag",
     "epsilon": "charts/epsilon",
     "num_envs": "charts/num_envs",
+    "nodes": "charts/nodes",
+    "cluster_lag": "charts/cluster_lag",
+    "exchange_bytes_per_agent_step": "charts/exchange_bytes_per_agent_step",
 }
+NODE_RATE = "_agent_steps_per_second"  # of a cluster's nodes, after their names
 COUNTS = ("agent_steps", "emulator_frames", "updates", "episodes", "seconds")
 
 
@@ -208,7 +213,8 @@ def tags(record: Record) -> Iterator[tuple[str, str]]:
     for name, value in record.items():
         shown_otherwise = name in COUNTS or name.startswith("seconds_") or "return" in name
         if is_number(value) and not shown_otherwise:
-            yield name, TAGS.get(name, f"losses/{name}")
+            group = "charts" if name.endswith(NODE_RATE) else "losses"
+            yield name, TAGS.get(name, f"{group}/{name}")
 
 
 def says_something(record: Record) -> bool:
@@ -315,8 +321,9 @@ def numbers(values: Any) -> list[float]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a finite number, that a float holds."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max  # false for NaN
 
 
 def keep_aside(path: Path, damaged: list[int]) -> str:

@@ -132,7 +132,7 @@ class Terminal:
         """Name and value of all that is shown."""
         done, latest = self.agent_steps, self.latest
         rate = latest.get("agent_steps_per_second", 0.0)
-        frames = rate * self.metrics.frames_per_step
+        frames = rate * self.metrics.frames_per_agent_step
         status = self.metrics.status()
         nodes = [
             f"{value:,.0f}"
@@ -141,7 +141,9 @@ class Terminal:
         ]
         left = (self.config.total_agent_steps - done) / rate if rate else None
         atari = (
-            [("emulator frames/s", f"{frames:,.0f}")] if self.metrics.frames_per_step > 1 else []
+            [("emulator frames/s", f"{frames:,.0f}")]
+            if self.metrics.frames_per_agent_step > 1
+            else []
         )
         figures = [
             (name.replace("_", " "), number(latest[name], digits))

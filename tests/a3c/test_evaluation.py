@@ -142,7 +142,7 @@ def test_seeds_are_apart(tmp_path: Path) -> None:
     config = evaluated(tmp_path)
     training = {seed_of(config, thread, updates) for thread in range(9) for updates in range(99)}
     playing = [
-        evaluator.seed_of(replace(config, seed=seed), agent_steps, purpose)
+        evaluator.evaluation_seed(replace(config, seed=seed), agent_steps, purpose)
         for seed in (1, 2)
         for agent_steps in (0, 1, 1000, 2**32 + 1000)
         for purpose in (EVALUATION, SCORING)
@@ -666,6 +666,6 @@ def test_each_evaluation_plays_its_own_snapshot_by_both_policies_and_seeds_of_it
     thread._run()
     thread.score(node.store.parameters, 0, lambda *_: True)
     thread.close()
-    one, two = (evaluator.seed_of(config, 0, purpose) for purpose in (EVALUATION, SCORING))
+    one, two = (evaluator.evaluation_seed(config, 0, purpose) for purpose in (EVALUATION, SCORING))
     snapshots = [(one, False, 0), (one, True, 0), (one, False, 1), (one, True, 1)]
     assert played == [*snapshots, (two, False, 2)]

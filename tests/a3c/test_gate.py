@@ -82,6 +82,36 @@ def test_abort_wakes_who_is_parked() -> None:
     assert answers == [False]
 
 
+class AbortedWhileItLooks(Gate):
+    """A thread dies just after another, which looks, has read whether a stop is wanted."""
+
+    looking = False
+
+    def __init__(self) -> None:
+        self.dying = threading.Thread(target=self.abort)
+        super().__init__(2)
+
+    @property
+    def _stop_wanted(self) -> bool:
+        wanted = self.wanted
+        if self.looking and not self.dying.ident:
+            self.dying.start()
+            self.dying.join(timeout=0.2)
+        return wanted
+
+    @_stop_wanted.setter
+    def _stop_wanted(self, wanted: bool) -> None:
+        self.wanted = wanted
+
+
+def test_a_look_does_not_undo_an_abort() -> None:
+    gate = AbortedWhileItLooks()
+    gate.looking = True
+    gate.look(finished=False)
+    gate.dying.join()
+    assert not gate.going_on()
+
+
 def test_a_pause_right_after_another_waits_for_those_who_are_about_to_go_on() -> None:
     gate, updates = Gate(1), []
 

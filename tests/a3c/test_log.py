@@ -39,6 +39,7 @@ DAMAGED = [
     b'{"agent_steps": "2", "seconds": 1, "episodes": 1}',
     b'{"agent_steps": NaN, "seconds": 1, "episodes": 1}',
     b'{"agent_steps": true, "seconds": 1, "episodes": 1}',
+    b'{"agent_steps": 1%s, "seconds": 1, "episodes": 1}' % (b"0" * 400),  # no float holds it
     b"\xff\xfe\x00",
     b"\x00" * 40,
     b"",
@@ -151,6 +152,8 @@ def test_a_record_that_repeats_a_step_and_says_nothing_is_left_out(tmp_path: Pat
 def test_tensorboard_shows_figures_without_knowing_them() -> None:
     shown = dict(log.tags(record(1, lr=0.1, q_loss=2.0, seconds_forward=1.0, best_return_100=3.0)))
     assert shown == {"lr": "charts/learning_rate", "q_loss": "losses/q_loss"}
+    cluster = {"nodes": 2, "cluster_lag": 0.5, "node10_agent_steps_per_second": 9.0}
+    assert dict(log.tags(record(1, **cluster))) == {name: f"charts/{name}" for name in cluster}
 
 
 def test_a_file_where_tensorboard_would_write_is_named(tmp_path: Path) -> None:

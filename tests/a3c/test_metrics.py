@@ -23,7 +23,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> PassTime:
 
 
 def test_rates_are_those_since_the_last_record(pass_time: PassTime) -> None:
-    metrics = Metrics(emulator_frames_per_step=4)
+    metrics = Metrics(frames_per_agent_step=4)
     pass_time(7)  # games are loaded
     metrics.begin()
     pass_time(2)
@@ -37,7 +37,7 @@ def test_rates_are_those_since_the_last_record(pass_time: PassTime) -> None:
 
 
 def test_rates_after_a_resume_are_those_of_what_was_done_since(pass_time: PassTime) -> None:
-    metrics = Metrics(emulator_frames_per_step=4)
+    metrics = Metrics(frames_per_agent_step=4)
     metrics.load({"episodes": 2, "recent_returns": [1.0, 5.0], "seconds": 50.0}, 1000)
     pass_time(7)
     metrics.begin()
@@ -49,7 +49,7 @@ def test_rates_after_a_resume_are_those_of_what_was_done_since(pass_time: PassTi
 
 @pytest.mark.usefixtures("pass_time")
 def test_a_record_has_means_of_figures_and_sums_of_thread_seconds() -> None:
-    metrics = Metrics(emulator_frames_per_step=1)
+    metrics = Metrics(frames_per_agent_step=1)
     metrics.add([Game(3.0, 10)], {"entropy": 0.5, "seconds_forward": 2.0})
     metrics.add([Game(-1.0, 20), Game(4.0, 30)], {"entropy": 0.25, "seconds_forward": 3.0})
     record = metrics.drain(60, updates=2)

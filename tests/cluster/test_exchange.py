@@ -283,6 +283,7 @@ def test_in_sync_mode_gradients_of_parameters_that_are_gone_do_not_count() -> No
         assert answer.agent_steps == 100
         assert not answer.pause  # alone it would stand still for ever
         assert not answer.stop
+        assert {"parameters", "square_avg"} <= answer.vectors.keys()
         await server.leave(1)
         late = handed(server, 1, 1.0)._replace(life=1)  # it had joined, and not contributed
         assert isinstance(await server.hand_in(late), Newest)

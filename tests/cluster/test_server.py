@@ -7,16 +7,20 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("ray")
 
 from a3c.cluster.cluster import Cluster
-from a3c.cluster.exchange import Change, Newest, Sent
+from a3c.cluster.exchange import Change, Exchange, Newest, Sent
 from a3c.cluster.machines import alive
+from a3c.cluster.member import Member
 from a3c.cluster.server import Server
 from a3c.config import preset
+from a3c.gate import Gate
 from a3c.metrics import Metrics, Part
 from a3c.optimiser import Piece
+from a3c.shared import SharedParameters
 
 NOTHING = np.zeros(2, np.float32)
 
@@ -202,3 +206,19 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
     with cluster.paused():
         cluster.save()
     assert asked == {"pause": {0, 1}, "save": {0, 1}, "go_on": {0, 1, 2}}
+
+
+def test_in_sync_mode_the_target_goes_back_with_the_parameters() -> None:
+    """To a server that was started again: the target of lost updates is lost as well."""
+    config = preset("one-step-q", env="CartPole-v1", num_threads=1, mode="sync")
+    member = Member(0, config)
+    store = SharedParameters(torch.ones(2), [Piece(2)], config, target_every_agent_steps=10**6)
+    member.node = Mock(store=store, gate=Gate(1))
+    member.exchange, member.server = Exchange(store), Mock()
+    vectors = dict.fromkeys(store.save(), NOTHING)
+    newest = Newest(7, 0, 100, 10, vectors, False, False, (9, 0.5, 1.0))
+    member.patiently = lambda *_: newest  # type: ignore[method-assign]
+    member.average()
+    assert store.target is not None
+    assert [store.target.tolist(), store.parameters.tolist()] == [[0, 0], [0, 0]]
+    assert (store.agent_steps, member.exchange.life) == (100, 7)

@@ -96,7 +96,7 @@ def test_it_is_evaluated_plotted_and_reported(
     assert cli.main(["report", str(run), "--out", "report.html"]) == 0
     page = (tmp_path / "report.html").read_text()
     assert '"method": "Asynchronous one-step Sarsa"' in page
-    assert set(report.METHODS) == set(get_args(get_type_hints(Config)["method"]))
+    assert set(report.METHOD_WORDS) == set(get_args(get_type_hints(Config)["method"]))
 
 
 @pytest.mark.parametrize("name", ["one-step-q", "one-step-sarsa", "n-step-q"])
