@@ -4,7 +4,7 @@
     python benchmarks/update_profile.py --game beam_rider --network nature
 
 Processor time of this thread, microseconds for each agent step. The profiler takes some itself, so
-the total is measured without it, and what the parts leave of that is the last row.
+the total is measured without it; `all else` is what the parts leave of that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import pstats
+import re
 import time
 
 import torch
@@ -29,7 +30,7 @@ PARTS = {
     "linear layers, forward": ["linear"],
     "linear layers and ReLUs, backward": ["convolutions.py:backward", "threshold_backward"],
     "pixels without the background": ["subtract_to_bfloat16", "subtract_to_float32", "subtracted"],
-    "copies": ["copy_", "'to'", "clone", "reshape", "stack"],
+    "copies": ["copy_", "to", "clone", "reshape", "stack"],
     "ReLUs, forward": ["clamp_min"],
     "optimiser": ["addcmul", "addcdiv_", "sqrt_", "mul_"],
 }
@@ -76,7 +77,8 @@ def own_seconds(stats: pstats.Stats) -> dict[str, float]:
 
 def belongs(function: str, part: str) -> bool:
     """Whether a function, `file:name` or what the profiler calls a built-in one, is of a part."""
-    words = function.replace("<", " ").replace(">", " ").replace(".", " ").split()
+    # ~:<method 'copy_' of 'torch._C.TensorBase' objects>
+    words = re.findall(r"\w+", function) if function.startswith("~:") else []
     return any(function.endswith(name) or name in words for name in PARTS[part])
 
 

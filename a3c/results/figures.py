@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -174,17 +174,30 @@ def draw_speed_up(runs: Runs, goal: float, path: Path) -> Path:
     for axis, name in zip(axes, ("agent_steps", "seconds"), strict=True):
         alone = alone_by_method(runs, goal, name, measured)
         sooner = partial(times_fewer, alone=alone, goal=goal, name=name, measured=measured)
-        with_intervals(axis, runs, "num_threads", sooner)
+        with_points(axis, runs, "num_threads", sooner)
         axis.set_xlabel("threads")
         whole_numbers(axis)
         axis.set_ylabel(f"{name.replace('_', ' ')}: times fewer to a mean return of {goal:g}")
-    axes[0].set_title("1: the best setting of one thread; 0: not reached", fontsize="medium")
+    axes[0].set_title(
+        "1: the best setting of one thread; 0: not reached by every seed", fontsize="medium"
+    )
     return write_figure(figure, path)
 
 
-def times_fewer(run: Rows, alone: dict[str, float], goal: float, name: str, measured: str) -> float:
-    """What one thread of the run's method needs to the goal, by what the run needs."""
-    return alone[method_of(run)] / reached(run, goal, name, measured)
+def times_fewer(
+    seeds: list[Rows], alone: dict[str, float], goal: float, name: str, measured: str
+) -> tuple[float, float, float]:
+    """What one thread of the setting's method needs to the goal, by what its own seeds need in the
+    mean; and the 95 % interval. 0 where a seed does not reach it."""
+    needed = np.array([reached(run, goal, name, measured) for run in seeds])
+    if not np.isfinite(needed).all():
+        return 0.0, 0.0, 0.0
+    one = alone[method_of(seeds[0])]
+
+    def by_mean(values: Floats, axis: int = -1) -> Any:  # [...], without the axis
+        return one / np.mean(values, axis=axis)
+
+    return interval(needed, by_mean)
 
 
 def measured_by(runs: Runs) -> str:
@@ -286,6 +299,13 @@ def draw_learning_rates(runs: Runs, path: Path) -> Path:
 
 
 def with_intervals(axis: Axes, runs: Runs, name: str, measure: Callable[[Rows], float]) -> None:
+    """`with_points` of the means over seeds."""
+    with_points(axis, runs, name, lambda seeds: interval(np.array([measure(run) for run in seeds])))
+
+
+def with_points(
+    axis: Axes, runs: Runs, name: str, found: Callable[[list[Rows]], tuple[float, float, float]]
+) -> None:
     """A point with its interval for each setting, at the setting's value of an option.
 
     Settings that differ in that option alone are joined by a line.
@@ -296,8 +316,7 @@ def with_intervals(axis: Axes, runs: Runs, name: str, measure: Callable[[Rows], 
         if name not in setting:
             continue  # it leaves the option alone
         place = float(setting.pop(name))
-        found = interval(np.array([measure(run) for run in seeds]))
-        lines.setdefault(label_of(setting), []).append((place, *found))
+        lines.setdefault(label_of(setting), []).append((place, *found(seeds)))
     for i, (label, line) in enumerate(lines.items()):
         place, mean, low, high = np.array(sorted(line)).T
         marker = "o" if i < 10 else "s"

@@ -235,3 +235,13 @@ def test_each_update_takes_the_schedules_rate() -> None:
     shared = SharedParameters(torch.zeros(1), [Piece(1)], config)
     assert [update(shared, torch.ones(1), 25, 0).lr for _ in range(4)] == [1, 0.75, 0.5, 0.25]
     assert shared.parameters.item() == pytest.approx(-2.5)
+
+
+def test_a_store_that_begins_with_given_parameters_has_them_as_its_target_too() -> None:
+    shared = SharedParameters(
+        torch.zeros(1), [Piece(1)], constant(), target_every_agent_steps=10**6
+    )
+    shared.restart(torch.ones(1))
+    local, target = torch.zeros(1), torch.zeros(1)
+    shared.copy_to(local, target)
+    assert (local.item(), target.item()) == (1, 1)

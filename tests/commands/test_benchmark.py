@@ -31,6 +31,7 @@ from a3c.run.folder import Run
 from a3c.train import RunFailed, train
 from benchmarks.asteroids import foreseen, to_come
 from benchmarks.time_to_score import passed
+from benchmarks.update_profile import PARTS, belongs
 from tests.commands.made_run import record
 
 SPEC = """
@@ -356,3 +357,18 @@ def test_what_a_life_brings_ends_with_it() -> None:
     said = list(foreseen(np.zeros((40, 1)), rewards, lost))
     ends = " before a life ends 0.00, came "
     assert said[-2:] == [f" 2{ends}0.99", f" 1{ends}1.00"]
+
+
+@pytest.mark.parametrize(
+    ("function", "parts"),
+    [
+        ("~:<method 'copy_' of 'torch._C.TensorBase' objects>", ["copies"]),
+        ("~:<method 'mul_' of 'torch._C.TensorBase' objects>", ["optimiser"]),
+        ("~:<built-in method torch._C._nn.linear>", ["linear layers, forward"]),
+        ("torch/nn/modules/linear.py:forward", []),
+        ("a3c/convolutions.py:backward", ["linear layers and ReLUs, backward"]),
+    ],
+)
+def test_what_a_profiler_names_is_of_one_part(function: str, parts: list[str]) -> None:
+    """benchmarks/update_profile.py"""
+    assert [part for part in PARTS if belongs(function, part)] == parts

@@ -657,7 +657,14 @@ def test_threads_are_compared_with_the_best_setting_of_one_thread_of_their_metho
     assert measured == "mean_return_100"  # there are no evaluations
     alone = figures.alone_by_method(runs, 5, "seconds", measured)
     assert alone == {"a3c": 12, "n-step-q": 40}
-    assert figures.times_fewer(runs["two"][0], alone, 5, "seconds", measured) == 2
+    sooner = {
+        name: figures.times_fewer(runs[name], alone, 5, "seconds", measured)
+        for name in ("two", "fast")
+    }
+    assert sooner["two"] == (2, 2, 2)
+    assert sooner["fast"][0] == 1  # the mean of 12 / 10 and 12 / 14 is more
+    assert sooner["fast"][1:] == pytest.approx((12 / 14, 12 / 10))
+    assert figures.times_fewer(runs["fast"], alone, 10, "seconds", measured) == (0, 0, 0)
     assert np.isnan(figures.alone_by_method(runs, 10, "seconds", measured)["a3c"])
 
 

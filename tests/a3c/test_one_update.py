@@ -1,0 +1,66 @@
+"""A thread's own updates beside updates by hand: whose they are, of which parameters, clipped."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from a3c.config import preset
+from a3c.metrics import Metrics
+from a3c.network import flatten
+from a3c.node import Node
+
+CPU = torch.device("cpu")
+LENGTH, AGENTS = 8, 4
+
+
+@pytest.mark.parametrize("bound", [1e9, 1e-3])
+@pytest.mark.parametrize(
+    "several", [{}, {"minibatches": 2, "epochs": 2, "correction": "vtrace"}], ids=["one", "four"]
+)
+def test_an_update_is_of_its_agents_with_the_newest_parameters(
+    several: dict[str, Any], bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"num_envs": AGENTS, "rollout_length": LENGTH, "max_grad_norm": bound, "grow": False}
+    node = Node(preset("control", env="CartPole-v1", **sizes, **several), [CPU], Metrics(1))
+    node.begin()
+    (learner,) = node.learners
+    seen: list[Tensor] = []
+    dealt: list[Tensor] = []
+    applied: list[tuple[Tensor, Tensor]] = []  # parameters before, gradients
+    step, groups, apply = learner.actor.step, learner.groups, node.store.apply
+
+    def watched_step(t: int) -> Any:
+        seen.append(learner.actor.agents.observations.clone())
+        return step(t)
+
+    def watched_groups() -> Iterator[tuple[Tensor | None, bool]]:
+        for agents, new in groups():
+            dealt.append(torch.arange(AGENTS) if agents is None else agents.clone())
+            yield agents, new
+
+    def watched_apply(gradients: Tensor, *words: Any) -> Any:
+        applied.append((node.store.parameters.clone(), gradients.clone()))
+        return apply(gradients, *words)
+
+    monkeypatch.setattr(learner.actor, "step", watched_step)
+    monkeypatch.setattr(learner, "groups", watched_groups)
+    monkeypatch.setattr(node.store, "apply", watched_apply)
+    for _ in range(2):
+        for each in (seen, dealt, applied):
+            each.clear()
+        learner.cycle()
+        assert learner.actor.last is not None
+        assert len(applied) == (4 if several else 1)
+        for agents, (newest, gradients) in zip(dealt, applied, strict=True):
+            network = node.network(CPU)
+            parameters, expected = flatten(network)
+            parameters.copy_(newest)
+            network.make_room(LENGTH, len(agents))
+            for t, observations in enumerate(seen):
+                network(observations[agents], None, t)
+            learner.method.loss(network, None, learner.actor.last.of(agents)).total.backward()
+            expected *= min(1.0, bound / float(expected.norm()))
+            torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-7)
