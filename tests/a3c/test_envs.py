@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 from a3c.config import preset
 from a3c.envs import atari, numpy_envs
 from a3c.envs.atari import AtariEnvs, atari_options
-from a3c.envs.protocol import Spec
+from a3c.envs.protocol import Array, Spec
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,23 @@ def test_games_of_ale_py_are_made_and_reset_by_one_thread_at_a_time(
     atari.AtariEnvs("breakout", preset("fast", emulator=emulator), 1).reset(1)
     assert locked == [alone, alone]
     assert not atari.ONE_AT_A_TIME.locked()
+
+
+def test_a_life_gained_is_none_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vector:
+        single_action_space = spaces.Discrete(4)
+
+        def __init__(self, *_: object, **__: object):
+            self.left = [3, 4, 3]
+
+        def reset(self, seed: int) -> tuple[Array, dict[str, Array]]:
+            return np.zeros((1, 4, 84, 84), np.uint8), {"lives": np.array([self.left.pop(0)])}
+
+        def step(self, _: Array) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
+            seen, info = self.reset(0)
+            return seen, np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), info
+
+    monkeypatch.setattr(atari, "AtariVectorEnv", Vector)
+    envs = atari.AtariEnvs("breakout", preset("fast"), 1)
+    envs.reset(1)
+    assert [bool(envs.step(np.zeros(1, int)).life_lost[0]) for _ in range(2)] == [False, True]

@@ -18,7 +18,7 @@ from a3c.config import Config, preset
 from a3c.envs.protocol import EnvironmentFault
 from a3c.evaluation import MANY_WAITING, Evaluation
 from a3c.evaluator import EVALUATION, SCORING, Evaluated, Evaluator, Snapshot
-from a3c.games import Episode
+from a3c.games import GREEDY_EPSILON, Episode
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.optimiser import Piece
@@ -29,6 +29,7 @@ from a3c.run.log import Log
 from a3c.run.terminal import Terminal
 from a3c.shared import SharedParameters
 from a3c.train import RunFailed, Training, train
+from tests.a3c.test_checkpoint import example
 from tests.a3c.test_train import equal, final, games, small, stop_after
 from tests.playable import Playable, registered
 from tests.scripted import update
@@ -447,6 +448,12 @@ def test_the_best_is_chosen_by_sampled_games_and_scored_by_fresh_ones(
     assert f"{run.best['mean']:.2f} +- {run.best['standard_error']:.2f} of 30 fresh games" in line
 
 
+def test_the_standard_error_is_that_of_the_mean() -> None:
+    found = best.score(example(), [1, 2, 3, 6], [1] * 4, 1.0)
+    assert (found["mean"], found["standard_error"]) == (3, pytest.approx((14 / 3 / 4) ** 0.5))
+    assert best.score(example(), [1], [1], 1.0)["standard_error"] is None
+
+
 def test_training_games_do_not_choose_the_best_of_an_evaluated_run(tmp_path: Path) -> None:
     """It has a hundred games, by which a run that is not evaluated chooses."""
     without = train(small(tmp_path, total_agent_steps=8000, lr=1e-9), quiet=True)
@@ -648,13 +655,13 @@ def test_each_evaluation_plays_its_own_snapshot_by_both_policies_and_seeds_of_it
     changes = {"evaluate_every": 10, "evaluate_episodes": 1}
     config = preset("fast", env="breakout", num_threads=1, num_envs=1, **changes)
     node = Node(config, [CPU], Metrics(4))
-    played: list[tuple[int, bool, float]] = []
+    played: list[tuple[int, bool, float, float]] = []
 
     def play(
         games: Any, network: Any, generator: Any, protocol: Any, goes_on: Any
     ) -> list[Episode]:
         bias = float(network.torsos[0].cast[-1].bias[0])
-        played.append((protocol.seed, protocol.greedy, bias))
+        played.append((protocol.seed, protocol.greedy, protocol.epsilon, bias))
         return [Episode(0)] * protocol.episodes
 
     monkeypatch.setattr(evaluator, "play_episodes", play)
@@ -667,5 +674,6 @@ def test_each_evaluation_plays_its_own_snapshot_by_both_policies_and_seeds_of_it
     thread.score(node.store.parameters, 0, lambda *_: True)
     thread.close()
     one, two = (evaluator.evaluation_seed(config, 0, purpose) for purpose in (EVALUATION, SCORING))
-    snapshots = [(one, False, 0), (one, True, 0), (one, False, 1), (one, True, 1)]
-    assert played == [*snapshots, (two, False, 2)]
+    sampled, greedy = (False, 0), (True, GREEDY_EPSILON)
+    snapshots = [(one, *policy, bias) for bias in (0, 1) for policy in (sampled, greedy)]
+    assert played == [*snapshots, (two, *sampled, 2)]

@@ -209,3 +209,37 @@ def test_a_thread_is_a_core() -> None:
     thread.start()
     thread.join()
     assert max(grown) <= 0  # an earlier test's thread may end meanwhile
+
+
+def cart_poles(**sizes: int) -> Node:
+    node = Node(preset("control", env="CartPole-v1", **sizes), [CPU], Metrics(1))
+    node.begin()
+    return node
+
+
+def test_copies_have_their_models_games_returns_and_observations() -> None:
+    """As many copies follow one another as a run has grown by."""
+    few, many = cart_poles(num_envs=2), cart_poles(num_envs=6)
+    few.learners[0].cycle()
+    saved = few.save()
+    saved["thread0.returns"] = torch.tensor([1.0, 2.0])
+    many.load(saved, few.store.agent_steps, few.store.updates)
+    (learner,) = many.learners
+    now = learner.actor.agents.observations.clone()
+    assert torch.equal(now[:2], saved["thread0.observations"])
+    later = learner.envs.step(torch.zeros(6, dtype=torch.int64)).observations
+    for observations in (now, later):
+        assert torch.equal(observations, observations[:2].repeat(3, 1))
+        assert not torch.equal(observations[0], observations[1])
+    assert learner.episodes.returns.tolist() == [1, 2] * 3
+
+
+def test_threads_and_later_starts_have_random_numbers_of_their_own() -> None:
+    node = Node(preset("control", env="CartPole-v1", num_threads=2), [CPU], Metrics(1))
+    one, other = node.learners
+    assert not torch.equal(one.generator.get_state(), other.generator.get_state())
+    node.begin()
+    first, second = (each.actor.agents.observations.clone() for each in (one, other))
+    assert not torch.equal(first, second)
+    one.start(updates=3)
+    assert not torch.equal(first, one.actor.agents.observations)
