@@ -6,6 +6,7 @@ This module gathers the facts into one JSON object; report.html, which is put ar
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from a3c.config import (
     AUTO,
@@ -27,6 +29,7 @@ from a3c.config import (
     to_dict,
 )
 from a3c.envs.names import atari_game
+from a3c.metrics import significant
 from a3c.results.curves import (
     BAND_FROM,
     Curve,
@@ -201,7 +204,6 @@ def changes(config: Config, other: dict[str, Any]) -> list[str]:
 def on_page(curve: Curve) -> dict[str, list[float]]:
     """Mean and middle half of the last 100 returns, at up to CURVE_POINTS of a run's games."""
     mean, low, high = running(curve.returns)
-    chosen = np.unique(np.linspace(0, len(mean) - 1, CURVE_POINTS).astype(int))
     columns = {
         "agent_steps": curve.agent_steps,
         "episodes": np.arange(1, len(mean) + 1),
@@ -210,16 +212,22 @@ def on_page(curve: Curve) -> dict[str, list[float]]:
         "low": low,
         "high": high,
     }
-    return {name: [float(f"{x:.5g}") for x in column[chosen]] for name, column in columns.items()}
+    return thinned(columns)
 
 
 def evaluations_on_page(run: Path) -> dict[str, list[float]]:
     """Mean returns of the evaluations made as the run went, at up to CURVE_POINTS of them."""
-    found = read_evaluations(run)
-    count = len(found.agent_steps)
+    return thinned(read_evaluations(run)._asdict())
+
+
+def thinned(columns: Mapping[str, NDArray[Any]]) -> dict[str, list[float]]:
+    """At most CURVE_POINTS of each column, to five digits, or to the tenths that the page shows."""
+    count = len(columns["agent_steps"])
     chosen = np.unique(np.linspace(0, max(count - 1, 0), min(count, CURVE_POINTS)).astype(int))
-    columns = found._asdict().items()
-    return {name: [float(f"{x:.5g}") for x in column[chosen]] for name, column in columns}
+    return {
+        name: [significant(x) if abs(x) < 10_000 else round(float(x), 1) for x in column[chosen]]
+        for name, column in columns.items()
+    }
 
 
 def best_on_page(run: Path) -> dict[str, Any] | None:

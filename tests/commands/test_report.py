@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from a3c import cli, machine
@@ -84,6 +85,15 @@ def test_the_page_carries_all_it_shows(page: Path, run: Path) -> None:
     assert facts["film"].startswith("data:video/mp4;base64,")
     assert facts["scores"]["mean"] == 401.5
     assert facts["scores"]["published"] == []  # CartPole has none
+
+
+def test_large_returns_have_all_the_digits_that_are_shown() -> None:
+    columns = {"agent_steps": np.arange(1000.0), "mean": np.full(1000, 1_234_567.891)}
+    shown = report.thinned(columns)
+    assert len(shown["mean"]) == report.CURVE_POINTS
+    assert {*shown["mean"]} == {1_234_567.9}
+    assert shown["agent_steps"][-1] == 999
+    assert report.thinned({"agent_steps": np.empty(0)}) == {"agent_steps": []}
 
 
 def test_the_page_needs_nothing_else(page: Path) -> None:
