@@ -71,7 +71,7 @@ def test_an_episodes_end_clears_both_memories() -> None:
     keep = torch.ones(4, 2)
     keep[1] = 0
     ended = network.replay(state, keep)
-    afresh = network.replay(None, keep)
+    afresh = network.replay(network.initial_state(2, torch.device("cpu")), keep)
     for one, other in zip(ended, afresh, strict=True):
         assert not torch.equal(one[:2], other[:2])
         torch.testing.assert_close(one[2:], other[2:])
