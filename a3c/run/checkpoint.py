@@ -198,7 +198,7 @@ def save_into(run: Path, checkpoint: Checkpoint) -> None:
         save(folder(run) / BEST, checkpoint)  # before the newest one, which says that it is there
     save(folder(run) / f"{checkpoint.progress['agent_steps']:012d}.safetensors", checkpoint)
     for old in numbered(run)[KEPT:]:
-        old.unlink()
+        old.unlink(missing_ok=True)  # somebody may tidy up as well
 
 
 def best_mean(run: Path, so_far: float | None) -> float | None:
