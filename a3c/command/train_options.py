@@ -78,8 +78,10 @@ def train_options(words: list[str]) -> TrainOptions:
         given = read(words, {**default, "nodes": DEFAULTS["nodes"]})
     try:
         config = Config(**{name: given[name] for name in DEFAULTS})
-        resumes = where["resume"] is not None
-        check_read(given, default if resumes else usual(where, in_file, given["env"]))
+        unasked = default  # of the run that goes on; else without those of a file
+        if where["resume"] is None:
+            unasked = preset_values(preset_in_force(where, in_file, given["env"]))
+        check_read(given, unasked)
     except InputError as error:
         if where["config"] is not None:
             check_alone(where, in_file, given["env"], str(error))
@@ -96,11 +98,6 @@ def check_resumed(where: dict[str, Any], words: list[str]) -> None:
             raise InputError(f"--{name} contradicts --resume: a run goes on with its own settings")
     if any(word.split("=")[0].replace("_", "-") == "--runs-dir" for word in words):
         raise InputError("--runs-dir contradicts --resume: a run stays in its folder")
-
-
-def usual(where: dict[str, Any], in_file: dict[str, Any], env: str) -> dict[str, Any]:
-    """The options that nobody has asked for: without the words, and without those of a file."""
-    return preset_values(preset_in_force(where, in_file, env))
 
 
 def preset_in_force(where: dict[str, Any], in_file: dict[str, Any], env: str) -> Any:

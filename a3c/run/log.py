@@ -94,8 +94,8 @@ class Log:
         self.open(agent_steps)
 
     def open(self, agent_steps: int) -> None:
-        """Read what lies up to `agent_steps`, and make TensorBoard's files anew. Raises OSError if
-        they cannot be written."""
+        """Read what lies up to `agent_steps`, and make TensorBoard's files anew. Raises InputError
+        if something cannot be read or written."""
         folder, self.last_agent_steps = self.folder, agent_steps
         self.metrics = Lines(folder / METRICS, agent_steps, record_of)
         self.evaluated = Lines(folder / EVALUATIONS, agent_steps, evaluation_of)
