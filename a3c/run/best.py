@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.run import checkpoint, log, strict_json
 from a3c.run.checkpoint import SCORE, Checkpoint
 from a3c.run.files import write_whole
@@ -24,12 +24,9 @@ def path_of(run: Path) -> Path:
 
 
 def load(run: Path) -> Checkpoint | None:
-    """The best by evaluation; None if there is none that can be read."""
-    try:
-        saved = checkpoint.load(path_of(run))
-    except InputError:
-        return None
-    return None if evaluated_return(saved) is None else saved
+    """The best by evaluation; None if there is none or a damaged one. Raises InputError."""
+    saved = checkpoint.best_of(run)
+    return None if saved is None or evaluated_return(saved) is None else saved
 
 
 def is_complete(run: Path, config: Config) -> bool:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from a3c.config import BEFORE, Config, InputError, nearest, to_dict
+from a3c.config import BEFORE, Config, InputError, as_input_error, nearest, to_dict
 from a3c.envs.protocol import Spec
 from a3c.run import strict_json
 from a3c.run.files import flush
@@ -33,6 +33,10 @@ SCORE = "best.json"  # of the best by evaluation, see best.py
 
 
 Made = TypeVar("Made", Config, Spec)
+
+
+class Damaged(InputError):
+    """A file that is there and can be read, and is no checkpoint, or no longer the one it was."""
 
 
 class Checkpoint(NamedTuple):
@@ -79,23 +83,33 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read and verify. Raises InputError if it is no checkpoint, damaged or of another version."""
+    """Read and verify. Raises InputError if it is not there, cannot be read or is of another
+    version; Damaged, one of its kind, if it is no checkpoint or damaged."""
+    check_readable(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"no model file {str(path)!r}") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a model file or is damaged ({error})") from None
+    except SafetensorError as error:
+        raise Damaged(f"{path} is not a model file or is damaged ({error})") from None
+    except OSError as error:  # no file that can be mapped, for instance a device
+        raise InputError(f"cannot read {path}: {error}") from None
     if "a3c" not in metadata:
-        raise InputError(f"{path} is not a model file of a3c-gpu: it is another safetensors file")
+        raise Damaged(f"{path} is not a model file of a3c-gpu: it is another safetensors file")
     if metadata.get("sha256") != digest(metadata["a3c"], tensors):
-        raise InputError(f"{path} is damaged: its checksum does not match")
+        raise Damaged(f"{path} is damaged: its checksum does not match")
     try:
         return read_header(metadata["a3c"], tensors)._replace(sha256=metadata["sha256"])
     except InputError as error:
         raise InputError(f"{path} {error}") from None
+
+
+def check_readable(path: Path) -> None:
+    """Raise InputError if it is not there or may not be opened: safetensors does not say which."""
+    with as_input_error(f"cannot read {path}"):
+        if not path.exists():
+            raise InputError(f"no model file {str(path)!r}")
+        path.open("rb").close()
 
 
 def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
@@ -201,13 +215,19 @@ def save_into(run: Path, checkpoint: Checkpoint) -> None:
         old.unlink(missing_ok=True)  # somebody may tidy up as well
 
 
+def best_of(run: Path) -> Checkpoint | None:
+    """The best policy of a run; None if it has none or a damaged one. Raises InputError."""
+    path = folder(run) / BEST
+    with contextlib.suppress(Damaged):
+        return load(path) if path.exists() else None
+    return None
+
+
 def best_mean(run: Path, so_far: float | None) -> float | None:
     """The highest mean return of a run: of its newest checkpoint, or of the best one, which is
-    newer where the process was killed between the two files."""
-    try:
-        best = load(folder(run) / BEST).progress["best_mean_return_100"]
-    except InputError:  # there is none
-        best = None
+    newer where the process was killed between the two files. Raises InputError."""
+    saved = best_of(run)
+    best = None if saved is None else saved.progress["best_mean_return_100"]
     return max((mean for mean in (best, so_far) if mean is not None), default=None)
 
 
@@ -235,17 +255,20 @@ def set_aside(run: Path) -> None:
     for path in numbered(run):
         try:
             load(path)
-        except InputError:
+        except Damaged:
             path.replace(path.with_suffix(".damaged"))
+        except InputError:  # perhaps it can be read another time, or by another version
+            continue
 
 
 def newest(run: Path) -> Newest:
-    """The newest checkpoint that can be read. Raises InputError if there is none."""
+    """The newest checkpoint that is whole. Raises InputError if there is none, and where a newer
+    one cannot be read as things are: to go on from an older one would lose what it holds."""
     damaged: list[str] = []
     for path in numbered(run):
         try:
             return Newest(path, load(path), damaged)
-        except InputError as error:
+        except Damaged as error:
             damaged.append(str(error))
     if not run.is_dir():
         raise InputError(no_run_folder(run))

@@ -14,7 +14,7 @@ import torch
 
 from a3c.config import BEFORE, Config, InputError, preset
 from a3c.envs.protocol import Spec
-from a3c.run import checkpoint, models
+from a3c.run import best, checkpoint, models
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import standing
 from a3c.train import train
@@ -247,3 +247,55 @@ def test_a_checksum_is_of_names_and_shapes_too(tmp_path: Path) -> None:
         )
     }
     assert len(digests) == 4
+
+
+def cannot_be_opened(path: Path) -> None:
+    """As one of another user's, which nobody could make for a test that runs as root."""
+    path.unlink()
+    path.mkdir()
+
+
+def of_a_newer_version(path: Path) -> None:
+    rewrite(path, lambda header: header.update(version=3))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (cannot_be_opened, "cannot read .*: Is a directory"),
+        (of_a_newer_version, "format version 3"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_as_things_are_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, change: Callable[[Path], None], words: str
+) -> None:
+    """An older one in its place would lose what was learned since; and it stays what it is."""
+    folder = train(small(tmp_path, total_agent_steps=500), quiet=True).folder
+    longer = small(tmp_path, total_agent_steps=1000)
+    train(longer, resume=folder, quiet=True)
+    newest, older = checkpoint.numbered(folder)[:2]
+    change(newest)
+    with pytest.raises(InputError, match=words):
+        train(longer, resume=folder, quiet=True)
+    assert checkpoint.numbered(folder)[:2] == [newest, older]
+    with pytest.raises(InputError, match=words):
+        checkpoint.find(newest)
+
+
+def test_an_older_one_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+    folder = train(small(tmp_path, total_agent_steps=500), quiet=True).folder
+    older = checkpoint.folder(folder) / "000000000100.safetensors"
+    older.mkdir()
+    train(small(tmp_path, total_agent_steps=1000), resume=folder, quiet=True)
+    assert older.is_dir()
+
+
+def test_a_best_policy_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    checkpoint.folder(tmp_path).mkdir()
+    assert checkpoint.best_of(tmp_path) is None
+    best.path_of(tmp_path).write_bytes(b"damaged")
+    assert best.load(tmp_path) is None
+    cannot_be_opened(best.path_of(tmp_path))
+    for read in (best.load, lambda run: checkpoint.best_mean(run, 7.0)):
+        with pytest.raises(InputError, match="cannot read"):
+            read(tmp_path)
