@@ -151,13 +151,24 @@ class Node:
         return " of ".join(dict.fromkeys(words))
 
     def start(self) -> None:
-        """Start the threads."""
-        self.threads = [
-            threading.Thread(target=self._guarded, args=[learner], daemon=True)
-            for learner in self.learners
-        ]
-        for thread in self.threads:
-            thread.start()
+        """Start the threads. Raises InputError where the system has none left; those that have
+        started end then."""
+        self.threads = []
+        for learner in self.learners:
+            thread = threading.Thread(target=self._guarded, args=[learner], daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # a limit on processes and threads, as containers have
+                self._do_without(len(self.learners) - len(self.threads))
+                started = f"{len(self.threads)} of {len(self.learners)} threads"
+                raise InputError(f"{started} could be started: {error}") from None
+            self.threads.append(thread)
+
+    def _do_without(self, missing: int) -> None:
+        """These threads will never be: the others are not to wait for them, and end."""
+        for _ in range(missing):
+            self.gate.leave()
+        self.abort()
 
     def _guarded(self, learner: ActorLearner) -> None:
         """A thread's whole life. A dead thread stops the run: no other waits for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -32,6 +33,7 @@ from a3c.run.terminal import Terminal
 if TYPE_CHECKING:
     from a3c.cluster.cluster import Cluster
 
+LATE_SECONDS = 60.0  # rollouts take seconds at most, unless an environment is slow
 FIRST_CHECKPOINT_SECONDS = 5.0  # or sooner: what is killed in its first minute is not lost
 
 
@@ -226,8 +228,8 @@ class Training:
             self.evaluator.start(self.halt)
         if self.evaluation is not None and self.store.finished:
             self.evaluation.make_up()
-        self.node.start()
         try:
+            self.node.start()
             self._watch()
         except Exception as error:  # for instance a full disk: the threads must end as well
             self.failures.append(error)
@@ -360,7 +362,7 @@ class Training:
         The threads stand still while it is copied, not while it is written. Raises OSError, and
         FloatingPointError rather than overwrite a good checkpoint with a ruined network.
         """
-        with self.node.paused():
+        with self._said_if_late(), self.node.paused():
             saved, record = self._snapshot()
         if not saved.tensors["parameters"].isfinite().all():
             raise FloatingPointError("the parameters are not finite")
@@ -373,6 +375,22 @@ class Training:
             self.established = True
             for line in establish(self.folder, self.config, self.new):
                 self.terminal.say(line)
+
+    @contextmanager
+    def _said_if_late(self) -> Iterator[None]:
+        """A line if a rollout does not end: all other threads stand still, and wait for it."""
+        words = (
+            f"a checkpoint has waited {LATE_SECONDS:.0f} seconds for rollouts to end, and all "
+            "threads with it: does an environment hang? A second Ctrl-C ends the run at once"
+        )
+        late = threading.Timer(LATE_SECONDS, self.terminal.say, [words])
+        late.daemon = True
+        late.start()
+        try:
+            yield
+        finally:
+            late.cancel()
+            late.join()
 
     def _snapshot(self) -> tuple[Checkpoint, dict[str, Any]]:
         tensors = self.node.save()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from a3c.config import Config, InputError, as_options, differences, nearest, preset, read_toml
 from a3c.devices import pick_device
 from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
-from a3c.run import log
+from a3c.run import checkpoint, log
 
 Options = dict[str, Any]
 
@@ -44,10 +44,15 @@ class Planned(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """The newest run in runs_dir; the link `latest` to it is not everywhere (Windows)."""
+        """The newest run in runs_dir, of those that have a checkpoint if one has: one that was
+        killed before its first hides none. The link `latest` is not everywhere (Windows)."""
         runs = [path.parent for path in self.runs_dir.glob("[!.]*/config.json")]
         newest = [run for run in runs if run.name != "latest"] or runs
-        return max(newest, key=lambda run: run.name, default=self.runs_dir / "none")
+        return max(
+            newest,
+            key=lambda run: (bool(checkpoint.numbered(run)), run.name),
+            default=self.runs_dir / "none",
+        )
 
 
 def read_spec(path: Path) -> Spec:

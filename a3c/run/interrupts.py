@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 SAME_SECONDS = 1.0  # a Ctrl-C this soon after the first is the same one: keys bounce, hands hurry
 
 
@@ -16,20 +17,20 @@ SAME_SECONDS = 1.0  # a Ctrl-C this soon after the first is the same one: keys b
 def interrupts(stop: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C, SIGTERM and a closed terminal (SIGHUP) call `stop`, once.
 
-    A second one, a second or more later, raises KeyboardInterrupt in the main thread. SIGHUP stays
-    ignored where it was, as under nohup. Outside the main thread Python allows no handlers: there
-    this does nothing.
+    A second Ctrl-C or SIGTERM, a second or more later, raises KeyboardInterrupt in the main thread;
+    who closes the terminal after a Ctrl-C wants no more than that. SIGHUP stays ignored where it
+    was, as under nohup. Outside the main thread Python allows no handlers: there this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     first: list[float] = []
 
-    def handler(_number: int, _frame: Any) -> None:
+    def handler(number: int, _frame: Any) -> None:
         if not first:
             first.append(time.monotonic())
             stop()
-        elif time.monotonic() - first[0] >= SAME_SECONDS:
+        elif number != HANGUP and time.monotonic() - first[0] >= SAME_SECONDS:
             raise KeyboardInterrupt
 
     # None: a handler that Python did not install, and cannot bring back
@@ -46,9 +47,8 @@ def interrupts(stop: Callable[[], None]) -> Iterator[None]:
 def stopping_signals() -> list[signal.Signals]:
     """The signals that mean stop."""
     numbers = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        numbers.append(hangup)
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+        numbers.append(HANGUP)
     return numbers
 
 

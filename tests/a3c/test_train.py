@@ -31,6 +31,7 @@ from a3c.node import Node
 from a3c.results.policy import load
 from a3c.run import checkpoint, log, provenance
 from a3c.run.folder import Run
+from a3c.run.terminal import Terminal
 from a3c.train import RunFailed, train
 from tests.a3c.conftest import StartProcess
 
@@ -610,6 +611,61 @@ def test_a_dead_thread_stops_the_run(
     saved = checkpoint.newest(tmp_path / "latest").checkpoint
     assert saved.progress["updates"] > 5
     assert not [thread for thread in threading.enumerate() if thread not in before]
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_threads_that_cannot_be_started_end_the_run_with_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """As where a container limits how many there may be; the others wait for none of them."""
+    start, started = threading.Thread.start, list[str]()
+
+    def limited(thread: threading.Thread) -> None:
+        if "_guarded" in thread.name and len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        if "_guarded" in thread.name:
+            started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    config = small(tmp_path, mode=mode, num_threads=4, total_agent_steps=10**9)
+    with pytest.raises(RunFailed, match=r"2 of 4 threads could be started: can't start") as failed:
+        train(config, quiet=True)
+    assert failed.value.outside
+    assert len(started) == 2
+    before = checkpoint.newest(failed.value.folder).checkpoint.progress["updates"]
+    started.clear()
+    with pytest.raises(RunFailed, match="could be started"):
+        train(config, resume=failed.value.folder, quiet=True)
+    assert checkpoint.newest(failed.value.folder).checkpoint.progress["updates"] >= before
+
+
+def test_a_checkpoint_that_waits_for_an_environment_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.modules["a3c.train"], "LATE_SECONDS", 0.2)
+    said, rollout = threading.Event(), Actor.rollout
+    say = Terminal.say
+
+    def note(terminal: Terminal, line: str) -> None:
+        say(terminal, line)
+        if "does an environment hang?" in line:
+            said.set()
+
+    def hangs(actor: Actor, *args: Any) -> Any:
+        said.wait(timeout=60)
+        return rollout(actor, *args)
+
+    start = Node.start
+
+    def begin(node: Node) -> None:
+        monkeypatch.setattr(Actor, "rollout", hangs)
+        start(node)
+
+    monkeypatch.setattr(Terminal, "say", note)
+    monkeypatch.setattr(Node, "start", begin)
+    train(small(tmp_path, total_agent_steps=500, checkpoint_every_seconds=0.1))
+    assert said.is_set()
 
 
 @pytest.mark.parametrize(

@@ -424,6 +424,10 @@ def test_the_newest_run_is_found_without_its_link(tmp_path: Path) -> None:
         make_run(one.runs_dir / name, [])
     (one.runs_dir / "CartPole-v1-20260103-000000").mkdir()  # killed before it had begun
     assert one.folder.name == "CartPole-v1-20260102-000000"
+    saved = checkpoint.folder(one.runs_dir / "CartPole-v1-20260101-000000")
+    saved.mkdir()
+    checkpoint.save(saved / "000000000010.safetensors", example())
+    assert one.folder == saved.parent  # the newer one was killed before its first checkpoint
 
 
 def test_damaged_records_are_left_out_of_the_csv(tmp_path: Path) -> None:
