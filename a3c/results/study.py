@@ -179,11 +179,10 @@ def table_of(plans: list[Planned]) -> Iterator[Screen]:
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether it is the system that refuses, so that the next run would end as this one did."""
-    if isinstance(error, RunFailed) and not error.outside:
-        return False
-    told = isinstance(error, InputError | RunFailed)
-    return isinstance((error.__cause__ or error.__context__) if told else error, OSError)
+    """Whether it is the system that refuses, so that the next run would end as this one did. What
+    raises an OSError as it is, untold, is an environment, which may miss a file of its own."""
+    told = isinstance(error, InputError) or (isinstance(error, RunFailed) and error.outside)
+    return told and isinstance(error.__cause__ or error.__context__, OSError)
 
 
 def as_failure(error: Exception, planned: Planned) -> RunFailed:

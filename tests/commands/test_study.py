@@ -309,6 +309,7 @@ def test_a_run_that_fails_stops_no_other(
     [
         (InputError("too many agents"), "too many agents"),
         (ValueError("it fell over"), "ValueError: it fell over"),
+        (FileNotFoundError("no such map"), "FileNotFoundError: no such map"),
     ],
 )
 def test_a_run_that_cannot_begin_stops_no_other(
