@@ -39,6 +39,25 @@ def learn(network: Network, observations: torch.Tensor) -> tuple[torch.Tensor, .
     return network.replay(None, torch.ones(observations.shape[:2]))
 
 
+@pytest.mark.parametrize("spec", [ATARI, VECTOR], ids=["pixels", "vector"])
+def test_layers_begin_orthogonal_with_the_gains_of_their_kind(spec: Spec) -> None:
+    """The policy begins nearly uniform; values and torsos keep the size of what they read."""
+    network = network_for(preset("fast", subtract_background=False), spec=spec)
+    layers = [
+        (name, layer)
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+    ]
+    assert len(layers) >= 4
+    for name, layer in layers:
+        gain = {"heads.policy": 0.01, "heads.value": 1.0}.get(name.removesuffix(".linear"))
+        weight = layer.weight.flatten(1) / (gain or math.sqrt(2))
+        across = weight if weight.shape[0] <= weight.shape[1] else weight.T
+        torch.testing.assert_close(across @ across.T, torch.eye(len(across)), rtol=0, atol=1e-5)
+        assert layer.bias is not None
+        assert not layer.bias.any()
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [

@@ -1,5 +1,6 @@
 """A thread's own updates beside updates by hand: whose they are, of which parameters, clipped."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,11 @@ from a3c.node import Node
 
 CPU = torch.device("cpu")
 LENGTH, AGENTS = 8, 4
+SEVERAL = {"minibatches": 2, "epochs": 2, "correction": "vtrace"}  # updates of a rollout
 
 
 @pytest.mark.parametrize("bound", [1e9, 1e-3])
-@pytest.mark.parametrize(
-    "several", [{}, {"minibatches": 2, "epochs": 2, "correction": "vtrace"}], ids=["one", "four"]
-)
+@pytest.mark.parametrize("several", [{}, SEVERAL], ids=["one", "four"])
 def test_an_update_is_of_its_agents_with_the_newest_parameters(
     several: dict[str, Any], bound: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,3 +64,57 @@ def test_an_update_is_of_its_agents_with_the_newest_parameters(
             learner.method.loss(network, None, learner.actor.last.of(agents)).total.backward()
             expected *= min(1.0, bound / float(expected.norm()))
             torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-7)
+
+
+def one_thread(**several: Any) -> Node:
+    sizes = {"num_envs": AGENTS, "rollout_length": LENGTH, "grow": False}
+    node = Node(preset("control", env="CartPole-v1", **sizes, **several), [CPU], Metrics(1))
+    node.begin()
+    return node
+
+
+@pytest.mark.parametrize(
+    ("several", "policy_lag", "gradient_lag"), [({}, 3, 3), (SEVERAL, 3 + 1.5, 0)]
+)
+def test_lags_count_the_updates_of_others(
+    several: dict[str, Any],
+    policy_lag: float,
+    gradient_lag: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three come while the thread acts. Its own, four with the second setting, come between too;
+    then it learns with the newest parameters."""
+    node = one_thread(**several)
+    (learner,) = node.learners
+    rollout = learner.actor.rollout
+
+    def others_learn(*words: Any) -> Any:
+        node.store.advance(0, 3)
+        return rollout(*words)
+
+    node.store.advance(0, 5)  # before it acts
+    monkeypatch.setattr(learner.actor, "rollout", others_learn)
+    learner.cycle()
+    assert learner.under_way is not None
+    assert learner.under_way.known["policy_lag"] == policy_lag
+    assert learner.under_way.known["gradient_lag"] == gradient_lag
+
+
+@pytest.mark.parametrize("ruined", range(4))
+def test_a_gradient_that_is_not_finite_is_told_whichever_of_several_it_is(
+    ruined: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = one_thread(**SEVERAL)
+    (learner,) = node.learners
+    loss, losses = learner.method.loss, list[int]()
+
+    def ruin(*words: Any) -> Any:
+        made = loss(*words)
+        losses.append(1)
+        return made._replace(total=made.total * (math.nan if len(losses) == ruined + 1 else 1))
+
+    monkeypatch.setattr(learner.method, "loss", ruin)
+    learner.cycle()
+    with pytest.raises(FloatingPointError, match="the gradient is not finite"):
+        learner.settle()
+    assert node.store.parameters.isfinite().all()

@@ -66,7 +66,9 @@ def test_runs_are_scored_and_set_beside_published_scores(
         played = strict_json.read(folder / "scores.json")
         assert played is not None
         assert played["protocol"]["policy"] == policy
-        assert float(row["sampled" if policy == "sample" else "greedy"]) == played["mean"]
+        column = "sampled" if policy == "sample" else "greedy"
+        assert float(row[column]) == played["mean"]
+        assert float(row[f"{column}_std"]) == played["std"]
         assert row["agent_steps"] == str(played["agent_steps_trained"]) == "20"
         assert row["episodes"] == str(played["episodes"]) == "2"
     assert "| ms_pacman | 1 | " in paths[2].read_text()
