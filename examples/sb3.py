@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     envs = AtariVecEnv(options.game, options.num_envs, options.seed)
-    algorithm: type[A2C] | type[PPO] = {"a2c": A2C, "ppo": PPO}[options.algorithm]
+    algorithm: type[A2C | PPO] = A2C if options.algorithm == "a2c" else PPO
     model = algorithm("CnnPolicy", envs, verbose=1, seed=options.seed)
     model.learn(options.total_timesteps)
     model.save(f"{options.algorithm}-{options.game}")

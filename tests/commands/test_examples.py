@@ -99,6 +99,7 @@ def test_sb3_sees_whole_games_and_their_last_observation() -> None:
     while not ended.any():
         assert envs.lengths.max() < 30
         observations, _, ended, infos = envs.step(np.array([1, 2]))
+    assert isinstance(observations, np.ndarray)
     i = int(np.flatnonzero(ended)[0])
     assert infos[i]["TimeLimit.truncated"]
     assert infos[i]["episode"] == {"r": 0, "l": 10}

@@ -397,7 +397,8 @@ def test_stable_baselines3_evaluates_a_model_that_ships() -> None:
 
     options = {"frameskip": 1, "repeat_action_probability": 0.0, "max_num_frames_per_episode": 2000}
     envs = make_atari_env("atari2600/Breakout-v5", n_envs=2, seed=1, env_kwargs=options)
-    returns, _ = evaluate_policy(
+    mean, _ = evaluate_policy(
         a3c.load("breakout"), VecFrameStack(envs, 4), n_eval_episodes=2, deterministic=False
     )
-    assert returns > 10  # in so few frames; random play has 1 in a whole game
+    assert isinstance(mean, float)
+    assert mean > 10  # in so few frames; random play has 1 in a whole game
