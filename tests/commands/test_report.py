@@ -146,6 +146,22 @@ def test_the_page_draws_itself_in_a_browser(page: Path, width: int, tmp_path: Pa
     assert '<p id="failure" hidden="">' in dom
 
 
+@in_a_browser
+def test_runs_on_one_page_have_a_colour_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = 12
+    records = [record(10 * i, i / 10, [20.0 + i]) for i in range(1, 10)]
+    names = [str(make_run(Path(f"run{i}"), records, seed=i)) for i in range(runs)]
+    assert cli.main(["report", *names]) == 0
+    dom = drawn(tmp_path / "report.html", 1200, tmp_path / "browser")
+    assert '<p id="failure" hidden="">' in dom
+    legend = re.findall(r'<i style="background: ([^"]*)"', dom)[:runs]
+    assert len(set(legend)) == runs
+    assert dom.count("<polyline") == 3 * runs
+
+
 ROWS = [
     ("it played breakout, the run trained CartPole-v1", {"env": "breakout"}),
     ("it played the model of breakout that ships", {"model": "breakout"}),
