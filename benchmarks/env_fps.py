@@ -29,7 +29,7 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
 from gymnasium.spaces import Discrete
 
-from a3c.run.provenance import processor
+from a3c.run.provenance import commit, processor
 from atari2600.vector_env import AtariVectorEnv
 
 RESULTS = Path(__file__).parent / "results" / "env_fps.md"
@@ -138,7 +138,8 @@ def report(rows: list[str], ratios: list[float], starts: list[str]) -> str:
         "",
         f"`{command}`",
         "",
-        f"{os.cpu_count()} cores, {processor()}, Python {platform.python_version()}, {versions()};",
+        f"Commit {commit()}; {os.cpu_count()} cores, {processor()}, "
+        f"Python {platform.python_version()}, {versions()};",
         f"{AGENTS} agents, random actions, frame skip 4, 84x84 grey, stack of 4, one worker each.",
         "",
         f"**Median of the ratio to ale-py: {statistics.median(ratios):.2f};"

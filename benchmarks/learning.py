@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from a3c import metrics
 from a3c.config import nearest
 from a3c.run import log
-from a3c.run.provenance import processor
+from a3c.run.provenance import commit, processor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `benchmarks` is not installed
 
@@ -59,7 +59,7 @@ def main() -> None:
         "# Learning runs",
         "",
         f"`python benchmarks/learning.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
-        f"on {date.today()}, {os.cpu_count()} cores, {processor()}, Python "
+        f"on {date.today()}, commit {commit()}, {os.cpu_count()} cores, {processor()}, Python "
         f"{platform.python_version()}. Mean return of the last 100 games.",
         "",
         "| command | goal | passed at agent step | after seconds | best | at the end |",
