@@ -13,7 +13,7 @@ from a3c.graphs import Graphed
 from a3c.heads import Outputs
 from a3c.metrics import Stopwatch
 from a3c.network import Network, State
-from a3c.rollout import Moment, Rollout, Truncation, copied_state, rollout_of
+from a3c.rollout import Moment, Rollout, Truncation, copied_state, rollout_of, state_of
 
 Choose = Callable[[Outputs], Tensor]  # the heads' outputs -> actions [N] or [N, A]
 
@@ -140,11 +140,8 @@ class Actor:
 
     def keep(self, stays: Tensor) -> None:
         """Go on with those agents alone where `stays` [N] is true, as the environments do."""
-        agents, state = self.agents, self.agents.state
-        self.agents = Agents(
-            agents.observations[stays],
-            None if state is None else (state[0][stays], state[1][stays]),
-        )
+        agents = self.agents
+        self.agents = Agents(agents.observations[stays], state_of(agents.state, stays))
 
 
 def nothing(observations: Tensor, num_envs: int) -> Step:

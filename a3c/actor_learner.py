@@ -76,7 +76,8 @@ class ActorLearner:
         self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
         self.acted_at_steps = [0]  # the same at each step of a rollout
         # [P]; with --sync-every, where learning takes newer ones: the copy that acts
-        self.acting_parameters = self.parameters.clone() if self.acts_with_older() else None
+        older = self.learns_with_newest and config.sync_every > 1
+        self.acting_parameters = self.parameters.clone() if older else None
         self.under_way: Figures | None = None  # of the last rollout
         # True from a rollout's first step to its Figures: a thread that dies there saves no games
         self.torn = False
@@ -100,7 +101,7 @@ class ActorLearner:
         rollout = self.actor.rollout(self.config.rollout_length, self.renew)
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
-        learned = [self.learn(rollout, agents, new) for agents, new in self.groups()]
+        learned = [self.learn(agents, new) for agents, new in self.groups()]
         shown = {**self.explored, "num_envs": self.envs.num_envs}  # fewer at first if the run grows
         self.under_way = Figures.of(rollout, learned, stopwatch.take(), shown)
         self.torn = False
@@ -145,8 +146,10 @@ class ActorLearner:
             for group in everyone.chunk(self.config.minibatches):
                 yield group, epoch == 0
 
-    def learn(self, rollout: Rollout, agents: Tensor | None, new: bool) -> Learned:
-        """One update from what happened to these agents; its agent steps count once, when new."""
+    def learn(self, agents: Tensor | None, new: bool) -> Learned:
+        """One update from what happened to these agents in the last rollout; its agent steps count
+        once, when new."""
+        assert self.actor.last is not None
         stopwatch, computed_at = self.actor.stopwatch, self.acted_at
         with stopwatch("waiting"):
             self.store.turn.acquire()
@@ -156,7 +159,7 @@ class ActorLearner:
                     computed_at = self.store.copy_to(self.parameters)
                     self.group.copy_(agents)
                 # truncations are rare, and differ each time: no CUDA graph fits
-                cut = bool(rollout.truncations)
+                cut = bool(self.actor.last.truncations)
                 names, shown = (self.differentiate if cut else self.differentiated)()
             with stopwatch("apply"):
                 agent_steps = self.group.numel() * self.config.rollout_length if new else 0
@@ -205,10 +208,6 @@ class ActorLearner:
     def choose(self, outputs: Outputs) -> Tensor:
         """Actions [N] or [N, A]."""
         return self.behaviour.act(self.network, outputs, self.generator)
-
-    def acts_with_older(self) -> bool:
-        """Whether the copy that acts must be kept while newer parameters learn."""
-        return self.learns_with_newest and self.config.sync_every > 1
 
     def room_for_observations(self) -> Tensor:
         """[T, N, ...] of a rollout, as the environments give them."""
@@ -370,9 +369,10 @@ class Figures(NamedTuple):
 
 
 def seed_of(config: Config, thread: int, updates: int = 0) -> int:
-    """A seed for each thread that no other thread, run or resumption shares.
+    """A seed for each thread, run and resumption.
 
-    Agent i is seeded with seed + i, so it is below 2**30: the sums stay within 31 bits.
+    Agent i is seeded with seed + i. The seed is below 2**30, so that the sums stay within 31 bits:
+    of 16 threads with 64 agents two have agents with equal seeds once in some 70,000 runs.
     """
     sequence = np.random.SeedSequence([config.seed, thread, updates])
     return int(sequence.generate_state(1)[0] >> 2)

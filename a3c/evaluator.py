@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3c.config import Config
+from a3c.config import Config, InputError
 from a3c.devices import ToHost
 from a3c.envs.protocol import EnvironmentFault
 from a3c.games import (
@@ -104,9 +104,13 @@ class Evaluator:
         self.waiting.put(made)
 
     def start(self, on_failure: Callable[[], None]) -> None:
-        """Start the thread; `on_failure` is called in it if it fails."""
+        """Start the thread; `on_failure` is called in it if it fails. Raises InputError where the
+        system has no threads left."""
         self.on_failure = on_failure
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            raise InputError(f"evaluations need one more thread: {error}") from None
 
     def finish(self) -> None:
         """No more snapshots will come: the thread ends with the last one that waits."""
@@ -133,7 +137,8 @@ class Evaluator:
 
     def alive(self, seconds: float) -> bool:
         """Whether the thread is at work; waits up to so long for its end."""
-        self.thread.join(timeout=seconds)
+        if self.thread.ident is not None:  # else it could not be started
+            self.thread.join(timeout=seconds)
         return self.thread.is_alive()
 
     @property
@@ -248,9 +253,8 @@ def figures_of(policy: str, episodes: list[Episode]) -> dict[str, Any]:
 
 
 def evaluation_seed(config: Config, agent_steps: int, purpose: int) -> int:
-    """Of the games of one evaluation: no other one has it.
-
-    Game i is seeded with seed + i: as in actor_learner.py, the sums stay within 31 bits.
+    """Of the games of one evaluation. Game i is seeded with seed + i: as in actor_learner.py, the
+    sums stay within 31 bits, and hardly ever are two games seeded alike.
     """
     sequence = np.random.SeedSequence(config.seed, spawn_key=(agent_steps, purpose))
     return int(sequence.generate_state(1)[0] >> 2)

@@ -130,7 +130,7 @@ def play_episodes(
     network: Network,
     generator: Generator,
     protocol: Protocol,
-    goes_on: GoesOn = lambda *_: True,
+    goes_on: GoesOn,
 ) -> list[Episode]:
     """One game of each of N agents, played at the same time; the order is that of the seeds.
 

@@ -9,7 +9,7 @@ all see a request at the same update.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -22,10 +22,14 @@ class Gate:
         self._running, self._parked = num_threads, 0
         self._boundary = threading.Condition()
 
-    def look(self, finished: bool) -> None:
-        """Put what was asked for in force; `finished`: the threads are to end in any case."""
+    def look(self, finished: Callable[[], bool]) -> None:
+        """Put what was asked for in force; where `finished` says so the threads end in any case.
+
+        It is asked under the lock: else a thread could put in force what was true before the last
+        update of another.
+        """
         with self._boundary:  # an `abort` meanwhile comes after it
-            self._paused, self._stopped = self._pause_wanted, self._stop_wanted or finished
+            self._paused, self._stopped = self._pause_wanted, self._stop_wanted or finished()
 
     def going_on(self) -> bool:
         """Called by each thread between two rollouts: parks while paused; False when to stop."""

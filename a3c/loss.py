@@ -27,8 +27,8 @@ def vtrace(
     log_ratios: Tensor,
     gamma: float,
     lam: float,
-    rho_bar: float = 1.0,
-    c_bar: float = 1.0,
+    rho_bar: float,
+    c_bar: float,
 ) -> tuple[Tensor, Tensor]:
     """V-trace (Espeholt et al., 2018, equation 1 and section 4.2), with GAE's lambda in the traces.
 
@@ -80,7 +80,7 @@ def actor_critic_loss(
     returns: Tensor,
     ent_coef: float,
     vf_coef: float,
-    reduction: str = "mean",
+    reduction: str,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Advantage actor-critic with entropy bonus (Mnih et al., 2016, section 4 and Algorithm S3).
 
@@ -114,7 +114,7 @@ def one_step_returns(rewards: Tensor, ends: Tensor, next_values: Tensor, gamma: 
 
 
 def action_value_loss(
-    taken: Tensor, targets: Tensor, reduction: str = "mean"
+    taken: Tensor, targets: Tensor, reduction: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Squared error of the values of the actions taken (Mnih et al., 2016, Algorithms 1 and S2).
 

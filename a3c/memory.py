@@ -61,14 +61,16 @@ class Place(NamedTuple):
     each: Bytes
     threads: int  # that lie there
     there: int  # bytes
+    besides: int  # bytes that no thread takes: the games of evaluations
 
     def need(self, config: Config) -> int:
         """Bytes."""
-        return self.each.of(self.threads, config.num_envs)
+        return self.besides + self.each.of(self.threads, config.num_envs)
 
     def agents(self, config: Config) -> int:
         """How many agents of each thread fit, in whole groups of a rollout's updates."""
-        fit = int((self.there / self.threads - self.each.thread) / self.each.agent)
+        left = (self.there - self.besides) / self.threads
+        fit = int((left - self.each.thread) / self.each.agent)
         group = config.num_envs // config.minibatches
         return fit - fit % (group if follows(config, "minibatches") else config.minibatches)
 
@@ -89,7 +91,7 @@ def check_memory(config: Config, devices: Sequence[torch.device]) -> None:
     raise InputError(
         f"{config.num_threads:,} x {config.num_envs:,} agents of {config.env} need about "
         f"{gib(place.need(config))} of {place.words}, and {gib(place.there)} are available; "
-        f"{fitting(fit)}"
+        f"{fitting(fit, config)}"
     )
 
 
@@ -111,7 +113,8 @@ def places(config: Config, devices: Sequence[torch.device]) -> Iterator[Place]:
     spec = spec_of(config)
     there = available_memory()
     if there is not None:
-        yield Place("memory", host_bytes(config, spec, devices[0]), config.num_threads, there)
+        each = host_bytes(config, spec, devices[0])
+        yield Place("memory", each, config.num_threads, there, evaluation_bytes(config, spec))
     if devices[0].type == "cuda":
         gc.collect()  # a run before this one
         torch.cuda.empty_cache()  # what PyTorch keeps counts as taken
@@ -119,14 +122,15 @@ def places(config: Config, devices: Sequence[torch.device]) -> Iterator[Place]:
         for i, device in enumerate(devices[: config.num_threads]):
             threads = len(range(i, config.num_threads, len(devices)))
             free, _ = torch.cuda.mem_get_info(device)
-            yield Place(f"memory of {device}", each, threads, free)
+            yield Place(f"memory of {device}", each, threads, free, 0)
 
 
-def fitting(agents: int) -> str:
+def fitting(agents: int, config: Config) -> str:
     """What would fit, in words."""
     if agents > 0:
         return f"expected at most {agents:,} agents of each thread (--num-envs)"
-    return "expected fewer --num-threads or a smaller --rollout-length"
+    fewer = "" if config.evaluate_every == "never" else "--evaluate-episodes, "
+    return f"expected fewer {fewer}--num-threads or a smaller --rollout-length"
 
 
 def gib(size: float) -> str:
@@ -145,6 +149,13 @@ def host_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
         return Bytes(agent, 0)
     learning = learning_bytes(config, spec)
     return Bytes(agent + learning.agent, learning.thread)
+
+
+def evaluation_bytes(config: Config, spec: Spec) -> int:
+    """What the games take that are played as the run goes; without the network that plays them."""
+    if config.evaluate_every == "never":
+        return 0
+    return round(config.evaluate_episodes * agent_bytes(config, spec).alive)
 
 
 def gpu_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:

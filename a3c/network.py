@@ -16,7 +16,7 @@ from a3c.config import Config, InputError
 from a3c.envs.protocol import Spec
 from a3c.heads import MakesHeads, Outputs
 from a3c.optimiser import Piece
-from a3c.torsos import DENSE, LSTM_CELLS, ConvolutionalTorso, VectorTorso
+from a3c.torsos import CONVOLUTIONAL, DENSE, LSTM_CELLS, ConvolutionalTorso, VectorTorso
 
 MOST_DEVIATIONS = 10.0  # standard deviations that a normalised observation may be from the mean
 
@@ -159,12 +159,9 @@ def check_network(config: Config, pixels: bool) -> None:
     """Raise InputError if the network cannot read the environment's observations."""
     if config.network == "auto" or (config.network in DENSE) != pixels:
         return
-    if not pixels:
-        either = " or ".join(DENSE)
-        raise InputError(f"--network {config.network} reads images; {config.env} needs {either}")
-    raise InputError(
-        f"--network {config.network} reads vectors; {config.env} needs paper, seed or nature"
-    )
+    reads = "vectors" if pixels else "images"
+    either = " or ".join(CONVOLUTIONAL if pixels else DENSE)
+    raise InputError(f"--network {config.network} reads {reads}; {config.env} needs {either}")
 
 
 def network_name(config: Config, pixels: bool) -> str:

@@ -198,7 +198,7 @@ class Node:
 
     def look(self) -> None:
         """After each update: whether the threads are to stop, at the end or to have more agents."""
-        self.gate.look(self.store.finished or self.stage() is not self.current)
+        self.gate.look(lambda: self.store.finished or self.stage() is not self.current)
 
     def stage(self) -> Config:
         """The Config that the threads are to have by now."""

@@ -130,5 +130,5 @@ def copied_state(state: State | None, into: State | None) -> State | None:
 
 
 def state_of(state: State | None, agents: Tensor) -> State | None:
-    """The LSTM's state of some of the agents, int64 [G]."""
+    """The LSTM's state of some of the agents, int64 [G], or bool [N], true of those."""
     return None if state is None else (state[0][agents], state[1][agents])

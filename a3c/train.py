@@ -224,12 +224,12 @@ class Training:
     def supervise(self) -> None:
         """Start the threads; log and save until the last of them has ended."""
         self.metrics.begin()
-        if self.evaluator is not None:
-            self.evaluator.start(self.halt)
-        if self.evaluation is not None and self.store.finished:
-            self.evaluation.make_up()
         try:
             self.node.start()
+            if self.evaluator is not None:
+                self.evaluator.start(self.halt)
+            if self.evaluation is not None and self.store.finished:
+                self.evaluation.make_up()
             self._watch()
         except Exception as error:  # for instance a full disk: the threads must end as well
             self.failures.append(error)

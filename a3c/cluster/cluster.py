@@ -32,6 +32,7 @@ from a3c.methods import make_method
 from a3c.metrics import Metrics
 from a3c.network import Network, flatten, layout
 from a3c.optimiser import Piece
+from a3c.run.log import NODE_RATE
 from a3c.run.provenance import what_must_be_the_same
 from a3c.shared import SharedParameters
 
@@ -445,7 +446,7 @@ class Cluster:
         self.counted = self.contributions
         in_all = Contribution(*(sum(each) for each in zip(*new.values(), strict=True)))
         rates = {
-            f"node{index}_agent_steps_per_second": round(each.agent_steps / seconds, 1)
+            f"node{index}{NODE_RATE}": round(each.agent_steps / seconds, 1)
             for index, each in sorted(new.items())
         }
         return {

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 import torch
@@ -32,7 +32,6 @@ from a3c.run.provenance import what_must_be_the_same
 LEAST_UPDATES = 2  # of an exchange: it costs both processors some 10 ms, an update of paper 150
 RETRY_SECONDS = 0.2  # while the server is started again
 IDLE_SECONDS = 0.05  # the exchanger looks whether the node has ended
-Answer = TypeVar("Answer")
 
 
 class RefusedError(RuntimeError):
@@ -98,7 +97,7 @@ class Member:
         self.over.clear()
         self.exchange = Exchange(self.node.store)
         self.exchange.restart(self.patiently(self.server.join.remote, self.index))
-        self.node.gate.look(self.node.store.finished)
+        self.node.gate.look(lambda: self.node.store.finished)
         self.running = True
         self.node.start()
         try:

@@ -66,7 +66,6 @@ class Contribution(NamedTuple):
 class Status(NamedTuple):
     """What the command that trains asks for, again and again."""
 
-    life: int
     ready: bool
     agent_steps: int
     updates: int
@@ -255,7 +254,6 @@ class Server:
         arrived, self.arrived = self.arrived, []
         store = self.store
         return Status(
-            self.life,
             self.ready,
             store.agent_steps,
             store.updates,

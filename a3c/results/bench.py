@@ -41,7 +41,6 @@ from a3c.memory import check_memory, host_bytes
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.results.progress import Progress
-from a3c.rollout import Rollout
 from a3c.run.provenance import processor, version_of
 from a3c.run.terminal import Screen, counted
 
@@ -87,7 +86,7 @@ class Setting(NamedTuple):
     num_envs: int
     minibatches: int
     agent_steps_per_second: float
-    device_bytes: int | None  # the most that its tensors took of a GPU; None on a CPU
+    device_bytes: int | None  # the most that PyTorch took of a GPU for it; None on a CPU
 
 
 class Memory(NamedTuple):
@@ -410,15 +409,17 @@ def acting(learner: ActorLearner) -> Work:
 
 def learning(learner: ActorLearner) -> Work:
     """A cycle's updates, from the rollout of the first call each time."""
-    made: list[Rollout] = []
+    acted = False
 
     def work() -> int:
+        nonlocal acted
         with learner.on_streams():
-            if not made:
+            if not acted:
+                acted = True
                 learner.network.prepare()
-                made.append(learner.actor.rollout(learner.config.rollout_length))
+                learner.actor.rollout(learner.config.rollout_length)
             for agents, new in learner.groups():
-                learner.learn(made[0], agents, new)
+                learner.learn(agents, new)
         return rollout_steps(learner)
 
     return work

@@ -45,7 +45,7 @@ from a3c.results.played import read_scores
 from a3c.results.scores import PUBLISHED, human_normalised
 from a3c.results.study import ready, run_all, say
 from a3c.results.study_plan import Planned, plan, read_spec
-from a3c.run import checkpoint, log, provenance, strict_json
+from a3c.run import checkpoint, provenance, strict_json
 
 POLICIES = ("sample", "greedy")
 # SLM-Lab's benchmark of 2019 (kengz/SLM-Lab-doc, atari-benchmark.md): 10 million agent steps, the
@@ -194,14 +194,14 @@ def score(planned: Planned, policy: str, episodes: int) -> None:
 def read(planned: Planned) -> Found:
     """Of a run that has been scored."""
     sampled, greedy = (read_scores(folder_of(planned, policy)) for policy in POLICIES)
-    last = log.read(planned.folder / log.METRICS)[-1]
+    trained = checkpoint.newest(planned.folder).checkpoint.progress["metrics"]
     made = (provenance.read(planned.folder) or [{}])[-1]
     game, seed = key(planned)
     score = Score(
         game,
         seed,
         sampled["agent_steps_trained"],
-        round(last["seconds"] / 60, 1),
+        round(trained["seconds"] / 60, 1),
         sampled["mean"],
         sampled["std"],
         greedy["mean"],

@@ -31,7 +31,7 @@ PLACES = 60  # at which the seeds of a setting are averaged
 def check_scipy() -> None:
     """Raise InputError if SciPy is not installed."""
     if importlib.util.find_spec("scipy") is None:
-        raise extras.missing("a study", "SciPy", "study")
+        raise extras.missing("a table of several runs", "SciPy", "study")
 
 
 def draw(path: Path, goal: float | None) -> list[Path]:

@@ -107,10 +107,12 @@ def check_as_planned(planned: Planned) -> None:
 
 
 def check_memory_of(plans: list[Planned]) -> None:
-    """Raise InputError if one of the runs that are still to be run has not the memory for it."""
+    """Raise InputError if one of the runs that are still to be run has not the memory for it here;
+    a cluster's machines look for themselves."""
     torch.set_num_threads(1)  # as `train` does: small operations are slower with more
     to_run = [planned.config for planned in plans if not finished(planned)]
-    for config in {replace(config, seed=1, runs_dir="runs"): None for config in to_run}:
+    here = [config for config in to_run if not config.cluster]
+    for config in {replace(config, seed=1, runs_dir="runs"): None for config in here}:
         check_memory(config, pick_devices(config.device))
 
 

@@ -12,7 +12,16 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a3c.config import Config, InputError, as_options, differences, nearest, preset, read_toml
+from a3c.config import (
+    Config,
+    InputError,
+    as_options,
+    is_read,
+    nearest,
+    preset,
+    read_toml,
+    to_dict,
+)
 from a3c.devices import pick_device
 from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
 from a3c.run import checkpoint, log
@@ -165,18 +174,23 @@ def config_of(spec: Spec, varied: Options, runs_dir: Path) -> Config:
 
 
 def check_here(config: Config) -> None:
-    """Raise InputError if the environment or the device is not to be had on this machine."""
+    """Raise InputError if the environment or the device is not to be had on this machine; of a
+    cluster each machine picks its own device."""
     if atari_game(config.env) is None:
         check_gymnasium_id(config.env)
-    pick_device(config.device)
+    if not config.cluster:
+        pick_device(config.device)
 
 
 def check_different(plans: list[Planned]) -> None:
     """Raise InputError if two runs would be the same, or have one folder."""
-    for i, one in enumerate(plans):
-        for other in plans[:i]:
-            same = not set(differences(one.config, other.config)) - FREE
-            if same or one.runs_dir == other.runs_dir:
+    known: dict[Any, Planned] = {}  # by what sets them apart, and by their folders
+    for one in plans:
+        values = to_dict(one.config)
+        read = {name: x for name, x in values.items() if is_read(name, values) and name not in FREE}
+        for key in (frozenset(read.items()), one.runs_dir):
+            other = known.setdefault(key, one)
+            if other is not one:
                 words = f"{other.runs_dir.name} and {one.runs_dir.name}"
                 raise InputError(f"two runs of the study are the same ({words}); expected one")
 

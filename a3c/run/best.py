@@ -48,8 +48,8 @@ def evaluated_at_end(evaluations: list[log.Record], config: Config) -> bool:
 def evaluated_return(saved: Checkpoint) -> float | None:
     """The mean return by which it was chosen; None if it was not chosen by evaluation."""
     evaluation = saved.progress.get("evaluation")
-    value = evaluation.get("sampled_return") if isinstance(evaluation, dict) else None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    value: Any = evaluation.get("sampled_return") if isinstance(evaluation, dict) else None
+    return float(value) if log.is_number(value) else None
 
 
 def save(run: Path, best: Checkpoint) -> None:

@@ -86,7 +86,7 @@ class Log:
     """
 
     def __init__(self, folder: Path, agent_steps: int):
-        """Open the log; of an earlier part of the run keep what lies before `agent_steps`.
+        """Open the log; of an earlier part of the run keep what lies up to `agent_steps`.
 
         A file with damaged lines is kept aside. Raises InputError if nothing can be written.
         """

@@ -19,6 +19,7 @@ from a3c.config import Config
 from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.run.best import path_of
 from a3c.run.folder import Run
+from a3c.run.log import NODE_RATE
 
 PLAIN_EVERY_SECONDS = 30.0
 # Of a record, with so many digits
@@ -130,37 +131,27 @@ class Terminal:
 
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of all that is shown."""
-        done, latest = self.agent_steps, self.latest
-        rate = latest.get("agent_steps_per_second", 0.0)
-        frames = rate * self.metrics.frames_per_agent_step
-        status = self.metrics.status()
-        nodes = [
-            f"{value:,.0f}"
-            for name, value in latest.items()
-            if name.startswith("node") and name.endswith("_agent_steps_per_second")
-        ]
+        done, latest, frames = self.agent_steps, self.latest, self.metrics.frames_per_agent_step
+        rate, status = latest.get("agent_steps_per_second", 0.0), self.metrics.status()
         left = (self.config.total_agent_steps - done) / rate if rate else None
-        atari = (
-            [("emulator frames/s", f"{frames:,.0f}")]
-            if self.metrics.frames_per_agent_step > 1
-            else []
-        )
-        figures = [
-            (name.replace("_", " "), number(latest[name], digits))
-            for name, digits in FIGURES
-            if name in latest
-        ]
-        return [
+        rows = [
             ("agent steps", f"{done:,} of {self.config.total_agent_steps:,}"),
             ("agent steps/s", f"{rate:,.0f}"),
-            *([("of its nodes", " + ".join(nodes))] if nodes else []),
-            *atari,
+        ]
+        if nodes := [f"{latest[name]:,.0f}" for name in latest if name.endswith(NODE_RATE)]:
+            rows.append(("of its nodes", " + ".join(nodes)))
+        if frames > 1:
+            rows.append(("emulator frames/s", f"{rate * frames:,.0f}"))
+        rows += [
             (f"mean return of the last {RECENT_GAMES} games", number(status["mean_return_100"])),
             ("best of these", number(status["best_return_100"])),
-            *([("evaluation", self.evaluation_row())] if self.evaluation else []),
-            *figures,
-            ("time left", duration(left)),
         ]
+        if self.evaluation:
+            rows.append(("evaluation", self.evaluation_row()))
+        for name, digits in FIGURES:
+            if name in latest:
+                rows.append((name.replace("_", " "), number(latest[name], digits)))
+        return [*rows, ("time left", duration(left))]
 
     def goodbye(self, run: Run) -> None:
         """The last lines: what came of it, and how to go on."""

@@ -18,19 +18,19 @@ def test_a_request_is_in_force_after_the_next_look() -> None:
     gate = Gate(1)
     gate.stop()
     assert gate.going_on()
-    gate.look(finished=False)
+    gate.look(lambda: False)
     assert not gate.going_on()
 
 
 def test_a_finished_run_stops_at_the_next_look() -> None:
     gate = Gate(1)
-    gate.look(finished=True)
+    gate.look(lambda: True)
     assert not gate.going_on()
 
 
 def test_threads_that_come_after_others_go_on_until_they_are_asked_to_stop() -> None:
     gate = Gate(1)
-    gate.look(finished=True)
+    gate.look(lambda: True)
     gate.leave()
     gate.open(2)
     assert gate.going_on()
@@ -39,21 +39,21 @@ def test_threads_that_come_after_others_go_on_until_they_are_asked_to_stop() -> 
 
 def test_a_stop_asked_for_between_two_sets_of_threads_holds() -> None:
     gate = Gate(1)
-    gate.look(finished=True)
+    gate.look(lambda: True)
     gate.leave()
     gate.stop()
     gate.open(1)
     assert gate.stopping
-    gate.look(finished=False)
+    gate.look(lambda: False)
     assert not gate.going_on()
 
 
 def test_a_thread_that_is_about_to_end_does_not_stand_still() -> None:
     gate = Gate(2)
     gate._pause_wanted = True
-    gate.look(finished=False)
+    gate.look(lambda: False)
     gate._parked = 1  # one is parked; the other one's update is the last
-    gate.look(finished=True)
+    gate.look(lambda: True)
     gate.leave()
     waiting = threading.Thread(target=gate.wait_until_parked, daemon=True)
     waiting.start()
@@ -68,7 +68,7 @@ def test_abort_wakes_who_is_parked() -> None:
     answers: list[bool] = []
 
     def park() -> None:
-        gate.look(finished=False)
+        gate.look(lambda: False)
         answers.append(gate.going_on())
         gate.leave()
 
@@ -107,7 +107,7 @@ class AbortedWhileItLooks(Gate):
 def test_a_look_does_not_undo_an_abort() -> None:
     gate = AbortedWhileItLooks()
     gate.looking = True
-    gate.look(finished=False)
+    gate.look(lambda: False)
     gate.dying.join()
     assert not gate.going_on()
 
@@ -118,11 +118,11 @@ def test_a_pause_right_after_another_waits_for_those_who_are_about_to_go_on() ->
     def work() -> None:
         while gate.going_on():
             updates.append(1)
-            gate.look(finished=False)
+            gate.look(lambda: False)
         gate.leave()
 
     gate.ask(pause=True, stop=False)
-    gate.look(finished=False)
+    gate.look(lambda: False)
     thread = threading.Thread(target=work)
     thread.start()
     gate.wait_until_parked()
@@ -143,7 +143,7 @@ def test_pausing_stops_all_threads_between_updates(mode: str) -> None:
     config = preset("fast", mode=mode, num_threads=3, total_agent_steps=10**9)
     gate = Gate(3)
     shared = SharedParameters(
-        torch.zeros(10), [Piece(10)], config, lambda: gate.look(shared.finished)
+        torch.zeros(10), [Piece(10)], config, lambda: gate.look(lambda: shared.finished)
     )
 
     def work(thread: int) -> None:

@@ -72,7 +72,7 @@ def test_vtrace_by_hand() -> None:
     # advantages: 1;  .5*(1 + .5*1) = 0.75;  1*(1 + .5*.75) = 1.375
     targets, advantages = vtrace(
         column(1, 2, 3), column(2, 4, 6), column(0, 0, 0), torch.tensor([8.0]),
-        column(2, 0.5, 4).log(), 0.5, 1.0,
+        column(2, 0.5, 4).log(), 0.5, 1.0, 1.0, 1.0,
     )  # fmt: skip
     assert targets.flatten().tolist() == pytest.approx([3.375, 4.75, 7.0])
     assert advantages.flatten().tolist() == pytest.approx([1.375, 0.75, 1.0])
@@ -99,7 +99,7 @@ def random_rollout(agents: int = 3) -> list[Tensor]:
 
 def test_vtrace_is_gae_where_both_policies_are_the_same() -> None:
     rewards, values, ends, bootstrap, ratios = random_rollout()
-    targets, advantages = vtrace(rewards, values, ends, bootstrap, ratios * 0, 0.9, 0.8)
+    targets, advantages = vtrace(rewards, values, ends, bootstrap, ratios * 0, 0.9, 0.8, 1.0, 1.0)
     expected = gae(rewards, values, ends, bootstrap, 0.9, 0.8)
     torch.testing.assert_close(advantages, expected)
     torch.testing.assert_close(targets, values + expected)

@@ -231,7 +231,10 @@ def test_a_missing_scipy_names_the_pip_command(
     )
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
     said = capsys.readouterr().err
-    assert "a study needs SciPy; in a checkout of a3c-gpu: pip install -e '.[study]'" in said
+    assert (
+        "a table of several runs needs SciPy; in a checkout of a3c-gpu: pip install -e '.[study]'"
+        in said
+    )
     assert not Path("out").exists()
 
 
