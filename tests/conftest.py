@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from a3c import machine
+from a3c import evaluation, evaluator, machine, measuring
 
 # A session that was started in the background ignores these, and so would every program that the
 # tests start and interrupt: programs inherit what is ignored.
@@ -32,6 +32,33 @@ def plain_terminal() -> Iterator[None]:
         for name in ("LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_per_operation() -> None:
+    """As in training, where small operations would wait for threads; whichever tests ran before."""
+    torch.set_num_threads(1)
+
+
+LITTLE = ((measuring, "MOMENTS_STEPS", 50), (evaluation, "BEST_EPISODES", 5),
+          (evaluator, "BEST_EPISODES", 5))  # fmt: skip
+IN_EARNEST = [(module, name, getattr(module, name)) for module, name, _ in LITTLE]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def little_is_measured() -> Iterator[None]:
+    """Most runs here are of a second: what comes before and after one is shorter as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        for each in LITTLE:
+            patch.setattr(*each)
+        yield
+
+
+@pytest.fixture
+def in_earnest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test of these lengths, or beside a program of its own, which has them."""
+    for each in IN_EARNEST:
+        monkeypatch.setattr(*each)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,12 +86,3 @@ def one_file_of_a_group_at_a_time(
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
         fcntl.flock(lock, fcntl.LOCK_UN)  # also if a process that was forked has it open
-
-
-@pytest.fixture
-def one_thread_per_operation() -> Iterator[None]:
-    """As in training, where small operations would wait for threads; afterwards as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

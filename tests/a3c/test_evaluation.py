@@ -426,6 +426,7 @@ def test_a_full_disk_ends_with_one_line(
     assert "evaluator" not in [thread.name for thread in threading.enumerate()]
 
 
+@pytest.mark.usefixtures("in_earnest")
 def test_the_best_is_chosen_by_sampled_games_and_scored_by_fresh_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import TextIO
 
+import pytest
 import torch
 
 from a3c import cli
@@ -57,6 +58,7 @@ def kill_after(process: ForkServerProcess, out: TextIO, seconds: float, started:
     return line
 
 
+@pytest.mark.usefixtures("in_earnest")
 def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     moments = random.Random(0)
     config = small(

@@ -21,9 +21,6 @@ CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 1)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread_per_operation")
-
-
 ATARI = Spec((84, 84, 4), True, True, True, 4)
 
 

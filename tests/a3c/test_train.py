@@ -113,6 +113,7 @@ def test_what_normalises_vectors_is_measured_once_and_saved(tmp_path: Path) -> N
     assert 5 < return_std < 60  # of sums of ten rewards, about, each from -16.3 to 0
 
 
+@pytest.mark.usefixtures("in_earnest")
 def test_clipped_rewards_are_normalised_by_their_signs(tmp_path: Path) -> None:
     """Pendulum's are negative, and its episodes have 200 agent steps."""
     config = small(tmp_path, env="Pendulum-v1", clip_rewards=True, total_agent_steps=32)
@@ -135,6 +136,7 @@ def test_provenance_says_what_a_torso_computes_in(tmp_path: Path) -> None:
     assert provenance.read(run.folder)[0]["torso_dtype"] == "float32"
 
 
+@pytest.mark.usefixtures("in_earnest")
 def test_moments_are_those_of_all_that_was_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

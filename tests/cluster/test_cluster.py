@@ -110,6 +110,7 @@ def listening(pids: set[int]) -> set[str]:
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 
+@pytest.mark.usefixtures("in_earnest")
 def test_in_sync_mode_two_nodes_are_two_threads_bit_for_bit(tmp_path: Path) -> None:
     config = config_in(tmp_path / "nodes", mode="sync", total_agent_steps=2_000)
     run = train(config, quiet=True)

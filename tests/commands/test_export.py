@@ -122,7 +122,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @needs_onnx
-@pytest.mark.usefixtures("one_thread_per_operation")
 @pytest.mark.parametrize("kind", CASES)
 def test_it_computes_what_the_policy_does(kind: str, exported: Exported) -> None:
     """Outputs, the LSTM's state from step to step, and actions as the metadata says."""
@@ -192,7 +191,6 @@ def test_observations_go_in_as_the_environment_gives_them(name: str) -> None:
 
 
 @needs_onnx
-@pytest.mark.usefixtures("one_thread_per_operation")  # more draw other orthogonal weights
 def test_the_same_model_is_the_same_file_whoever_exports_it(
     exported: Exported, tmp_path: Path
 ) -> None:

@@ -18,9 +18,6 @@ from benchmarks.tables import preamble
 WORDS = ["--device", "cpu", "--tiny"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread_per_operation")
-
-
 def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "gpu.md"
     assert gpu.main([*WORDS, "--out", str(out), "--here"]) == 0
