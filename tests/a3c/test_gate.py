@@ -112,6 +112,26 @@ def test_a_look_does_not_undo_an_abort() -> None:
     assert not gate.going_on()
 
 
+def test_a_look_asks_whether_the_run_is_over_while_no_other_looks() -> None:
+    """Else it could put in force what was true before another's last update."""
+    gate, free = Gate(1), list[bool]()
+
+    def try_to_look() -> None:
+        free.append(gate._boundary.acquire(blocking=False))
+        if free[0]:
+            gate._boundary.release()
+
+    def over() -> bool:
+        other = threading.Thread(target=try_to_look)
+        other.start()
+        other.join()
+        return True
+
+    gate.look(over)
+    assert free == [False]
+    assert not gate.going_on()
+
+
 def test_a_pause_right_after_another_waits_for_those_who_are_about_to_go_on() -> None:
     gate, updates = Gate(1), []
 

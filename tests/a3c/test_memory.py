@@ -171,6 +171,14 @@ def test_where_not_even_one_agent_fits(monkeypatch: pytest.MonkeyPatch) -> None:
         check_memory(preset("fast", num_threads=2), [CPU])
 
 
+def test_the_games_of_evaluations_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**29)
+    evaluated = {"num_threads": 1, "evaluate_every": 1000}
+    check_memory(preset("fast", **evaluated, evaluate_episodes=10), [CPU])
+    with pytest.raises(InputError, match="expected fewer --evaluate-episodes, --num-threads or"):
+        check_memory(preset("fast", **evaluated, evaluate_episodes=10_000), [CPU])
+
+
 def test_where_nothing_is_known_anything_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: None)
     check_memory(preset("fast", num_envs=65_536), [CPU])

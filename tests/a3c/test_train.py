@@ -642,6 +642,24 @@ def test_threads_that_cannot_be_started_end_the_run_with_a_checkpoint(
     assert checkpoint.newest(failed.value.folder).checkpoint.progress["updates"] >= before
 
 
+def test_an_evaluator_that_cannot_be_started_ends_the_run_with_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "evaluator":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    config = small(tmp_path, total_agent_steps=10**9, evaluate_every=1000)
+    with pytest.raises(RunFailed, match="evaluations need one more thread: can't start") as failed:
+        train(config, quiet=True)
+    assert failed.value.outside
+    assert checkpoint.numbered(failed.value.folder)
+
+
 def test_a_checkpoint_that_waits_for_an_environment_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,10 @@ def test_runs_are_scored_and_set_beside_published_scores(
         before = paths[0].read_bytes()
         assert benchmark(BenchmarkOptions(str(spec), str(out), episodes=2)) == paths
         assert paths[0].read_bytes() == before
+        for records in out.glob("runs/*/[!l]*/metrics.jsonl"):  # which somebody did not copy
+            records.unlink()
+        benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
+        assert paths[0].read_bytes() == before
         with pytest.raises(AssertionError, match="it has been played"):  # another protocol
             benchmark(BenchmarkOptions(str(spec), str(out), episodes=3))
 

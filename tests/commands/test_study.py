@@ -128,6 +128,20 @@ def test_each_environment_of_a_grid_has_its_preset(tmp_path: Path) -> None:
     assert [one.config.clip_rewards for one in plans] == [False, True]
 
 
+def test_a_clusters_machines_look_for_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they have GPUs, and memory: not the one that gives the command."""
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
+    words = '[base]\nenv = "pong"\ndevice = "cuda"\ncluster = "10.0.0.1:6379"\n'
+    study.check_memory_of(planned(words, tmp_path))
+    here = words.replace('cluster = "10.0.0.1:6379"\n', "")
+    with pytest.raises(InputError, match="no CUDA device"):
+        planned(here, tmp_path)
+    with pytest.raises(InputError, match="are available"):
+        study.check_memory_of(planned(here.replace("cuda", "cpu"), tmp_path))
+
+
 def test_the_seed_of_base_counts_where_the_grid_has_none(tmp_path: Path) -> None:
     (one,) = planned("[base]\nseed = 5", tmp_path)
     assert one.config.seed == 5
