@@ -66,6 +66,7 @@ class Contribution(NamedTuple):
 class Status(NamedTuple):
     """What the command that trains asks for, again and again."""
 
+    life: int  # of the server: another one once it was started again; benchmarks/cluster.py counts
     ready: bool
     agent_steps: int
     updates: int
@@ -254,6 +255,7 @@ class Server:
         arrived, self.arrived = self.arrived, []
         store = self.store
         return Status(
+            self.life,
             self.ready,
             store.agent_steps,
             store.updates,

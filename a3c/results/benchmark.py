@@ -34,11 +34,10 @@ from a3c.results.benchmark_csv import (
     Score,
     points,
     read_rows,
-    write_rows,
 )
 from a3c.results.charts import new_figure, write_figure
 from a3c.results.figures import interval
-from a3c.results.output import whole_file
+from a3c.results.output import markdown, write_csv, write_text
 from a3c.results.play import PLAY_RANGES, PlayOptions, play
 from a3c.results.play_folder import SCORES, write_scores
 from a3c.results.played import read_scores
@@ -218,12 +217,10 @@ def write(out: Path, found: list[Found]) -> list[Path]:
     """scores.csv, curves.csv, table.md and scores.png of what has been scored."""
     scores = [each.score for each in found]
     curves = [point for each in found for point in each.curve]
-    with whole_file(out / "table.md") as temporary:
-        temporary.write_text("\n".join(table(scores)) + "\n", encoding="utf-8")
     return [
-        write_rows(out / SCORES_CSV, Score, scores),
-        write_rows(out / CURVES_CSV, Point, curves),
-        out / "table.md",
+        write_csv(out / SCORES_CSV, Score._fields, scores),
+        write_csv(out / CURVES_CSV, Point._fields, curves),
+        write_text(out / "table.md", "\n".join(table(scores)) + "\n"),
         draw(by_game(scores), out / "scores.png"),
     ]
 
@@ -254,15 +251,18 @@ def table(scores: list[Score]) -> list[str]:
 
 def summary(ours: dict[str, float]) -> list[str]:
     """Human-normalised scores of all games together, with intervals over the games."""
-    rows = {"this benchmark": ours, **references()}
-    lines = ["| human-normalised | games | median | mean | interquartile mean |",
-             "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
-    for name, scores in rows.items():
+    rows = []
+    for name, scores in {"this benchmark": ours, **references()}.items():
         values = normalised({game: scores[game] for game in ours if game in scores})
         if len(values):
             cells = [with_interval(values, of) for of in (np.median, np.mean, middle)]
-            lines.append(f"| {name} | {len(values)} | {' | '.join(cells)} |")
-    return [*lines, "", "In brackets: 95 % of resamplings of the games (SciPy's bootstrap)."]
+            rows.append([name, len(values), *cells])
+    names = ["human-normalised", "games", "median", "mean", "interquartile mean"]
+    return [
+        *markdown(names, rows),
+        "",
+        "In brackets: 95 % of resamplings of the games (SciPy's bootstrap).",
+    ]
 
 
 def normalised(scores: dict[str, float]) -> Floats:
@@ -286,22 +286,17 @@ def with_interval(values: Floats, statistic: Callable[..., float]) -> str:
 
 def duels(ours: dict[str, float]) -> list[str]:
     """Games won against each reference."""
-    lines = ["| against | games | won | drawn | lost |", "| --- | ---: | ---: | ---: | ---: |"]
+    rows = []
     for name, scores in references().items():
         both = [(ours[game], scores[game]) for game in ours if game in scores]
         won, drawn = sum(a > b for a, b in both), sum(a == b for a, b in both)
-        lines.append(f"| {name} | {len(both)} | {won} | {drawn} | {len(both) - won - drawn} |")
-    return lines
+        rows.append([name, len(both), won, drawn, len(both) - won - drawn])
+    return markdown(["against", "games", "won", "drawn", "lost"], rows)
 
 
 def games_table(scores: list[Score], ours: dict[str, float]) -> list[str]:
     """Each game: ours, human-normalised, what others published, and what it took."""
-    names = list(references())
-    lines = [
-        "| game | seeds | sampled | greedy | human-normalised | random play | human | "
-        f"{' | '.join(names)} | million agent steps | minutes |",
-        f"| --- {'| ---: ' * (8 + len(names))}|",
-    ]
+    others, rows = list(references()), []
     for game, sampled in ours.items():
         of_game = [each for each in scores if each.game == game]
         greedy, minutes = (
@@ -316,12 +311,13 @@ def games_table(scores: list[Score], ours: dict[str, float]) -> list[str]:
             number(greedy),
             "" if human is None else f"{human:.0%}",
             *(number(each) for each in PUBLISHED.get(game, (None, None))),
-            *(number(references()[name].get(game)) for name in names),
+            *(number(references()[name].get(game)) for name in others),
             number(max(each.agent_steps for each in of_game) / 1e6),
             f"{minutes:,.0f}",
         ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return lines
+        rows.append(cells)
+    ours_and_limits = ["seeds", "sampled", "greedy", "human-normalised", "random play", "human"]
+    return markdown(["game", *ours_and_limits, *others, "million agent steps", "minutes"], rows)
 
 
 def number(value: float | None) -> str:

@@ -7,12 +7,10 @@ be kept and a benchmark can go on from the files of another machine.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from a3c.config import InputError, as_input_error
-from a3c.results.output import whole_file
 from a3c.results.study_csv import rows_of
 from a3c.results.study_plan import Planned
 
@@ -56,17 +54,8 @@ def points(game: str, planned: Planned) -> list[Point]:
     return [Point(game, *(row[name] for name in names)) for row in rows]
 
 
-def write_rows(path: Path, kind: type[Score] | type[Point], rows: Iterable[Any]) -> Path:
-    """Rows of one kind, under their names."""
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(kind._fields)
-        writer.writerows(rows)
-    return path
-
-
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """What `write_rows` wrote; nothing where there is no such file.
+    """Rows of one kind, as a benchmark wrote them; nothing where there is no such file.
 
     Raises InputError if it cannot be read or is another.
     """

@@ -18,7 +18,7 @@ import numpy as np
 from a3c import extras
 from a3c.metrics import RECENT_GAMES, Floats
 from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, whole_numbers, write_figure
-from a3c.results.output import whole_file
+from a3c.results.output import markdown, write_text
 from a3c.results.study_csv import EVALUATED, Rows, Runs, label_of, read_csv, setting_of
 from a3c.run.terminal import counted
 
@@ -250,18 +250,15 @@ def write_table(runs: Runs, goal: float | None, path: Path) -> Path:
         measures[f"seconds to a return of {goal:g}"] = lambda run: reached(run, goal, "seconds")
     if any(np.isfinite(column(run, EVALUATED)).any() for seeds in runs.values() for run in seeds):
         measures |= by_evaluation(goal)
-    lines = [
-        f"| setting | seeds | {' | '.join(measures)} |",
-        f"| --- | ---: {'| ---: ' * len(measures)}|",
-    ]
-    for label, seeds in runs.items():
-        cells = [
-            table_cell(np.array([measure(run) for run in seeds])) for measure in measures.values()
+    rows = [
+        [
+            label,
+            len(seeds),
+            *(table_cell(np.array([of(run) for run in seeds])) for of in measures.values()),
         ]
-        lines.append(f"| {label} | {len(seeds)} | {' | '.join(cells)} |")
-    with whole_file(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+        for label, seeds in runs.items()
+    ]
+    return write_text(path, "\n".join(markdown(["setting", "seeds", *measures], rows)) + "\n")
 
 
 def by_evaluation(goal: float | None) -> dict[str, Callable[[Rows], float]]:

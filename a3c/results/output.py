@@ -1,9 +1,10 @@
-"""Results are written whole or not at all."""
+"""Results are written whole or not at all: text, CSV, and whatever else goes into a file."""
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,3 +36,25 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         if not special:
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """A text, whole; returns its path. Raises InputError as `whole_file` does."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[Iterable[object]]) -> Path:
+    """Rows under their names, whole; a cell is empty for None. Raises InputError likewise."""
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+    return path
+
+
+def markdown(names: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    """The lines of a table: its first column is of words, the others are of numbers."""
+    rule = ["---", *["---:"] * (len(names) - 1)]
+    return [f"| {' | '.join(map(str, cells))} |" for cells in (names, rule, *rows)]

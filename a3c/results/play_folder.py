@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from a3c.config import InputError, as_input_error
-from a3c.results.output import whole_file
+from a3c.results.output import write_text
 from a3c.run import checkpoint, models, strict_json
 from a3c.run.folder import from_here
 
@@ -78,6 +78,4 @@ def write_scores(out: Path, scores: dict[str, Any]) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         for name in (BEST, MEDIAN):
             (out / name).unlink(missing_ok=True)
-    with whole_file(out / SCORES) as temporary:
-        temporary.write_text(strict_json.dumps(scores, indent=1) + "\n")
-    return out / SCORES
+    return write_text(out / SCORES, strict_json.dumps(scores, indent=1) + "\n")

@@ -38,7 +38,7 @@ from a3c.results.curves import (
     read_evaluations,
     running,
 )
-from a3c.results.output import whole_file
+from a3c.results.output import write_text
 from a3c.results.played import best_film, check_of_run, read_scores
 from a3c.results.run_config import read_run_config
 from a3c.results.scores import PUBLISHED, PUBLISHED_BY, REPORTED
@@ -86,10 +86,7 @@ def report(options: ReportOptions) -> Path:
         facts(run, curve, *read) for run, curve, read in zip(folders, curves, configs, strict=True)
     ]
     page = {"runs": runs, "band_from": BAND_FROM, **played(options.play, folders[0], runs[0])}
-    out = Path(options.out)
-    with whole_file(out) as temporary:
-        temporary.write_text(html(page), encoding="utf-8")
-    return out
+    return write_text(Path(options.out), html(page))
 
 
 def played(asked: str, run: Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from a3c.devices import pick_devices
 from a3c.memory import check_memory
 from a3c.results import figures
 from a3c.results.run_config import read_run_config
-from a3c.results.study_csv import label_of, write_csv
+from a3c.results.study_csv import label_of, write_study
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
 from a3c.run import best, checkpoint, log
 from a3c.run.folder import locked
@@ -64,7 +64,7 @@ def study(options: StudyOptions) -> list[Path]:
             say(f"interrupted; go on: a3c study {quote(options.spec)} --out {quote(str(out))}")
         path = out / "study.csv"
         # No rows where it was interrupted before the first run ended a game
-        paths = [path, *figures.draw(path, spec.goal)] if write_csv(path, plans) else []
+        paths = [path, *figures.draw(path, spec.goal)] if write_study(path, plans) else []
     went.check()
     return paths
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from a3c.config import InputError, as_input_error
-from a3c.results.output import whole_file
+from a3c.results.output import write_csv
 from a3c.results.study_plan import Planned
 from a3c.run import log
 
@@ -26,7 +26,7 @@ Rows = list[dict[str, str]]  # of one run, in order
 Runs = dict[str, list[Rows]]  # by setting
 
 
-def write_csv(path: Path, plans: list[Planned]) -> bool:
+def write_study(path: Path, plans: list[Planned]) -> bool:
     """The rows of all runs; returns whether there are any: nothing is written without.
 
     A cell is empty where a run does not set an option or has no value.
@@ -35,10 +35,7 @@ def write_csv(path: Path, plans: list[Planned]) -> bool:
     if not found:
         return False
     names = list(dict.fromkeys(name for row in found for name in row))
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
+    write_csv(path, names, ([row.get(name) for name in names] for row in found))
     return True
 
 

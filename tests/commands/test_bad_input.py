@@ -468,8 +468,8 @@ def test_what_was_run_is_written_though_nobody_reads_how_to_go_on(
     spec = tmp_path / "spec.toml"
     spec.write_text('[base]\nenv = "CartPole-v1"\nnum_threads = 1\n[grid]\nseed = [1]\n')
     monkeypatch.setattr(study, "run_all", lambda plans: study.Went(interrupted=True, failures=[]))
-    write_csv = Mock(return_value=False)
-    monkeypatch.setattr(study, "write_csv", write_csv)
+    write_study = Mock(return_value=False)
+    monkeypatch.setattr(study, "write_study", write_study)
     with nobody_reads(), suppress(BrokenPipeError):  # as the pipe is closed
         assert cli.main(["study", str(spec), "--out", str(tmp_path / "out")]) == 0
-    write_csv.assert_called_once()
+    write_study.assert_called_once()

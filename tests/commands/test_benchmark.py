@@ -22,7 +22,8 @@ from a3c.results.benchmark import (
     references,
     table,
 )
-from a3c.results.benchmark_csv import Point, Score, read_rows, write_rows
+from a3c.results.benchmark_csv import Point, Score, read_rows
+from a3c.results.output import write_csv
 from a3c.results.play import PlayOptions, play
 from a3c.results.scores import PUBLISHED
 from a3c.results.study_plan import plan, read_spec
@@ -176,8 +177,8 @@ def test_a_thin_curve_of_a_run_without_a_folder_is_kept(spec: Path, tmp_path: Pa
     out = tmp_path / "out"
     out.mkdir()
     curve = [Point("breakout", 1, 10, 0.5, 1.25), Point("breakout", 1, 20, 1.0, 2.0)]
-    write_rows(out / "scores.csv", Score, [short("breakout")])
-    write_rows(out / "curves.csv", Point, curve)
+    write_csv(out / "scores.csv", Score._fields, [short("breakout")])
+    write_csv(out / "curves.csv", Point._fields, curve)
     benchmark(BenchmarkOptions(str(spec), str(out), episodes=1))
     assert [each.game for each in read_rows(out / "scores.csv", Score)] == ["breakout", "ms_pacman"]
     assert read_rows(out / "curves.csv", Point)[:2] == curve
@@ -191,7 +192,7 @@ def test_rows_stand_until_the_spec_has_scored_such_a_run(
     out.mkdir()
     longer = score_of("ms_pacman", 1, 3.0)._replace(episodes=1)
     had = [short("pong"), short("breakout")._replace(episodes=2), longer]
-    write_rows(out / "scores.csv", Score, had)
+    write_csv(out / "scores.csv", Score._fields, had)
     trained = []
 
     def cut_short(config: Config, *others: object, **options: object) -> Run:

@@ -289,7 +289,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_games(
 def test_a_full_disk_does_not_lose_the_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)

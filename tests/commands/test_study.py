@@ -503,7 +503,7 @@ def evaluated_study(tmp_path: Path, evaluate: bool = True) -> Path:
         ]
         write_evaluations(run, found if evaluate else [])
     path = tmp_path / "study.csv"
-    assert study_csv.write_csv(path, plans)
+    assert study_csv.write_study(path, plans)
     return path
 
 
@@ -536,7 +536,7 @@ def test_a_run_whose_agents_ended_no_game_has_its_evaluations(tmp_path: Path) ->
     run = make_run(one.runs_dir / "CartPole-v1-1", records)
     write_evaluations(run, [evaluation(320, 31.0, 5.0)])
     path = tmp_path / "study.csv"
-    assert study_csv.write_csv(path, [one])
+    assert study_csv.write_study(path, [one])
     assert [made.name for made in figures.draw(path, 4.0)] == ["evaluated-return.png", "table.md"]
     titles, _, row = (tmp_path / "table.md").read_text().splitlines()
     cells = dict(zip(titles.split(" | "), row.split(" | "), strict=True))
