@@ -22,7 +22,7 @@ from a3c.evaluation import Evaluation
 from a3c.evaluator import Evaluator
 from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.node import Node
-from a3c.run import checkpoint, provenance, start
+from a3c.run import best, checkpoint, provenance, start
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import Run, create_run_folder, establish, locked, standing
 from a3c.run.interrupts import interrupts
@@ -132,7 +132,8 @@ def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Ru
     """Of a run that has nothing to do: says so, and changes nothing."""
     metrics.load(found.checkpoint.progress["metrics"], found.agent_steps)
     mean = metrics.status()["mean_return_100"]
-    run = Run(found.folder, found.agent_steps, metrics.episodes, mean, finished=True)
+    score = best.read_score(found.folder)
+    run = Run(found.folder, found.agent_steps, metrics.episodes, mean, finished=True, best=score)
     terminal.say(start.nothing_to_do(found))
     terminal.goodbye(run)
     return run

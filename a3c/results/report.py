@@ -42,8 +42,7 @@ from a3c.results.output import write_text
 from a3c.results.played import best_film, check_of_run, read_scores
 from a3c.results.run_config import read_run_config
 from a3c.results.scores import PUBLISHED, PUBLISHED_BY, REPORTED
-from a3c.run import log, provenance, strict_json
-from a3c.run.checkpoint import SCORE
+from a3c.run import best, log, provenance, strict_json
 
 CURVE_POINTS = 400  # of a curve on the page
 METHOD_WORDS = {
@@ -229,9 +228,8 @@ def thinned(columns: Mapping[str, NDArray[Any]]) -> dict[str, list[float]]:
 
 def best_on_page(run: Path) -> dict[str, Any] | None:
     """The score of the best policy by evaluation, if the run has come to one."""
-    found = strict_json.read(run / SCORE) or {}
-    known = {name: found.get(name) for name in BEST}
-    return known if all(log.is_number(value) for value in known.values()) else None
+    score = best.read_score(run)
+    return None if score is None else {name: score[name] for name in BEST}
 
 
 def evaluation(folder: Path, run: Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from a3c.run import checkpoint, log, strict_json
 from a3c.run.checkpoint import SCORE, Checkpoint
 from a3c.run.files import write_whole
 
+# Of a score, whichever games there were
+FIGURES = ("agent_steps", "evaluated_return", "episodes", "mean", "seconds")
+
 
 def path_of(run: Path) -> Path:
     """Where a run keeps its best policy."""
@@ -79,3 +82,12 @@ def score(
 def write_score(run: Path, found: dict[str, Any]) -> None:
     """best.json, whole or not at all. Raises OSError."""
     write_whole(run / SCORE, strict_json.dumps(found, indent=1) + "\n")
+
+
+def read_score(run: Path) -> dict[str, Any] | None:
+    """What best.json holds; None if the run has not come to one, or it lacks a figure."""
+    found = strict_json.read(run / SCORE) or {}
+    figures = [found.get(name) for name in FIGURES]
+    error = found.setdefault("standard_error", None)
+    whole = all(log.is_number(each) for each in (*figures, 0 if error is None else error))
+    return found if whole else None

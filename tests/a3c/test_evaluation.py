@@ -287,8 +287,13 @@ def test_an_interrupt_while_the_last_ones_are_played(
     assert resumed.best is not None
     assert resumed.best["agent_steps"] == 4000
     assert "already finished" not in capsys.readouterr().out
-    train(config, resume=run.folder)
-    assert "already finished" in capsys.readouterr().out
+    again = train(config, resume=run.folder)
+    said = capsys.readouterr().out
+    assert "already finished" in said
+    assert again.best == resumed.best
+    assert "best policy, of agent step 4,000: " in said
+    (run.folder / "best.json").write_text('{"mean": 3}')  # what somebody made of it
+    assert train(config, resume=run.folder, quiet=True).best is None
 
 
 def test_an_interrupt_while_the_best_is_scored(

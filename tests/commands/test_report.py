@@ -452,7 +452,7 @@ def evaluated(tmp_path: Path) -> Path:
     run = make_run(tmp_path / "run", records)
     other = make_run(tmp_path / "other", records)
     write_evaluations(run, [evaluation(200, 2.0, 7.5), evaluation(600, 9.0, None)])
-    best = {"agent_steps": 200, "episodes": 30, "mean": 6.25, "evaluated_return": 7.5}
+    best = {"agent_steps": 200, "episodes": 30, "mean": 6.25, "evaluated_return": 7.5, "seconds": 9}
     (run / "best.json").write_text(json.dumps(best))
     out = tmp_path / "page.html"
     assert cli.main(["report", str(run), str(other), "--out", str(out)]) == 0
