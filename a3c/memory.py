@@ -91,7 +91,7 @@ def check_memory(config: Config, devices: Sequence[torch.device]) -> None:
     raise InputError(
         f"{config.num_threads:,} x {config.num_envs:,} agents of {config.env} need about "
         f"{gib(place.need(config))} of {place.words}, and {gib(place.there)} are available; "
-        f"{fitting(fit, config)}"
+        f"{fitting(fit, place.besides)}"
     )
 
 
@@ -125,11 +125,11 @@ def places(config: Config, devices: Sequence[torch.device]) -> Iterator[Place]:
             yield Place(f"memory of {device}", each, threads, free, 0)
 
 
-def fitting(agents: int, config: Config) -> str:
+def fitting(agents: int, besides: int) -> str:
     """What would fit, in words."""
     if agents > 0:
         return f"expected at most {agents:,} agents of each thread (--num-envs)"
-    fewer = "" if config.evaluate_every == "never" else "--evaluate-episodes, "
+    fewer = "--evaluate-episodes, " if besides else ""
     return f"expected fewer {fewer}--num-threads or a smaller --rollout-length"
 
 
@@ -152,7 +152,8 @@ def host_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
 
 
 def evaluation_bytes(config: Config, spec: Spec) -> int:
-    """What the games take that are played as the run goes; without the network that plays them."""
+    """What the games take that are played as the run goes; without the network that plays them. Of
+    a cluster they count on each machine, though one plays them."""
     if config.evaluate_every == "never":
         return 0
     return round(config.evaluate_episodes * agent_bytes(config, spec).alive)

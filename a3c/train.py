@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +65,9 @@ def train(
     for its length and the options in FREE_ON_RESUME. With `start_from`, a game whose model
     ships, a model file or a run folder, a new run begins with those parameters and nothing else.
     Raises InputError for what cannot be done as asked, before anything is created, RunFailed when a
-    thread dies, a gradient is not finite or the disk is full, and KeyboardInterrupt where a Ctrl-C
-    came before there was a folder, while a run was loaded, or twice.
+    thread dies or cannot be started, a gradient is not finite or the disk is full, and
+    KeyboardInterrupt where a Ctrl-C came before there was a folder, while a run was loaded, or
+    twice.
     """
     torch.set_num_threads(1)  # a thread is a core: no second pool of threads beneath each
     metrics = Metrics(frames_per_agent_step(config))
@@ -225,11 +226,12 @@ class Training:
     def supervise(self) -> None:
         """Start the threads; log and save until the last of them has ended."""
         self.metrics.begin()
+        ended = self.store.finished  # before: from here on threads may change it
         try:
             self.node.start()
             if self.evaluator is not None:
                 self.evaluator.start(self.halt)
-            if self.evaluation is not None and self.store.finished:
+            if self.evaluation is not None and ended:
                 self.evaluation.make_up()
             self._watch()
         except Exception as error:  # for instance a full disk: the threads must end as well
@@ -386,12 +388,14 @@ class Training:
         )
         late = threading.Timer(LATE_SECONDS, self.terminal.say, [words])
         late.daemon = True
-        late.start()
+        with suppress(RuntimeError):  # where there is no thread left a checkpoint goes without
+            late.start()
         try:
             yield
         finally:
             late.cancel()
-            late.join()
+            if late.ident is not None:
+                late.join()
 
     def _snapshot(self) -> tuple[Checkpoint, dict[str, Any]]:
         tensors = self.node.save()

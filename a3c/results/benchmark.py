@@ -103,6 +103,8 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
         for policy in POLICIES:
             score(planned, policy, options.episodes)
         made, had = read(planned), found.get(key(planned))
+        if had is not None and made.score == had.score and not made.curve:
+            return  # somebody has removed the run's log: the curve that stands is its own
         if made != had:
             found[key(planned)] = made
             write(out, in_order(plans, found))

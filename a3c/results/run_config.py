@@ -24,7 +24,10 @@ def read_run_config(run: Path) -> RunConfig:
     try:
         saved = checkpoint.newest(run).checkpoint.config
     except InputError:
-        remark = "no checkpoint of the run can be read: the settings are those of config.json"
+        remark = (
+            "the run's newest checkpoint is missing or cannot be read: "
+            "the settings are those of config.json"
+        )
         return RunConfig(read_config(run), [remark])
     return RunConfig(saved, start.edited(run, saved))
 

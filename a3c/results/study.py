@@ -121,10 +121,10 @@ def finished(planned: Planned) -> bool:
     comes after the last record; and its evaluations are there."""
     try:
         newest = checkpoint.newest(planned.folder).checkpoint
-    except InputError:  # there is none
+        trained = newest.progress["agent_steps"] >= planned.config.total_agent_steps
+        return trained and best.is_complete(planned.folder, planned.config)
+    except InputError:  # there is none, or `train` will say what is wrong with it
         return False
-    trained = newest.progress["agent_steps"] >= planned.config.total_agent_steps
-    return trained and best.is_complete(planned.folder, planned.config)
 
 
 class Went(NamedTuple):

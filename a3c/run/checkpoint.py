@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from a3c.config import BEFORE, Config, InputError, as_input_error, nearest, to_dict
+from a3c.config import BEFORE, Config, InputError, nearest, to_dict
 from a3c.envs.protocol import Spec
 from a3c.run import strict_json
 from a3c.run.files import flush
@@ -96,6 +96,7 @@ def load(path: Path) -> Checkpoint:
         raise InputError(f"cannot read {path}: {error}") from None
     if "a3c" not in metadata:
         raise Damaged(f"{path} is not a model file of a3c-gpu: it is another safetensors file")
+    check_version(path, metadata["a3c"])  # before its checksum, which may be another one there
     if metadata.get("sha256") != digest(metadata["a3c"], tensors):
         raise Damaged(f"{path} is damaged: its checksum does not match")
     try:
@@ -106,10 +107,25 @@ def load(path: Path) -> Checkpoint:
 
 def check_readable(path: Path) -> None:
     """Raise InputError if it is not there or may not be opened: safetensors does not say which."""
-    with as_input_error(f"cannot read {path}"):
-        if not path.exists():
-            raise InputError(f"no model file {str(path)!r}")
+    try:
         path.open("rb").close()
+        return
+    except OSError as error:
+        refused = error
+    # Beyond the `except`: this file's fault alone, and no refusal that meets other runs as well
+    if isinstance(refused, FileNotFoundError | NotADirectoryError):
+        raise InputError(f"no model file {str(path)!r}")
+    raise InputError(f"cannot read {path}: {refused.strerror}")
+
+
+def check_version(path: Path, text: str) -> None:
+    """Raise InputError if a header's text is of another version."""
+    try:
+        version = json.loads(text)["version"]
+    except (ValueError, TypeError, LookupError):
+        return
+    if type(version) is int and version != VERSION:
+        raise InputError(f"{path} has format version {version}; expected {VERSION}")
 
 
 def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:

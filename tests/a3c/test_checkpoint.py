@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from a3c.config import BEFORE, Config, InputError, preset
 from a3c.envs.protocol import Spec
@@ -259,11 +260,20 @@ def of_a_newer_version(path: Path) -> None:
     rewrite(path, lambda header: header.update(version=3))
 
 
+def of_a_newer_version_with_another_checksum(path: Path) -> None:
+    of_a_newer_version(path)
+    data = path.read_bytes()
+    with safe_open(path, "pt") as file:
+        sha256 = file.metadata()["sha256"].encode()
+    path.write_bytes(data.replace(sha256, b"0" * len(sha256)))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (cannot_be_opened, "cannot read .*: Is a directory"),
         (of_a_newer_version, "format version 3"),
+        (of_a_newer_version_with_another_checksum, "format version 3"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_read_as_things_are_is_not_taken_for_a_damaged_one(
@@ -282,7 +292,10 @@ def test_a_checkpoint_that_cannot_be_read_as_things_are_is_not_taken_for_a_damag
         checkpoint.find(newest)
 
 
-def test_an_older_one_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+def test_an_older_one_that_cannot_be_read_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "KEPT", 9)
     folder = train(small(tmp_path, total_agent_steps=500), quiet=True).folder
     older = checkpoint.folder(folder) / "000000000100.safetensors"
     older.mkdir()

@@ -80,13 +80,13 @@ def test_runs_are_scored_and_set_beside_published_scores(
 
     with monkeypatch.context() as patch:  # given again it has nothing to do
         patch.setattr(module, "play", refused)
-        before = paths[0].read_bytes()
+        before, curves = (path.read_bytes() for path in paths[:2])
         assert benchmark(BenchmarkOptions(str(spec), str(out), episodes=2)) == paths
         assert paths[0].read_bytes() == before
         for records in out.glob("runs/*/[!l]*/metrics.jsonl"):  # which somebody did not copy
             records.unlink()
         benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
-        assert paths[0].read_bytes() == before
+        assert [path.read_bytes() for path in paths[:2]] == [before, curves]
         with pytest.raises(AssertionError, match="it has been played"):  # another protocol
             benchmark(BenchmarkOptions(str(spec), str(out), episodes=3))
 

@@ -320,7 +320,8 @@ def test_options_that_an_older_version_had_not_are_as_they_were_then(made: Path)
     )
     assert first["command"].startswith(expected)
     assert first["remarks"] == [
-        "no checkpoint of the run can be read: the settings are those of config.json"
+        "the run's newest checkpoint is missing or cannot be read: "
+        "the settings are those of config.json"
     ]
 
 

@@ -366,6 +366,12 @@ def test_a_run_that_somebody_else_trains_is_no_refusal_of_the_system(tmp_path: P
     assert not study.is_refused(taken.value)
 
 
+def test_a_checkpoint_that_cannot_be_read_is_that_runs_fault_alone(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Is a directory") as unreadable:
+        checkpoint.load(tmp_path)
+    assert not study.is_refused(unreadable.value)
+
+
 def test_a_reader_who_leaves_stops_no_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
