@@ -124,7 +124,7 @@ def check_version(path: Path, text: str) -> None:
         version = json.loads(text)["version"]
     except (ValueError, TypeError, LookupError):
         return
-    if type(version) is int and version != VERSION:
+    if version != VERSION:
         raise InputError(f"{path} has format version {version}; expected {VERSION}")
 
 
@@ -132,13 +132,11 @@ def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     """The checkpoint of a header's text. Raises InputError, to be read after the file's name."""
     try:
         header = json.loads(text)
-        version, config, spec = header["version"], header["config"], header["spec"]
+        _, config, spec = header["version"], header["config"], header["spec"]
         config["env"]  # the one option that must not be left to its default
         progress = check_progress(header["progress"])
     except (ValueError, TypeError, LookupError) as error:
         raise InputError(f"has a header that cannot be read ({error!r})") from None
-    if version != VERSION:
-        raise InputError(f"has format version {version}; expected {VERSION}")
     parameters = tensors.get("parameters")
     if parameters is None or parameters.ndim != 1:
         raise InputError("has no vector of parameters")
