@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,8 +116,9 @@ class Games:
         raise NotImplementedError
 
     def close(self) -> None:
-        for env in self.envs:
-            env.close()
+        with ExitStack() as stack:  # all of them, also where one raises
+            for env in self.envs:
+                stack.callback(env.close)
 
 
 def make_games(config: Config, episodes: int, device: torch.device) -> Games:

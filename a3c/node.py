@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import torch
@@ -313,5 +313,6 @@ class Node:
 
     def close(self) -> None:
         """Free what the environments hold."""
-        for learner in self.learners:
-            learner.envs.close()
+        with ExitStack() as stack:  # all of them, also where one raises
+            for learner in self.learners:
+                stack.callback(learner.envs.close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeGuard
 
 import gymnasium
@@ -79,8 +79,9 @@ class GymnasiumEnvs:
         classic_control.load(self.envs, state)
 
     def close(self) -> None:
-        for env in self.envs:
-            env.close()
+        with ExitStack() as stack:  # all of them, also where one raises
+            for env in self.envs:
+                stack.callback(env.close)
 
     def _rows(self) -> Array:
         """Room for N observations of the space."""

@@ -130,21 +130,21 @@ class Log:
             return
         self.last_agent_steps = record["agent_steps"]
         self.metrics.write(record)
-        self._draw(curves, record)
+        self._on_board(lambda board: curves(board, record))
 
     def write_evaluation(self, record: Record) -> None:
         """Append the record of an evaluation; raises OSError if the disk is full."""
         self.evaluated.write(record)
         self.evaluations.append(record)
-        self._draw(evaluation_curves, record)
+        self._on_board(lambda board: evaluation_curves(board, record))
 
-    def _draw(self, draw: Callable[[SummaryWriter, Record], None], record: Record) -> None:
+    def _on_board(self, act: Callable[[SummaryWriter], None]) -> None:
         """TensorBoard's files are made anew from ours when a run is resumed: where they cannot be
         written the run goes on, and a line on stderr says so."""
         if self.tensorboard is None:
             return
         try:
-            draw(self.tensorboard, record)
+            act(self.tensorboard)
             self.tensorboard.flush()
         except Exception as error:  # TensorFlow, where it is installed, has errors of its own
             board, self.tensorboard = self.tensorboard, None  # once it failed it fails for ever
@@ -163,8 +163,7 @@ class Log:
         """Flush and close all."""
         self.metrics.close()
         self.evaluated.close()
-        if self.tensorboard is not None:
-            self.tensorboard.close()
+        self._on_board(lambda board: board.close())
 
 
 def evaluation_curves(board: SummaryWriter, record: Record) -> None:

@@ -17,6 +17,7 @@ from a3c.config import InputError
 from a3c.envs.coding import Coding, Unreadable
 from a3c.envs.gymnasium import GymnasiumEnvs, gymnasium_spec
 from a3c.envs.protocol import Array, EnvironmentFault, Spec
+from a3c.games import Games
 
 TWO = spaces.Discrete(2)
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
@@ -385,6 +386,22 @@ def test_lists_and_other_floats_are_observations() -> None:
     step = envs.step(np.zeros(2, int))
     assert step.observations.tolist() == [[0, 0, 0], [0.25, 0, 0]]
     assert step.rewards.dtype == np.float32
+
+
+def test_all_are_closed_also_where_one_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    def close(env: SameArray) -> None:
+        closed.append(env)
+        raise RuntimeError(f"number {len(closed)}")
+
+    monkeypatch.setattr(SameArray, "close", close, raising=False)
+    games = Games([GymnasiumEnvs("SameArray-v0", 1) for _ in range(3)])
+    for envs in (GymnasiumEnvs("SameArray-v0", 3), games):
+        closed.clear()
+        with pytest.raises(RuntimeError, match="number"):
+            envs.close()
+        assert len(closed) == 3
 
 
 def failing(error: Exception) -> str:

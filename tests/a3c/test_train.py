@@ -778,15 +778,16 @@ def test_what_was_logged_outlives_a_power_cut_like_the_checkpoint_after_it(
     assert at == sorted(at)
 
 
+@pytest.mark.parametrize("at", ["flush", "close"])
 def test_a_run_outlives_its_tensorboard_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Somebody removes their folder, for instance: the writer fails from then on."""
 
     def gone(*_: object) -> None:
         raise FileNotFoundError("events.out.tfevents")
 
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.flush", gone)
+    monkeypatch.setattr(f"torch.utils.tensorboard.SummaryWriter.{at}", gone)
     run = train(small(tmp_path), quiet=True)
     assert run.finished
     errors = capsys.readouterr().err
