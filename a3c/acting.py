@@ -81,7 +81,7 @@ class Actor:
             renew(t)
             moments.append(self.step(t))
         with self.stopwatch("forward"):
-            self.last = rollout_of(moments, before, agents.observations, agents.state, self.last)
+            self.last = rollout_of(moments, before, agents.observations, self.last)
             if self.looks_ahead:
                 self.last = self.last._replace(
                     next_actions=self.look_ahead(),
@@ -97,8 +97,9 @@ class Actor:
         return agents.next_actions.copy_(self.act(None)[1])
 
     def followed(self, truncation: Truncation) -> Truncation:
-        """The truncation with the actions that its agents would have taken next, for Sarsa."""
-        outputs, _ = self.network(truncation.observations, truncation.state)
+        """The truncation with the actions that its agents would have taken next, for Sarsa, whose
+        network has no LSTM."""
+        outputs, _ = self.network(truncation.observations, None)
         return truncation._replace(actions=self.choose(outputs))
 
     def rehearse(self, length: int) -> None:
@@ -107,9 +108,9 @@ class Actor:
         agents = self.agents
         still = nothing(agents.observations, self.envs.num_envs)
         parts = [self.compute(t) for t in range(length)]
-        moments = [Moment(outputs, actions, still, state) for outputs, actions, state in parts]
+        moments = [Moment(outputs, actions, still) for outputs, actions, _ in parts]
         before = copied_state(agents.state, None)
-        self.last = rollout_of(moments, before, agents.observations, agents.state)
+        self.last = rollout_of(moments, before, agents.observations)
         if self.looks_ahead:
             self.compute(None)
             self.last = self.last._replace(next_actions=agents.next_actions)
@@ -125,7 +126,7 @@ class Actor:
             step = self.envs.step(actions)
         start_afresh(state, step.ended, self.agents.state)
         self.agents.observations = step.observations
-        return Moment(outputs, actions, step, state)
+        return Moment(outputs, actions, step)
 
     def compute(self, t: int | None) -> tuple[Tensor, Tensor, State | None]:
         """The device's part of an agent step: outputs and actions [N, ...], the LSTM's state."""

@@ -447,7 +447,7 @@ READ_WITH: list[tuple[list[str], str, list[str]]] = [
         ["shared-rmsprop", "rmsprop"],
     ),
     (["momentum"], "optimizer", ["momentum"]),
-    (["rho_bar", "c_bar"], "correction", ["vtrace", "auto"]),
+    (["rho_bar", "c_bar"], "correction", ["vtrace"]),
     (["lr_final_fraction", "lr_schedule_until"], "lr_schedule", ["linear", "exponential"]),
 ]
 
@@ -631,8 +631,9 @@ def _words(kind: type) -> str:
 
 
 # Mnih et al. 2016, section 5.1 and supplement 8: sum over the rollout, 320 million frames.
-# Epsilon 0.1, value weight 0.5 and norm 40 are not in the paper but in the settings its first
-# open re-implementations agreed on.
+# Epsilon 0.1 and norm 40 are not in the paper but in the settings its first open
+# re-implementations agreed on. The value weight lies between: Algorithm S3 adds the critic's
+# gradient whole, which is a weight of 1 here, and those halve the squared error twice, 0.25.
 PAPER: dict[str, Any] = {
     "total_agent_steps": 80_000_000,
     "num_threads": 16,
@@ -754,7 +755,7 @@ def preset(name: str, **changes: Any) -> Config:
     change that nothing reads."""
     values = preset_values(name, **changes)
     config = Config(**values)
-    check_read(values, preset_values(name))
+    check_read({**values, "correction": config.correction}, preset_values(name))
     return config
 
 

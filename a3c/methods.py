@@ -10,7 +10,7 @@ from a3c.envs.protocol import Spec
 from a3c.heads import ActorCriticHeads, Outputs
 from a3c.loss import actor_critic_loss, gae, vtrace
 from a3c.method import Behaviour, Losses, Method, learning_ends, learning_rewards
-from a3c.network import Network
+from a3c.network import Network, State
 from a3c.rollout import Rollout, Truncation
 from a3c.value_methods import ValueMethod
 
@@ -46,11 +46,11 @@ class A3C:
 
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         config = self.config
-        (_, bootstrap), _ = network(rollout.last_observations, rollout.last_state)  # [N]
-        policies, values = network.replay(rollout.state, rollout.keep)  # [T, N, ...], [T, N]
+        # policies [T, N, ...], values [T, N]
+        (policies, values), states = network.replay(rollout.state, rollout.keep)
         log_probs = network.heads.policy.log_prob(policies, rollout.actions)  # [T, N]
         returns, advantages = self.estimates(
-            network, rollout, values.detach(), bootstrap, log_probs.detach()
+            network, rollout, values.detach(), states, log_probs.detach()
         )
         total, shown = actor_critic_loss(
             log_probs,
@@ -69,19 +69,23 @@ class A3C:
         network: Network,
         rollout: Rollout,
         values: Tensor,
-        bootstrap: Tensor,
+        states: list[State | None],
         log_probs: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """What values and policy are taught: returns and advantages, [T, N] each.
 
-        values, log_probs [T, N] and bootstrap [N] are the learning network's, without an autograd
-        graph.
+        values, log_probs [T, N] and the LSTM's states after each step are the learning network's:
+        with the states of the one that acted its values of what follows would be others.
         """
 
-        def value_of(cut: Truncation) -> Tensor:
-            (_, value), _ = network(cut.observations, cut.state)
+        def value_after(t: int, observations: Tensor) -> Tensor:
+            (_, value), _ = network(observations, states[t])  # [N], no autograd graph
             return value
 
+        def value_of(cut: Truncation) -> Tensor:
+            return value_after(cut.t, cut.observations)
+
+        bootstrap = value_after(-1, rollout.last_observations)
         config = self.config
         rewards = learning_rewards(rollout, config, network, value_of)
         ends = learning_ends(rollout, config)

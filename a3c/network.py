@@ -137,22 +137,25 @@ class Network(nn.Module):
         torsos = zip(self.torsos, other.torsos, strict=True)
         return self.heads([torso.review(another) for torso, another in torsos])
 
-    def replay(self, state: State | None, keep: Tensor) -> Outputs:
-        """To learn: the heads' outputs [T, N, ...] of the rollout, with their autograd graph.
+    def replay(self, state: State | None, keep: Tensor) -> tuple[Outputs, list[State | None]]:
+        """To learn: the heads' outputs [T, N, ...] of the rollout, with their autograd graph; and
+        the LSTM's state after each of its T steps, also of episodes that ended with it.
 
         state: the LSTM's before the rollout. keep [T, N]: 0 where an episode ended with step t, so
         that the LSTM starts afresh at t + 1.
         """
         features = [torso.replay() for torso in self.torsos]  # [T, N, width]
-        if self.cores:
-            assert state is not None
-            outputs = []
-            for *seen, going_on in zip(*features, keep.unsqueeze(-1), strict=True):
-                hidden, state = self.pass_lstms(seen, state)
-                outputs.append(hidden)
-                state = (state[0] * going_on, state[1] * going_on)
-            features = [torch.stack(part) for part in zip(*outputs, strict=True)]
-        return self.heads(features)
+        if not self.cores:
+            return self.heads(features), [None] * len(keep)
+        assert state is not None
+        outputs: list[list[Tensor]] = []
+        states: list[State | None] = []
+        for *seen, going_on in zip(*features, keep.unsqueeze(-1), strict=True):
+            hidden, state = self.pass_lstms(seen, state)
+            outputs.append(hidden)
+            states.append(state)
+            state = (state[0] * going_on, state[1] * going_on)
+        return self.heads([torch.stack(part) for part in zip(*outputs, strict=True)]), states
 
 
 def check_network(config: Config, pixels: bool) -> None:

@@ -17,7 +17,6 @@ class Moment(NamedTuple):
     outputs: Tensor  # [N, A or 2A]: the first of the heads' Outputs, by which actions were chosen
     actions: Tensor  # [N] int64, or [N, A] float32
     step: Step
-    state: State | None  # the LSTM's after it, episodes that ended included
 
 
 class Truncation(NamedTuple):
@@ -25,7 +24,6 @@ class Truncation(NamedTuple):
 
     t: int
     observations: Tensor  # [N, ...], the episodes' last; valid where truncated
-    state: State | None
     actions: Tensor | None = None  # [N], chosen for them, for methods that look ahead
 
     def of(self, agents: Tensor) -> Truncation:
@@ -33,7 +31,6 @@ class Truncation(NamedTuple):
         return Truncation(
             self.t,
             self.observations[agents],
-            state_of(self.state, agents),
             None if self.actions is None else self.actions[agents],
         )
 
@@ -54,7 +51,6 @@ class Rollout(NamedTuple):
     truncations: list[Truncation]
     state: State | None  # the LSTM's before the first step
     last_observations: Tensor  # [N, ...], after the last step
-    last_state: State | None
     next_actions: Tensor | None = None  # [N], with which acting will go on: where it looks ahead
 
     @property
@@ -75,7 +71,6 @@ class Rollout(NamedTuple):
             [truncation.of(agents) for truncation in self.truncations],
             state_of(self.state, agents),
             self.last_observations[agents],
-            state_of(self.last_state, agents),
             None if self.next_actions is None else self.next_actions[agents],
         )
 
@@ -84,14 +79,13 @@ def rollout_of(
     moments: list[Moment],
     state: State | None,
     last_observations: Tensor,
-    last_state: State | None,
     into: Rollout | None = None,
 ) -> Rollout:
     """T moments, one after another, of agents whose LSTM stood at `state` before the first.
 
     `into`: an earlier one of as many moments and agents, whose memory it takes.
     """
-    outputs, actions, steps, _ = zip(*moments, strict=True)
+    outputs, actions, steps = zip(*moments, strict=True)
     _, rewards, terminated, truncated, ended, life_lost, finals = zip(*steps, strict=True)
 
     def stack(name: str, tensors: tuple[Tensor, ...]) -> Tensor:
@@ -105,14 +99,9 @@ def rollout_of(
         stack("truncated", truncated),
         stack("ended", ended),
         stack("life_lost", life_lost),
-        [
-            Truncation(t, final, moments[t].state)
-            for t, final in enumerate(finals)
-            if final is not None
-        ],
+        [Truncation(t, final) for t, final in enumerate(finals) if final is not None],
         state,
         copied(last_observations, None if into is None else into.last_observations),
-        copied_state(last_state, None if into is None else into.last_state),
     )
 
 

@@ -33,7 +33,7 @@ class Layer(NamedTuple):
 CONVOLUTIONAL: dict[str, tuple[list[Convolution], int]] = {
     # Mnih et al. 2016, section 5.1 (the network of Mnih et al. 2013)
     "paper": ([Convolution(16, 8, 4), Convolution(32, 4, 2)], 256),
-    # This project's ancestor; padding 1 is TensorFlow's SAME for 20x20 -> 10x10
+    # This project's ancestor, but for the edges: it pads both layers, 84 -> 21 -> 11 pixels
     "seed": ([Convolution(32, 8, 4), Convolution(64, 4, 2, 1)], 256),
     # Mnih et al. 2015 (Nature), extended data table 1
     "nature": ([Convolution(32, 8, 4), Convolution(64, 4, 2), Convolution(64, 3, 1)], 512),

@@ -57,7 +57,7 @@ class ValueMethod:
 
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         assert target is not None
-        (values,) = network.replay(rollout.state, rollout.keep)  # [T, N, A]
+        (values,), _ = network.replay(rollout.state, rollout.keep)  # [T, N, A]
         taken = of_actions(values, rollout.actions)  # [T, N]
         targets = self.targets(network, target, rollout)
         return Losses(*action_value_loss(taken, targets, self.config.loss_reduction))
@@ -90,8 +90,8 @@ class EpsilonGreedy:
     """A thread's agents act at random with probability epsilon, else by the highest value.
 
     Each agent has an epsilon of its own. It goes from 1, linearly in the agent steps of all
-    threads, to a final one that is drawn once: what the paper draws for each thread, which there is
-    an agent. So few threads of many agents explore as its many threads do.
+    threads, to a final one that is drawn once: from what the paper's threads draw theirs, from time
+    to time, and each is an agent there. So few threads of many agents explore as its many do.
     """
 
     def __init__(self, config: Config, thread: int, agents: int, device: torch.device):

@@ -81,7 +81,7 @@ def train_options(words: list[str]) -> TrainOptions:
         unasked = default  # of the run that goes on; else without those of a file
         if where["resume"] is None:
             unasked = preset_values(preset_in_force(where, in_file, given["env"]))
-        check_read(given, unasked)
+        check_read({**given, "correction": config.correction}, unasked)
     except InputError as error:
         if where["config"] is not None:
             check_alone(where, in_file, given["env"], str(error))

@@ -5,6 +5,7 @@ Everything that can be wrong about it is said before anything is written.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -12,11 +13,14 @@ from typing import NamedTuple
 from torch import Tensor
 
 from a3c.config import (
+    AUTO,
     FREE_ON_RESUME,
+    RULES,
     VALUE_METHODS,
     Config,
     InputError,
     differences,
+    follows,
     option,
     to_dict,
 )
@@ -106,6 +110,7 @@ def find(config: Config, folder: Path) -> Resumed:
     remarks += edited(folder, saved.config)
     if config.total_agent_steps != saved.config.total_agent_steps:
         remarks.append(new_length(config, saved.config, agent_steps))
+    remarks += kept_options(config, saved.config)
     changed = config != saved.config
     return Resumed(folder, path, saved._replace(config=config), remarks, changed)
 
@@ -132,6 +137,21 @@ def new_length(config: Config, saved: Config, agent_steps: int) -> str:
     return (
         f"{config.total_agent_steps:,} agent steps in place of {saved.total_agent_steps:,}{rates}"
     )
+
+
+def kept_options(config: Config, saved: Config) -> list[str]:
+    """A line if by the rules a new run of so many nodes would have other options than this one,
+    which keeps its own."""
+    ruled = [name for name in RULES if name != "nodes" and follows(saved, name)]
+    new = replace(config, **dict.fromkeys(ruled, AUTO))
+    others = [name for name in ruled if getattr(new, name) != getattr(config, name)]
+    if not others:
+        return []
+    has, would_have = (
+        ", ".join(f"{option(name)} {getattr(each, name)}" for name in others)
+        for each in (config, new)
+    )
+    return [f"the run keeps {has}; a new one of so many nodes would have {would_have}"]
 
 
 def edited(folder: Path, saved: Config) -> list[str]:

@@ -53,6 +53,18 @@ def test_a_run_can_be_made_longer(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert train(long, resume=run.folder, quiet=True).agent_steps == resumed.agent_steps
 
 
+def test_options_that_another_number_of_nodes_would_have_changed_are_named() -> None:
+    saved = preset("fast", num_threads=2, mode="sync")
+    assert start.kept_options(replace(saved, nodes=4, total_agent_steps=10), saved) == [
+        "the run keeps --minibatches 2, --correction none; "
+        "a new one of so many nodes would have --minibatches 8, --correction vtrace"
+    ]
+    given = replace(saved, minibatches=1, correction="vtrace", lr=1e-3, rmsprop_decay=0.9)
+    for config in (saved, given, replace(saved, mode="async", correction="vtrace", minibatches=1)):
+        assert start.kept_options(config, config) == []
+    assert start.kept_options(replace(given, nodes=4), given) == []
+
+
 def test_a_longer_run_of_constant_lr_equals_one_that_was_as_long_from_the_start(
     tmp_path: Path,
 ) -> None:

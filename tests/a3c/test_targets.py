@@ -57,12 +57,28 @@ class Case:
         """What agent n saw before step t."""
         return np.zeros(2, np.float32) if t == 0 else self.steps[t - 1].observations[n]
 
-    def log_prob(self, network: Network, t: int, n: int) -> float:
-        (logits, _), _ = network(torch.as_tensor(self.seen(t, n))[None], None)
-        return float(logits[0].log_softmax(-1)[self.rollout.actions[t, n]])
+    def unrolled(self, network: Network, n: int) -> list[tuple[torch.Tensor, float, Any]]:
+        """Of agent n at each step: logits, value, and the LSTM's state after it, if any."""
+        found, state = [], network.initial_state(1, CPU)
+        for t, at in enumerate(self.steps):
+            (logits, value), state = network(torch.as_tensor(self.seen(t, n))[None], state)
+            found.append((logits[0], float(value), state))
+            if at.terminated[n] or at.truncated[n]:
+                state = network.initial_state(1, CPU)
+        return found
 
-    def value(self, observation: Any) -> float:
-        (_, value), _ = self.network(torch.as_tensor(observation)[None], None)
+    def log_prob(self, network: Network, t: int, n: int) -> float:
+        logits, _, _ = self.unrolled(network, n)[t]
+        return float(logits.log_softmax(-1)[self.rollout.actions[t, n]])
+
+    def value(self, t: int, n: int) -> float:
+        """Of what agent n sees before step t."""
+        return self.unrolled(self.network, n)[t][1]
+
+    def value_after(self, t: int, n: int, observations: Any) -> float:
+        """Of what agent n sees after step t, with what it remembers."""
+        _, _, state = self.unrolled(self.network, n)[t]
+        (_, value), _ = self.network(torch.as_tensor(observations[n])[None], state)
         return float(value)
 
 
@@ -72,12 +88,12 @@ def naive(case: Case) -> tuple[list[list[float]], list[list[float]]]:
     targets, advantages = ([[0.0, 0.0] for _ in case.steps] for _ in range(2))
     for n in range(2):
         later = 0.0  # v - V of the next step
-        value_then = case.value(case.steps[-1].observations[n])
+        value_then = case.value_after(3, n, case.steps[-1].observations)
         for t in reversed(range(4)):
-            at, value = case.steps[t], case.value(case.seen(t, n))
+            at, value = case.steps[t], case.value(t, n)
             if at.truncated[n]:
                 assert at.final_observations is not None
-                value_then, later = case.value(at.final_observations[n]), 0.0
+                value_then, later = case.value_after(t, n, at.final_observations), 0.0
             if at.terminated[n] or (config.life_loss_terminal and at.life_lost[n]):
                 value_then, later = 0.0, 0.0
             ratio = math.exp(case.log_prob(case.network, t, n) - case.log_prob(case.acted, t, n))
@@ -93,6 +109,7 @@ def naive(case: Case) -> tuple[list[list[float]], list[list[float]]]:
     return targets, advantages
 
 
+@pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("life_loss_terminal", [True, False])
 @pytest.mark.parametrize(
     "correction",
@@ -104,14 +121,14 @@ def naive(case: Case) -> tuple[list[list[float]], list[list[float]]]:
     ids=str,
 )
 def test_targets_and_loss_are_those_of_a_naive_loop(
-    correction: dict[str, Any], life_loss_terminal: bool
+    correction: dict[str, Any], life_loss_terminal: bool, recurrent: bool
 ) -> None:
-    case = Case(life_loss_terminal=life_loss_terminal, **correction)
+    case = Case(life_loss_terminal=life_loss_terminal, recurrent=recurrent, **correction)
     targets, advantages = map(np.array, naive(case))
     losses = case.method.loss(case.network, None, case.rollout)
     each = [(t, n) for t in range(4) for n in range(2)]
     log_probs = np.array([case.log_prob(case.network, *at) for at in each]).reshape(4, 2)
-    values = np.array([case.value(case.seen(*at)) for at in each]).reshape(4, 2)
+    values = np.array([case.value(*at) for at in each]).reshape(4, 2)
     policy, value = -(log_probs * advantages).mean(), ((targets - values) ** 2).mean()
     assert losses.shown["policy_loss"].item() == pytest.approx(policy, rel=1e-4)
     assert losses.shown["value_loss"].item() == pytest.approx(value, rel=1e-4)

@@ -372,6 +372,30 @@ def test_it_learns_is_logged_and_copies_its_target(tmp_path: Path, method: str) 
     assert not torch.equal(saved["target"], saved["parameters"])
 
 
+@pytest.mark.parametrize("sync_every", [1, 2])
+def test_each_rollout_learns_with_the_newest_target(sync_every: int) -> None:
+    """Also one that acts with older parameters."""
+    config = preset(
+        "control",
+        env="Echo-v0",
+        method="n-step-q",
+        sync_every=sync_every,
+        target_emulator_frames=8 * 16,  # of one update
+    )
+    node = Node(config, [CPU], Metrics(1))
+    node.begin()
+    (learner,) = node.learners
+    targets = []
+    for _ in range(3):
+        assert node.store.target is not None
+        targets.append(node.store.target.clone())
+        learner.cycle()
+        assert learner.target_parameters is not None
+        assert torch.equal(learner.target_parameters, targets[-1])
+    assert not torch.equal(targets[1], targets[0])
+    assert not torch.equal(targets[2], targets[1])
+
+
 def test_several_threads_in_sync_are_reproducible(tmp_path: Path) -> None:
     config = value_run(tmp_path, "one-step-sarsa", mode="sync", num_threads=2)
     assert equal(*(final(train(config, quiet=True)) for _ in range(2)))

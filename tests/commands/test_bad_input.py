@@ -26,6 +26,10 @@ TRAIN = [
     ("train ALE/Brekout-v5", "did you mean 'breakout'?"),
     ("train joust", "no game 'joust'"),  # ale-py has it, for two players
     (
+        "train breakout --num-threads 1 --rho-bar 2",  # auto is none there
+        "--rho-bar is 2.0, and --correction none does not read it; expected --correction vtrace",
+    ),
+    (
         "train breakout --correction none --rho-bar 2",
         "--rho-bar is 2.0, and --correction none does not read it; expected --correction vtrace",
     ),
