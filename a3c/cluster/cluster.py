@@ -7,6 +7,7 @@ it starts the actors, asks the server how far they are, and sees to those that d
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,7 @@ WAIT_SECONDS = 0.2
 LOOK_SECONDS = 2.0  # between two looks for machines that have joined
 SLOW_SECONDS = 120.0  # a node that has not been made by then may wait for CPUs
 LOST_SECONDS = 300.0  # after which a node that has died is not waited for any more
+GO_ON_SECONDS = 5.0  # after which one that does not answer is not: it will hear that it may go on
 CALLS = 8  # of a node at once: it trains, and is asked to pause meanwhile
 
 Future = Any  # Ray's types do not follow methods of actors
@@ -394,13 +396,14 @@ class Cluster:
         finally:
             self.still = set()
             self.ask_server(pause=False)
-            self.ask_all("go_on", self.taking_part)
+            self.ask_all("go_on", self.taking_part, GO_ON_SECONDS)
 
-    def ask_all(self, method: str, nodes: set[int]) -> dict[int, Any]:
-        """The answers of these nodes, without those that die meanwhile."""
+    def ask_all(self, method: str, nodes: set[int], seconds: float = math.inf) -> dict[int, Any]:
+        """The answers of these nodes, without those that die meanwhile, and those that are late."""
         asked = {getattr(self.members[i], method).remote(): i for i in nodes}
-        told = {}
-        while asked:
+        told: dict[int, Any] = {}
+        until = time.monotonic() + seconds
+        while asked and time.monotonic() < until:
             done, _ = ray.wait(list(asked), timeout=WAIT_SECONDS)
             for future in done:
                 index = asked.pop(future)
@@ -458,7 +461,8 @@ class Cluster:
 
     def close(self) -> None:
         """Free what the environments hold; Ray ends the processes."""
-        self.ask_all("close", self.taking_part)
+        if not self.aborting:  # else at once
+            self.ask_all("close", self.taking_part)
 
 
 def since(now: Contribution, before: Contribution) -> Contribution:

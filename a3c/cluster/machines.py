@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -57,20 +59,35 @@ def start_ray(config: Config) -> None:
     if config.cluster:
         join(config.cluster)
         return
-    ray.init(
-        address="local",  # also where a Ray of others runs here
-        num_cpus=config.nodes * config.num_threads,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    try:
+        with hangups_blocked():
+            ray.init(
+                address="local",  # also where a Ray of others runs here
+                num_cpus=config.nodes * config.num_threads,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except OSError as error:  # a long path of the temporary folder, for one
+        reason = str(error).split("\n")[0]
+        raise InputError(f"--nodes is {config.nodes}, and Ray does not start: {reason}") from None
     if (address := ray.util.get_node_ip_address()) != "127.0.0.1":
         stop_ray()
         raise InputError(
             f"Ray would listen on {address}: it was imported before this run; expected a process "
             "that has not imported ray"
         )
+
+
+@contextmanager
+def hangups_blocked() -> Iterator[None]:
+    """What is started in the meantime outlives a closed terminal: the last checkpoint needs it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def join(address: str) -> None:
@@ -80,7 +97,7 @@ def join(address: str) -> None:
     check_answer(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
         reason = str(error).split("\n")[0].split(". ")[0]
         raise InputError(
             f"--cluster is {address!r}: {reason}; expected auto, or the address of a Ray cluster "
@@ -93,14 +110,14 @@ def check_answer(address: str) -> None:
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise InputError(f"--cluster is {address!r}; expected auto or an address as 10.0.0.1:6379")
     words = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     nobody = f"--cluster is {address!r}: no Ray answers there; expected a cluster's address"
     try:
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
         subprocess.run(words, capture_output=True, timeout=ANSWER_SECONDS, check=True)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: no name of a host
         raise InputError(nobody) from None
 
 
@@ -117,9 +134,15 @@ def alive(config: Config) -> Iterator[Machine]:
             yield Machine(each["NodeID"], cpus, gpus)
         return
     (here,) = found
-    gpus = here["Resources"].get("GPU", 0) * wants_gpus / config.nodes
-    each = Machine(here["NodeID"], config.num_threads, int(gpus) or gpus)  # Ray deals no 1.5
-    yield from [each] * config.nodes
+    gpus = share(here["Resources"].get("GPU", 0) * wants_gpus, config.nodes)
+    yield from [Machine(here["NodeID"], config.num_threads, gpus)] * config.nodes
+
+
+def share(gpus: float, nodes: int) -> float:
+    """Of each node: whole GPUs, or such a part of one that all find a place."""
+    if gpus < nodes:
+        return 1 / math.ceil(nodes / gpus) if gpus else 0
+    return gpus // nodes
 
 
 def check_number(config: Config, machines: list[Machine]) -> None:

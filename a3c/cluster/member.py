@@ -51,6 +51,7 @@ class Member:
         self.running = False
         self.over = threading.Event()  # it has trained to the end
         self.one_exchange = threading.Lock()
+        self.averages = 0  # that its rollouts have taken part in, in sync mode
         self.news = threading.Event()  # that there is something to send
 
     def make(self, expected: dict[str, str | None]) -> dict[str, Any]:
@@ -96,6 +97,7 @@ class Member:
         self.server = server
         self.over.clear()
         self.exchange = Exchange(self.node.store)
+        self.averages = 0
         self.exchange.restart(self.patiently(self.server.join.remote, self.index))
         self.node.gate.look(lambda: self.node.store.finished)
         self.running = True
@@ -170,7 +172,9 @@ class Member:
             gradients = store.handed_in.cpu().numpy()  # waits
         life, agent_steps = self.exchange.life, store.handed_in_steps
         version, metrics = self.exchange.version, self.metrics.take()
-        given = HandedIn(self.index, life, version, gradients, agent_steps, metrics)
+        self.averages += 1
+        ends = self.averages % (self.config.minibatches * self.config.epochs) == 0
+        given = HandedIn(self.index, life, version, gradients, agent_steps, metrics, ends)
         newest = self.patiently(self.server.hand_in.remote, given)
         with store.exclusive():
             own = store.save()
@@ -215,12 +219,15 @@ class Member:
         return self.metrics.take()
 
     def save(self) -> dict[str, Tensor]:
-        """The threads' part of a checkpoint."""
+        """The threads' part of a checkpoint; none of a process that has just been started again."""
+        if not self.running:
+            return {}
         return {k: v for k, v in self.node.save().items() if k.startswith("thread")}
 
     def go_on(self) -> None:
         """The end of a pause."""
-        self.node.gate.go_on()
+        if self.running:
+            self.node.gate.go_on()
 
     def stop(self) -> None:
         """As Node's."""
@@ -231,8 +238,9 @@ class Member:
         self.node.abort()
 
     def close(self) -> None:
-        """As Node's."""
-        self.node.close()
+        """As Node's, if there is one: not in a process that has just been started again."""
+        if hasattr(self, "node"):
+            self.node.close()
 
 
 def check_same(own: dict[str, str | None], expected: dict[str, str | None]) -> None:

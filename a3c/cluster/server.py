@@ -43,6 +43,7 @@ class HandedIn(NamedTuple):
     gradients: Gradients
     agent_steps: int
     metrics: Part
+    ends: bool  # the last update of its threads' rollouts
 
 
 class Seen(NamedTuple):
@@ -105,6 +106,7 @@ class Server:
         self.arrived: list[int] = []
         self.round: dict[int, HandedIn] = {}
         self.round_over = asyncio.Event()
+        self.between = False  # the last round was the last one of the rollouts
         self.outcome: Newest  # of the last round
 
     def look(self, before: int) -> None:
@@ -160,13 +162,23 @@ class Server:
             self.arrived.append(node)
 
     async def join(self, node: int) -> Newest | NotReady:
-        """All that a node needs to begin; in sync mode the next round waits for it too."""
+        """All that a node needs to begin; in sync mode the next round waits for it too.
+
+        There a later one waits until the others' rollouts end. All stand still after the same round
+        and between two rollouts: so they have to begin them together.
+        """
         if not self.ready:
             return NotReady()
+        while self.config.mode == "sync" and node not in self.members and self.amid_rollouts():
+            await self.round_over.wait()
         self.members.add(node)
         self.joining.add(node)
         self.heard.pop(node, None)  # a new process counts anew
         return self.newest(joins=True)
+
+    def amid_rollouts(self) -> bool:
+        """Sync mode: there are nodes that have rounds to go before they could stand still."""
+        return bool(self.members) and not self.between and not self.stopping
 
     async def leave(self, node: int) -> None:
         """Nobody waits for this node any more; what it has sent before is no sign of a new one."""
@@ -175,6 +187,8 @@ class Server:
         self.arrived = [each for each in self.arrived if each != node]
         self.round.pop(node, None)
         self.finish_round()
+        if not self.members:  # nor do those that join wait for anybody
+            self.end_round()
 
     async def hand_in(self, given: HandedIn) -> Newest | Refused | NotReady:
         """Sync mode: the gradients of a node's threads; waits for those of all others."""
@@ -186,6 +200,8 @@ class Server:
             return self.newest(joins=True)._replace(pause=False, stop=False)
         if given.node not in self.members:
             return Refused("the others had gone on without it")
+        if not np.isfinite(given.gradients).all():
+            return Refused("its gradient is not finite")
         if given.version != self.version:  # the answer was lost on its way
             return self.outcome
         self.round[given.node] = given
@@ -204,6 +220,7 @@ class Server:
             before, lr = self.store.apply_average(gradients, sum(g.agent_steps for g in given))
         self.applied = before, lr, float(self.store.average_norm)
         self.version += 1
+        self.between = all(each.ends for each in given)
         for each in given:
             size = each.gradients.nbytes + self.store.parameters.nbytes
             self.count(each.node, each.agent_steps, size, 0)

@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ import torch
 pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster as RayMachines
+from ray.exceptions import AuthenticationError
 
 from a3c.cluster.machines import LOOPBACK as LISTENS_HERE
 from a3c.cluster.machines import QUIET, joined
@@ -62,25 +64,32 @@ def running(command: list[str], **keywords: Any) -> Iterator["subprocess.Popen[b
 
 @contextmanager
 def meanwhile(do: Callable[[], None]) -> Iterator[None]:
-    """In a thread beside the run; then the run is interrupted as by Ctrl-C."""
+    """In a thread beside the run; then the run is interrupted as by Ctrl-C. Where that has failed
+    the run may hang: it is interrupted again and again, and the failure is raised."""
     usual, over = signal.getsignal(signal.SIGINT), threading.Event()
+    failures: list[BaseException] = []
 
     def all_of_it() -> None:
         try:
             do()
-        finally:
-            while not over.wait(0.02):
-                if signal.getsignal(signal.SIGINT) is not usual:  # else it would end the tests
-                    os.kill(os.getpid(), signal.SIGINT)
-                    break
+        except BaseException as error:
+            failures.append(error)
+        interrupted = False
+        while not over.wait(1.0 if interrupted else 0.02) and (failures or not interrupted):
+            if signal.getsignal(signal.SIGINT) is not usual:  # else it would end the tests
+                os.kill(os.getpid(), signal.SIGINT)
+                interrupted = True
 
     thread = threading.Thread(target=all_of_it)
     thread.start()
     try:
-        yield
+        with suppress(KeyboardInterrupt):
+            yield
     finally:
         over.set()
         thread.join()
+    if failures:
+        raise failures[0]
 
 
 def steps_of(folder: Path) -> int:
@@ -180,6 +189,33 @@ def test_what_dies_comes_back_and_the_run_goes_on_with_other_nodes(
     assert train(fewer, resume=run.folder, quiet=True).finished
 
 
+def test_in_sync_mode_a_node_that_comes_back_stands_still_with_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a rollout has several updates, each of which waits for all nodes."""
+    said: list[str] = []
+
+    def has_joined() -> bool:
+        said.append(capsys.readouterr().out)
+        return "node 0 has joined" in "".join(said)
+
+    def until_saved_again() -> None:
+        there = steps_of(tmp_path)
+        until(lambda: steps_of(tmp_path) > there)
+
+    def kill() -> None:
+        until_saved_again()
+        os.kill(named(below(os.getpid()), "ray::Member")[0], signal.SIGKILL)
+        until(has_joined)
+        for _ in range(3):
+            until_saved_again()
+
+    with meanwhile(kill):
+        run = train(config_in(tmp_path, mode="sync", minibatches=8))
+    assert run.interrupted
+    assert steps_of(tmp_path) == run.agent_steps
+
+
 def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
     words = ["CartPole-v1", "--nodes", "2", "--total-agent-steps", "1000000000"]
     often = ["--checkpoint-every-seconds", "0.3", "--runs-dir", str(tmp_path)]
@@ -201,8 +237,9 @@ def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_is_closed_saves(tmp_path: Path) -> None:
-    """The hangup reaches all processes, also Ray's, which the last checkpoint needs."""
-    words = ["CartPole-v1", "--nodes", "2", "--total-agent-steps", "1000000000"]
+    """The hangup reaches all processes, also Ray's, which the last checkpoint needs: an LSTM's
+    parameters, 1.3 MB, do not travel in words between processes."""
+    words = ["CartPole-v1", "--recurrent", "--nodes", "2", "--total-agent-steps", "1000000000"]
     often = ["--checkpoint-every-seconds", "1000", "--runs-dir", str(tmp_path)]
     command = [sys.executable, "-m", "a3c.cli", "train", *words, *often]
     said = tmp_path / "said"
@@ -249,7 +286,9 @@ def test_a_cluster_of_machines_that_join_and_go(tmp_path: Path, machines: RayMac
     assert "go on: a3c train --resume" in said.read_text()
 
 
-@pytest.mark.parametrize("address", ["here", "localhost:0", "localhost:x", "127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "address", ["here", "localhost:0", "localhost:x", "127.0.0.1:1", "10.0.0..1:6379", "here:²"]
+)
 def test_an_address_where_no_ray_is(address: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"--cluster is '{address}'.*expected"):
         train(config_in(tmp_path, cluster=address), quiet=True)
@@ -271,6 +310,28 @@ def test_auto_where_there_is_no_cluster(tmp_path: Path) -> None:
         pytest.skip("somebody else's Ray runs on this machine: there is a cluster")
     with pytest.raises(InputError, match=r"--cluster is 'auto': Could not.*expected auto"):
         train(config_in(tmp_path, cluster="auto"), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "error", "words"),
+    [
+        (
+            "auto",
+            AuthenticationError("No token was found"),
+            "--cluster is 'auto': No token was fou",
+        ),
+        ("", OSError("AF_UNIX path length cannot exceed 107 bytes"), "--nodes is 2, and Ray "),
+    ],
+)
+def test_why_ray_does_not_start_is_one_line(
+    cluster: str, error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.init", Mock(side_effect=error))
+    with (
+        pytest.raises(InputError, match=f"^{words}"),
+        joined(config_in(Path("runs"), cluster=cluster)),
+    ):
+        pass
 
 
 def test_sync_mode_on_a_cluster_needs_a_number_of_nodes(tmp_path: Path) -> None:

@@ -205,9 +205,9 @@ def test_what_was_learned_from_parameters_that_are_gone_does_not_count() -> None
     served(test)
 
 
-def handed(server: Server, node: int, value: float) -> HandedIn:
+def handed(server: Server, node: int, value: float, ends: bool = True) -> HandedIn:
     gradients = np.full((2, P), value, np.float32)
-    return HandedIn(node, server.life, server.version, gradients, 20, NOTHING)
+    return HandedIn(node, server.life, server.version, gradients, 20, NOTHING, ends)
 
 
 def test_in_sync_mode_the_average_is_applied_when_all_are_there() -> None:
@@ -270,6 +270,57 @@ def test_in_sync_mode_nobody_waits_for_a_node_that_has_left() -> None:
         ended = await waiting
         assert isinstance(ended, Newest)
         assert ended.stop
+
+    served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_a_node_that_joins_again_begins_its_rollouts_with_the_others() -> None:
+    """Else one would stand still while the other waits for its part of a round."""
+
+    async def test(server: Server) -> None:
+        await server.leave(1)
+        assert isinstance(await server.hand_in(handed(server, 0, 1.0, ends=False)), Newest)
+        joins = asyncio.create_task(server.join(1))
+        await asyncio.sleep(0)
+        assert not joins.done()
+        assert isinstance(await server.hand_in(handed(server, 0, 1.0, ends=True)), Newest)
+        answer = await joins
+        assert isinstance(answer, Newest)
+        assert answer.version == server.version
+        waits = asyncio.create_task(server.hand_in(handed(server, 0, 1.0, ends=False)))
+        await asyncio.sleep(0)
+        assert not waits.done()
+        await server.hand_in(handed(server, 1, 1.0, ends=False))
+        assert isinstance(await waits, Newest)
+
+    served(test, mode="sync", nodes=2)
+
+
+@pytest.mark.parametrize("how", ["leave", "abort"])
+def test_in_sync_mode_a_node_that_joins_waits_for_nobody_who_is_gone(how: str) -> None:
+    async def test(server: Server) -> None:
+        await server.leave(1)
+        await server.hand_in(handed(server, 0, 1.0, ends=False))
+        joins = asyncio.create_task(server.join(1))
+        await asyncio.sleep(0)
+        assert not joins.done()
+        await (server.leave(0) if how == "leave" else server.abort())
+        assert isinstance(await asyncio.wait_for(joins, 5), Newest)
+
+    served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_a_gradient_that_is_not_finite_is_refused_and_the_others_go_on() -> None:
+    async def test(server: Server) -> None:
+        waits = asyncio.create_task(server.hand_in(handed(server, 0, 1.0)))
+        await asyncio.sleep(0)
+        answer = await server.hand_in(handed(server, 1, np.nan))
+        assert answer == Refused("its gradient is not finite")
+        await server.leave(1)  # as the command says then
+        answer = await waits
+        assert isinstance(answer, Newest)
+        assert (answer.agent_steps, answer.updates) == (120, 11)
+        assert np.isfinite(answer.vectors["parameters"]).all()
 
     served(test, mode="sync", nodes=2)
 

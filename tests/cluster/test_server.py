@@ -13,7 +13,7 @@ pytest.importorskip("ray")
 
 from a3c.cluster.cluster import Cluster
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent
-from a3c.cluster.machines import alive
+from a3c.cluster.machines import alive, share
 from a3c.cluster.member import Member
 from a3c.cluster.server import Server
 from a3c.config import preset
@@ -149,6 +149,33 @@ def test_nodes_that_are_told_to_use_no_gpu_ask_for_none(monkeypatch: pytest.Monk
         assert [machine.gpus for machine in alive(config)] == [gpus]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "nodes", "each"),
+    [(0, 2, 0), (1, 2, 1 / 2), (2, 2, 1), (2, 3, 1 / 2), (3, 4, 1 / 2), (2, 5, 1 / 3), (3, 2, 1)],
+)
+def test_all_nodes_of_a_machine_find_a_place_on_its_gpus(
+    gpus: int, nodes: int, each: float
+) -> None:
+    """Ray deals whole GPUs, or a part of a single one."""
+    assert share(gpus, nodes) == each
+
+
+def test_a_node_that_does_not_hear_that_it_may_go_on_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = object.__new__(Cluster)
+    cluster.members = {0: Mock()}
+    monkeypatch.setattr("a3c.cluster.cluster.ray.wait", lambda asked, **_: ([], asked))
+    assert cluster.ask_all("go_on", {0}, 0.01) == {}
+
+
+def test_a_process_that_was_started_again_has_nothing_to_save_to_close_or_to_let_go() -> None:
+    member = Member(0, preset("control", env="CartPole-v1"))
+    assert member.save() == {}
+    member.go_on()
+    member.close()
+
+
 def test_memory_is_looked_for_for_all_nodes_of_this_machine_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -193,7 +220,7 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
     cluster = object.__new__(Cluster)
     cluster.taking_part, cluster.still, cluster.metrics = {0, 1}, set(), Metrics(1)
 
-    def ask_all(method: str, nodes: set[int]) -> dict[int, Any]:
+    def ask_all(method: str, nodes: set[int], *_: object) -> dict[int, Any]:
         asked[method] = set(nodes)
         return {index: Part(0, {}, []) if method == "pause" else {} for index in nodes}
 
