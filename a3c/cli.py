@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import traceback
+from pathlib import Path
 
 from a3c import __version__
 from a3c.command.output import OutputError, flush, give_up, show
@@ -125,11 +126,23 @@ def allow_all_letters() -> None:
 
 
 def refused_name(error: OSError) -> str | None:
-    """The file's, where the system refuses a name that was given; in a length that a line holds."""
+    """The file's, where the system refuses a name that was given; in a length that a line holds.
+
+    Not where a user's own code came upon it: that keeps its traceback.
+    """
+    if any(not is_known(frame.filename) for frame in traceback.extract_tb(error.__traceback__)):
+        return None
     name = str(error.filename)
     if error.errno == errno.ENAMETOOLONG:  # no name but one that was given is so long
         return f"{name[:40]!r}... of {len(name):,} characters"
     return name if isinstance(error, PermissionError) and error.filename is not None else None
+
+
+def is_known(file: str) -> bool:
+    """Whether code is of this project, of Python or of what is installed; else a user's own."""
+    package = Path(__file__).parent
+    places = package, package.with_name("atari2600"), Path(sys.prefix), Path(sys.base_prefix)
+    return file.startswith("<") or any(place in Path(file).parents for place in places)
 
 
 def models_command(words: list[str]) -> None:

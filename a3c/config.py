@@ -527,6 +527,8 @@ def _check_text(name: str, value: Any) -> None:
         _check_run_name(value)
     elif value == DEFAULTS[name]:
         return
+    elif name == "env" and not value.strip():
+        raise InputError(f"{words} is {value!r}; expected a name, such as breakout")
     elif not value.strip() or not value.isprintable():
         raise InputError(f"{words} is {value!r}; expected a name without control characters")
 

@@ -7,9 +7,11 @@ import importlib
 import importlib.util
 import re
 import sys
+from pathlib import Path
 
 import ale_py
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
 from a3c import extras
 from a3c.config import Config, InputError
@@ -19,6 +21,7 @@ from atari2600.games import gym_name
 gymnasium.register_envs(ale_py)
 
 EMULATORS = ("ale_py", "atari2600")
+MANY_IDS = 5  # that a line names
 GAMES_BY_ID = {  # as the emulators register them; ids that users register keep their own options
     known.id: known.kwargs["game"]
     for known in gymnasium.registry.values()
@@ -67,9 +70,12 @@ def check_gymnasium_id(env: str) -> None:
     if colon:
         import_environments(module)
     known = gymnasium.registry.get(name)
+    if known is None and colon:
+        raise InputError(f"no environment {env!r}{suggestion_of(module, name)}")
     if known is None:
         kind = "game" if like_a_game(name) else "environment"
-        raise InputError(f"no {kind} {env!r}{suggestion(name, module + colon)}")
+        run = f"; a3c train --resume {env} goes on with that run" * is_run(env)
+        raise InputError(f"no {kind} {env!r}{run or suggestion(name)}")
     entry_point = str(known.entry_point)
     for package, extra in (("mujoco", "mujoco"), ("Box2D", "box2d")):
         if (
@@ -84,11 +90,32 @@ def like_a_game(name: str) -> bool:
     return name.startswith(("ALE/", "atari2600/")) or re.search(r"[A-Z]|-v\d", name) is None
 
 
-def suggestion(name: str, prefix: str) -> str:
-    """The nearest game or the newest version of the nearest id; `prefix` is the given module's."""
+def is_run(name: str) -> bool:
+    """Whether it is the folder of a run."""
+    return (Path(name) / "config.json").is_file()
+
+
+def suggestion_of(module: str, name: str) -> str:
+    """The nearest of the ids that a module registers, or all of them."""
+    ids = [known.id for known in gymnasium.registry.values() if is_of(known, module)]
+    close = difflib.get_close_matches(name, ids, n=1)
+    if close:
+        return f"; did you mean {f'{module}:{close[0]}'!r}?"
+    return f": {module} registers {', '.join(ids[:MANY_IDS]) or 'no environment of its own'}"
+
+
+def is_of(known: EnvSpec, module: str) -> bool:
+    """Whether an environment's code is a module's, or of a package's."""
+    entry = known.entry_point
+    of = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return f"{of}.".startswith(f"{module}.")
+
+
+def suggestion(name: str) -> str:
+    """The nearest game or the newest version of the nearest id."""
     games = {bare(game): game for game in atari_games()}
     newest = sorted(gymnasium.registry.values(), key=lambda known: known.version or 0)
-    ids = {bare(known.id): prefix + known.id for known in newest if known.id not in GAMES_BY_ID}
+    ids = {bare(known.id): known.id for known in newest if known.id not in GAMES_BY_ID}
     choices = {**ids, **games} if like_a_game(name) else {**games, **ids}
     close = difflib.get_close_matches(bare(name), choices, n=1)
     if not close:
@@ -112,8 +139,10 @@ def import_environments(module: str) -> None:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            plain = module.removeprefix("./").removesuffix(".py").replace("/", ".")
+            hint = f"; did you mean {plain!r}?" if plain != module else ""
             raise InputError(
                 f"no module {module!r} to import environments from; looked in the current folder "
-                "and among the installed packages"
+                f"and among the installed packages{hint}"
             ) from None
         raise InputError(f"{module} cannot be imported: {error}") from None

@@ -42,7 +42,7 @@ from a3c.results.play import PLAY_RANGES, PlayOptions, play
 from a3c.results.play_folder import SCORES, write_scores
 from a3c.results.played import read_scores
 from a3c.results.scores import PUBLISHED, human_normalised
-from a3c.results.study import ready, run_all, say
+from a3c.results.study import out_folder, ready, run_all, say
 from a3c.results.study_plan import Planned, plan, read_spec
 from a3c.run import checkpoint, provenance, strict_json
 
@@ -93,7 +93,7 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     InputError for a bad SPEC, for what is no Atari game, and for an `out` or files in it that
     cannot be used, before anything is run.
     """
-    out = Path(options.out)
+    out = out_folder(options.out)
     plans = plan(read_spec(Path(options.spec)), out)
     check_games(plans)
     found = written(out)

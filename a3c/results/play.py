@@ -15,9 +15,11 @@ import tyro
 from rich.table import Table
 
 from a3c.config import RANGES, Config, InputError, Ranges, check_number
+from a3c.envs.names import atari_game
 from a3c.envs.protocol import Array, EnvironmentFault, Spec
 from a3c.games import (
     Episode,
+    Games,
     GoesOn,
     Protocol,
     make_games,
@@ -118,12 +120,21 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     out = Path(options.out) if options.out else default_folder(options.model)
     check_folder(out, saved.sha256, run)
     window = open_window() if options.render else None
+    if options.noop_max is not None and atari_game(saved.config.env) is None:
+        raise InputError(
+            f"--noop-max is {options.noop_max}; expected none, {saved.config.env} is no Atari game"
+        )
     noop_max = saved.config.noop_max if options.noop_max is None else options.noop_max
     config = replace(saved.config, noop_max=noop_max, num_threads=1)
     policy = Policy(saved, options.device, options.seed)
     stop = threading.Event()
-    with interrupts(stop.set), Progress(Screen(quiet=quiet, highlight=False)) as progress:
-        episodes = games(policy, config, protocol, watched(progress, stop, protocol))
+    with (
+        interrupts(stop.set),
+        # closed at the end: an environment that cannot be closed costs no scores
+        closing(make_games(config, protocol.episodes, policy.device)) as games,
+        Progress(Screen(quiet=quiet, highlight=False)) as progress,
+    ):
+        episodes = played(games, policy, protocol, watched(progress, stop, protocol), config.env)
         scores = {**identity(options.model, run, saved), **summary(episodes, config, protocol)}
         progress.say(score_table(scores))
         for line in remarks(scores, options.episodes):
@@ -136,13 +147,14 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     return scores
 
 
-def games(policy: Policy, config: Config, protocol: Protocol, goes_on: GoesOn) -> list[Episode]:
+def played(
+    games: Games, policy: Policy, protocol: Protocol, goes_on: GoesOn, env: str
+) -> list[Episode]:
     """Those that have ended, one at least. Raises KeyboardInterrupt and InputError, see play."""
     try:
-        with closing(make_games(config, protocol.episodes, policy.device)) as made:
-            episodes = play_episodes(made, policy.network, policy.generator, protocol, goes_on)
+        episodes = play_episodes(games, policy.network, policy.generator, protocol, goes_on)
     except EnvironmentFault as fault:  # no score would mean anything
-        raise InputError(f"{config.env} cannot be played: {fault}") from None
+        raise InputError(f"{env} cannot be played: {fault}") from None
     if not episodes:
         raise KeyboardInterrupt("no game had ended, nothing is written")
     return episodes

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from a3c.config import InputError, as_input_error
-from a3c.results.output import write_text
+from a3c.results.output import whole_file
 from a3c.run import checkpoint, models, strict_json
+from a3c.run.files import flush
 from a3c.run.folder import from_here
 
 SCORES = "scores.json"
@@ -76,6 +77,9 @@ def write_scores(out: Path, scores: dict[str, Any]) -> Path:
     """scores.json, in place of an older one, whose films go: they are of other games."""
     with as_input_error(f"cannot write into the folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
+    with whole_file(out / SCORES) as temporary:
+        temporary.write_text(strict_json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        flush(temporary, os.O_RDWR)  # a full disk leaves the films as well
         for name in (BEST, MEDIAN):
             (out / name).unlink(missing_ok=True)
-    return write_text(out / SCORES, strict_json.dumps(scores, indent=1) + "\n")
+    return out / SCORES

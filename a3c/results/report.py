@@ -30,6 +30,7 @@ from a3c.config import (
 )
 from a3c.envs.names import atari_game
 from a3c.metrics import significant
+from a3c.results.charts import KINDS
 from a3c.results.curves import (
     BAND_FROM,
     Curve,
@@ -78,6 +79,8 @@ def report(options: ReportOptions) -> Path:
     """
     if not options.runs:
         raise InputError("report needs at least one run folder")
+    if Path(options.out).suffix.lower() in (f".{kind}" for kind in KINDS):
+        raise InputError(f"--out is {options.out!r}; expected a page, as report.html")
     folders = distinct(options.runs)
     configs = [read_run_config(run) for run in folders]
     curves = read_curves(folders)
@@ -179,7 +182,7 @@ def command(config: Config) -> str:
 def origin(run: Path) -> list[str]:
     """The words by which a run began with another model's parameters, if it did."""
     first = next(iter(provenance.read(run)), {}).get("start_from")
-    return [] if first is None else ["--from", shlex.quote(first)]
+    return ["--from", shlex.quote(first)] if isinstance(first, str) else []
 
 
 def changes(config: Config, other: dict[str, Any]) -> list[str]:

@@ -55,18 +55,26 @@ def study(options: StudyOptions) -> list[Path]:
     or where the system refuses, as on a full disk; and RunFailed for the first run that failed,
     after the last.
     """
+    out = out_folder(options.out)
     spec = read_spec(Path(options.spec))
-    out = Path(options.out)
     plans = plan(spec, out)
     with ready(plans, out):
         went = run_all(plans)
         if went.interrupted:
             say(f"interrupted; go on: a3c study {quote(options.spec)} --out {quote(str(out))}")
         path = out / "study.csv"
-        # No rows where it was interrupted before the first run ended a game
         paths = [path, *figures.draw(path, spec.goal)] if write_study(path, plans) else []
+        if not paths:
+            say("no run has ended a game: there is nothing to write")
     went.check()
     return paths
+
+
+def out_folder(name: str) -> Path:
+    """Of --out. Raises InputError for no name at all, which would mean the current folder."""
+    if not name.strip():
+        raise InputError(f"--out is {name!r}; expected the name of a folder")
+    return Path(name)
 
 
 def say(line: str) -> None:

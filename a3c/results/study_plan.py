@@ -38,6 +38,7 @@ LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 class Spec(NamedTuple):
     """What a SPEC says. A grid always has a list of seeds."""
 
+    path: Path
     base: Options
     settings: list[Options]
     grid: dict[str, list[Any]]
@@ -67,12 +68,12 @@ class Planned(NamedTuple):
 def read_spec(path: Path) -> Spec:
     """The SPEC. Raises InputError if it cannot be read, or for a key or a kind that is wrong."""
     try:
-        return spec_of(read_toml(path))
+        return spec_of(read_toml(path), path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def spec_of(text: Options) -> Spec:
+def spec_of(text: Options, path: Path) -> Spec:
     """The SPEC of a TOML file's tables. Raises InputError."""
     for key in text:
         if key not in KEYS:
@@ -82,6 +83,9 @@ def spec_of(text: Options) -> Spec:
         raise InputError("there is nothing to run; expected [base], [[settings]] or [grid]")
     base = as_options(as_table("[base]", text.get("base", {})))
     check_names("[base]", base, ["preset", *OPTIONS])
+    for name, value in base.items():
+        if isinstance(value, list):
+            raise InputError(f"[base] {name} is {value!r}; expected one value, or it in [grid]")
     settings = text.get("settings", [{}])
     if not isinstance(settings, list) or not settings:
         raise InputError(f"settings is {settings!r}; expected tables, each headed [[settings]]")
@@ -94,7 +98,7 @@ def spec_of(text: Options) -> Spec:
     settings = [as_options(as_table("[[settings]]", setting)) for setting in settings]
     for setting in settings:
         check_setting(setting, grid)
-    return Spec(base, settings, grid, goal_of(text))
+    return Spec(path, base, settings, grid, goal_of(text))
 
 
 def as_table(name: str, value: Any) -> Options:
@@ -145,7 +149,15 @@ def goal_of(text: Options) -> float | None:
 
 
 def plan(spec: Spec, out: Path) -> list[Planned]:
-    """Every run of a study: settings times combinations of the grid. Raises InputError.
+    """Every run of a study. Raises InputError, with the SPEC's name, for what cannot be run."""
+    try:
+        return combinations(spec, out)
+    except InputError as error:
+        raise InputError(f"{spec.path}: {error}") from None
+
+
+def combinations(spec: Spec, out: Path) -> list[Planned]:
+    """Settings times combinations of the grid. Raises InputError.
 
     Every setting before the next seed: a part of a study compares them all, and a noisy hour
     disturbs them all.

@@ -295,7 +295,14 @@ def find(model_or_run: Path) -> Checkpoint:
     """Of a model file or of a run folder (its newest). Raises InputError."""
     if model_or_run.is_file() or model_or_run.suffix == ".safetensors":
         return load(model_or_run)
+    if model_or_run.name == "checkpoints" and model_or_run.is_dir():
+        raise InputError(part_of_run(model_or_run))
     return newest(model_or_run).checkpoint
+
+
+def part_of_run(checkpoints: Path) -> str:
+    """What is wrong with the folder of a run's checkpoints."""
+    return f"{checkpoints} is a part of a run folder; expected {checkpoints.parent}"
 
 
 def no_run_folder(run: Path) -> str:

@@ -74,8 +74,8 @@ def check_runs_dir(config: Config) -> None:
         if path.is_dir():
             return
         if os.path.lexists(path):
-            of_it = "" if path == runs else f", and {path}"
-            raise InputError(f"--runs-dir is {runs}{of_it} is no folder; expected one")
+            which = "which" if path == runs else f"and {path}"
+            raise InputError(f"--runs-dir is {runs}, {which} is no folder; expected one")
 
 
 def make_numbered(folder: Path) -> Path:

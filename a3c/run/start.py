@@ -83,7 +83,7 @@ def run_to_resume(resume: str | Path) -> Path:
     if not run.is_dir():
         raise InputError(checkpoint.no_run_folder(run))
     if run.name == "checkpoints":
-        raise InputError(f"{resume} is a part of a run folder; expected {run.parent}")
+        raise InputError(checkpoint.part_of_run(run))
     check_free(run.resolve())
     return run.resolve()
 

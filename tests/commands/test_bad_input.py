@@ -34,6 +34,18 @@ TRAIN = [
         "--rho-bar is 2.0, and --correction none does not read it; expected --correction vtrace",
     ),
     ("train CartPole-v7", "did you mean 'CartPole-v1'?"),
+    (
+        "train ale_py:ALE/Pongg-v5",
+        "no environment 'ale_py:ALE/Pongg-v5'; did you mean 'ale_py:ALE/Po",
+    ),
+    ("train examples.custom_environment:X", "custom_environment registers "),
+    ("train os:My-v0", "no environment 'os:My-v0': os registers no environment of its own"),
+    ("train ./my/envs.py:My-v0", "no module './my/envs.py' to import "),
+    ("train ./my/envs.py:My-v0", "; did you mean 'my.envs'?"),
+    ("play CartPole-v1 --noop-max x", "--noop-max is 'x'; expected a whole number"),
+    ("report runs --out page.png", "--out is 'page.png'; expected a page, as report.html"),
+    ("study spec.toml --out=", "--out is ''; expected the name of a folder"),
+    ("benchmark spec.toml --out=", "--out is ''; expected the name of a folder"),
     ("train no_such_module:X-v0", "no module 'no_such_module'"),
     ("train breakout --lerning-rate 1", "unknown option '--lerning-rate'"),
     ("train breakout --num-env 3", "unknown option '--num-env'; did you mean '--num-envs'?"),
@@ -227,7 +239,35 @@ def test_a_path_that_may_not_be_read(
         return stat(path, **options)
 
     monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(cli, "is_known", lambda _: True)  # it is no user's
     assert "Permission denied: secret" in complaint([*words.split(), "secret/run"], capsys)
+
+
+def test_what_a_users_own_environment_may_not_read_keeps_its_traceback(nowhere: Path) -> None:
+    source = """
+import gymnasium
+def make(**kwargs):
+    raise PermissionError(13, "Permission denied", "data.csv")
+gymnasium.register("Unreadable-v0", make)
+"""
+    (nowhere / "unreadable_envs.py").write_text(source)
+    with pytest.raises(PermissionError):
+        cli.main(["train", "unreadable_envs:Unreadable-v0"])
+
+
+def test_names_without_a_word_and_folders_of_another_kind(
+    nowhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = complaint(["train", " "], capsys)
+    assert said == "a3c: the environment is ' '; expected a name, such as breakout\n"
+    (nowhere / "run" / "checkpoints").mkdir(parents=True)
+    (nowhere / "run" / "config.json").write_text("{}")
+    said = complaint(["play", "run/checkpoints"], capsys)
+    assert said == "a3c: run/checkpoints is a part of a run folder; expected run\n"
+    said = complaint(["train", "run"], capsys)
+    assert said == "a3c: no game 'run'; a3c train --resume run goes on with that run\n"
+    said = complaint(["train", "CartPole-v1", "--runs-dir", "run/config.json"], capsys)
+    assert said == "a3c: --runs-dir is run/config.json, which is no folder; expected one\n"
 
 
 def test_what_may_not_be_read_beside_a_wrong_name_is_not_what_is_wrong(

@@ -292,13 +292,35 @@ def test_a_full_disk_does_not_lose_the_figures(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
+    out, model = tmp_path / "out", model_of(Playable, tmp_path)
     monkeypatch.setattr(Path, "write_text", full)
-    out = tmp_path / "out"
-    assert cli.main(["play", model_of(Playable, tmp_path), "--out", str(out)]) == 2
+    words = ["play", model, "--out", str(out)]
+    assert cli.main(words) == 2
     said = capsys.readouterr()
     assert "mean length" in said.out
     assert said.err == f"a3c: cannot write {out / 'scores.json'}: No space left on device\n"
     assert not list(out.iterdir())
+    (out / "best.mp4").write_bytes(b"of earlier games")
+    assert cli.main(words) == 2
+    assert [path.name for path in out.iterdir()] == ["best.mp4"]
+
+
+def test_games_that_cannot_be_closed_do_not_lose_the_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(_: object) -> None:
+        raise RuntimeError("it does not close")
+
+    model = model_of(Playable, tmp_path)
+    monkeypatch.setattr("a3c.games.Games.close", close)
+    with pytest.raises(RuntimeError, match="it does not close"):
+        play(PlayOptions(model, episodes=2, out=str(tmp_path / "out"), film=False))
+    assert len(json.loads((tmp_path / "out" / "scores.json").read_text())["returns"]) == 2
+
+
+def test_no_ops_are_for_atari(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--noop-max is 5; expected none, .* is no Atari game"):
+        play(PlayOptions(model_of(Playable, tmp_path), noop_max=5))
 
 
 def test_ctrl_c_keeps_the_games_that_had_ended(

@@ -331,6 +331,10 @@ def test_the_command_says_where_the_parameters_came_from(made: Path) -> None:
     assert cli.main(["report", "run"]) == 0
     command = carried(Path("report.html"))["runs"][0]["command"]
     assert command == "a3c train CartPole-v1 --preset control --from 'a model.safetensors'"
+    (made / "provenance.jsonl").write_text('{"start_from": 5}\n')  # nobody's name
+    assert cli.main(["report", "run"]) == 0
+    command = carried(Path("report.html"))["runs"][0]["command"]
+    assert command == "a3c train CartPole-v1 --preset control"
 
 
 def test_where_it_was_made_may_be_damaged(made: Path) -> None:

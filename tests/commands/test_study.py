@@ -198,6 +198,9 @@ def test_a_folder_name_fits_the_file_system(tmp_path: Path) -> None:
         ("goal = nan\n[base]", "goal is nan; expected a number"),
         (f"goal = 1{'0' * 309}\n[base]", "0; expected a number"),
         (f"[base]\nlr = 1{'0' * 309}", "0; expected a number above 0"),
+        ("[grid]\nlr = [-1]", "a3c: spec.toml: --lr is -1; expected "),
+        ("[base]\nenv = 'CartPol-v1'", "a3c: spec.toml: no environment 'CartPol-v1'"),
+        ("[base]\nseed = [1, 2]", "[base] seed is [1, 2]; expected one value, or it in [grid]"),
     ],
 )
 def test_bad_specs(
@@ -588,6 +591,16 @@ def test_an_interrupt_once_a_run_is_trained_ends_the_study(
         ended = Run(tmp_path, 1, 1, 1.0, True, None, interrupted)
         monkeypatch.setattr(study, "train", lambda *_, ended=ended, **__: ended)
         assert study.run(one) != interrupted
+
+
+def test_a_study_in_which_no_game_has_ended_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.toml").write_text('[base]\nenv = "MountainCar-v0"\ntotal_agent_steps = 100')
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 0
+    assert capsys.readouterr().out.endswith("no run has ended a game: there is nothing to write\n")
+    assert not Path("out/study.csv").exists()
 
 
 def test_a_study_from_its_spec_to_its_figures(
