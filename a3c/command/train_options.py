@@ -36,7 +36,7 @@ from a3c.config import (
     read_toml,
     to_dict,
 )
-from a3c.envs.names import default_preset
+from a3c.envs.names import check_atari_options, default_preset
 from a3c.run.start import saved_config
 
 DESCRIPTION = "Train from scratch, go on with an interrupted run, or begin with another's network."
@@ -82,6 +82,7 @@ def train_options(words: list[str]) -> TrainOptions:
         if where["resume"] is None:
             unasked = preset_values(preset_in_force(where, in_file, given["env"]))
         check_read({**given, "correction": config.correction}, unasked)
+        check_atari_options(given, unasked)
     except InputError as error:
         if where["config"] is not None:
             check_alone(where, in_file, given["env"], str(error))

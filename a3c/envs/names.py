@@ -8,13 +8,14 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import ale_py
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from a3c import extras
-from a3c.config import Config, InputError
+from a3c.config import DEFAULTS, Config, InputError, option
 from atari2600 import games  # and it registers its ids
 from atari2600.games import gym_name
 
@@ -22,6 +23,10 @@ gymnasium.register_envs(ale_py)
 
 EMULATORS = ("ale_py", "atari2600")
 MANY_IDS = 5  # that a line names
+ATARI_OPTIONS = [  # of the environment's protocol, and the lives that only these games tell
+    "emulator", "frame_skip", "frame_skip_max", "sticky_actions", "noop_max", "full_action_set",
+    "max_episode_frames", "life_loss_terminal",
+]  # fmt: skip
 GAMES_BY_ID = {  # as the emulators register them; ids that users register keep their own options
     known.id: known.kwargs["game"]
     for known in gymnasium.registry.values()
@@ -41,6 +46,18 @@ def atari_game(env: str) -> str | None:
         return env
     module, _, name = env.rpartition(":")
     return GAMES_BY_ID.get(name) if module in ("", *EMULATORS) else None
+
+
+def check_atari_options(values: dict[str, Any], usual: dict[str, Any]) -> None:
+    """Raise InputError for an option of Atari's, neither usual nor the default, where the
+    environment is none of its games: nothing would read it."""
+    env = values["env"]
+    for name in [] if atari_game(env) is not None else ATARI_OPTIONS:
+        if values[name] not in (usual[name], DEFAULTS[name]):
+            raise InputError(
+                f"{option(name)} is {values[name]}, and {env} does not read it; expected an Atari "
+                "game, of this emulator's or ale-py's"
+            )
 
 
 def atari_games() -> list[str]:

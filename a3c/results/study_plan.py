@@ -19,11 +19,17 @@ from a3c.config import (
     is_read,
     nearest,
     preset,
+    preset_values,
     read_toml,
     to_dict,
 )
 from a3c.devices import pick_device
-from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
+from a3c.envs.names import (
+    atari_game,
+    check_atari_options,
+    check_gymnasium_id,
+    default_preset,
+)
 from a3c.run import checkpoint, log
 
 Options = dict[str, Any]
@@ -182,7 +188,10 @@ def config_of(spec: Spec, varied: Options, runs_dir: Path) -> Config:
     options = {"env": Config.env, **spec.base, **varied, "runs_dir": str(runs_dir)}
     if not isinstance(options["env"], str):
         raise InputError(f"env is {options['env']!r}; expected the name of an environment")
-    return preset(options.pop("preset", default_preset(options["env"])), **options)
+    name = options.pop("preset", default_preset(options["env"]))
+    config = preset(name, **options)
+    check_atari_options(to_dict(config), preset_values(name))
+    return config
 
 
 def check_here(config: Config) -> None:

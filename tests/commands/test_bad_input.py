@@ -35,6 +35,11 @@ TRAIN = [
     ),
     ("train CartPole-v7", "did you mean 'CartPole-v1'?"),
     (
+        "train CartPole-v1 --frame-skip 2",
+        "--frame-skip is 2, and CartPole-v1 does not read it",
+    ),
+    ("train CartPole-v1 --no-life-loss-terminal", "--life-loss-terminal is False, and CartPole-v1"),
+    (
         "train ale_py:ALE/Pongg-v5",
         "no environment 'ale_py:ALE/Pongg-v5'; did you mean 'ale_py:ALE/Po",
     ),

@@ -199,6 +199,7 @@ def test_a_folder_name_fits_the_file_system(tmp_path: Path) -> None:
         (f"goal = 1{'0' * 309}\n[base]", "0; expected a number"),
         (f"[base]\nlr = 1{'0' * 309}", "0; expected a number above 0"),
         ("[grid]\nlr = [-1]", "a3c: spec.toml: --lr is -1; expected "),
+        ("[base]\nenv = 'CartPole-v1'\nnoop_max = 1", "--noop-max is 1, and CartPole-v1 does not"),
         ("[base]\nenv = 'CartPol-v1'", "a3c: spec.toml: no environment 'CartPol-v1'"),
         ("[base]\nseed = [1, 2]", "[base] seed is [1, 2]; expected one value, or it in [grid]"),
     ],
