@@ -19,6 +19,7 @@ from a3c import cli
 from a3c.command.parsing import parse
 from a3c.command.train_options import train_options
 from a3c.config import ALL_MACHINES
+from a3c.envs.names import atari_game
 from a3c.results import study_plan
 from a3c.results.play import PlayOptions
 from a3c.run import models
@@ -43,7 +44,8 @@ INSTALL = "PIP_EXTRA_INDEX_URL="
 PLACEHOLDER = re.compile(r"(?<![\w/])[A-Z]+(?![\w/])|\.\.\.")
 TRAIN = {"--total-agent-steps": "40", "--num-envs": "2", "--num-threads": "1"}
 PLAY = {"--episodes": "1", "--max-agent-steps": "100"}
-EVALUATED = {"--evaluate-episodes": "1", "--max-episode-frames": "200"}
+EVALUATED = {"--evaluate-episodes": "1"}
+SHORT = {"--max-episode-frames": "200"}
 GROUPS = {"--minibatches": "2"}
 MEASURED = {"--seconds": "0.1"}
 NODES = {"--nodes": "2"}
@@ -197,6 +199,7 @@ def tiny(words: list[str]) -> list[str]:
         return without(words, PLAY) + [word for option in PLAY.items() for word in option]
     if words[0] == "train" and "--resume" not in words:
         budget = TRAIN | (EVALUATED if "--evaluate-every" in words else {})
+        budget |= SHORT if "--evaluate-every" in words and atari_game(words[1]) else {}
         budget |= GROUPS if "--minibatches" in words else {}
         budget |= NODES if "--nodes" in words else {}
         return without(words, budget) + [word for option in budget.items() for word in option]
