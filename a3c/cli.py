@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import site
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -141,8 +143,11 @@ def refused_name(error: OSError) -> str | None:
 def is_known(file: str) -> bool:
     """Whether code is of this project, of Python or of what is installed; else a user's own."""
     package = Path(__file__).parent
-    places = package, package.with_name("atari2600"), Path(sys.prefix), Path(sys.base_prefix)
-    return file.startswith("<") or any(place in Path(file).parents for place in places)
+    kinds = "stdlib", "platstdlib", "purelib", "platlib"
+    installed = (*(sysconfig.get_path(kind) for kind in kinds), site.getusersitepackages())
+    places = {package, package.with_name("atari2600"), *map(Path, installed)}
+    # what is no path of a file: "<frozen ...>", and Cython's
+    return not Path(file).is_absolute() or not places.isdisjoint(Path(file).parents)
 
 
 def models_command(words: list[str]) -> None:

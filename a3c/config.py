@@ -447,7 +447,7 @@ READ_WITH: list[tuple[list[str], str, list[str]]] = [
         ["shared-rmsprop", "rmsprop"],
     ),
     (["momentum"], "optimizer", ["momentum"]),
-    (["rho_bar", "c_bar"], "correction", ["vtrace"]),
+    (["rho_bar", "c_bar"], "correction", ["vtrace", "auto"]),
     (["lr_final_fraction", "lr_schedule_until"], "lr_schedule", ["linear", "exponential"]),
 ]
 
@@ -757,7 +757,7 @@ def preset(name: str, **changes: Any) -> Config:
     change that nothing reads."""
     values = preset_values(name, **changes)
     config = Config(**values)
-    check_read({**values, "correction": config.correction}, preset_values(name))
+    check_read(values, preset_values(name))
     return config
 
 

@@ -83,6 +83,9 @@ def start_ray(config: Config) -> None:
 @contextmanager
 def hangups_blocked() -> Iterator[None]:
     """What is started in the meantime outlives a closed terminal: the last checkpoint needs it."""
+    if not hasattr(signal, "SIGHUP"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield

@@ -1,7 +1,8 @@
 """The server of a cluster: a Ray actor that holds the store which its nodes share.
 
 Its methods are coroutines of one thread: between two `await` nobody else is at work, so nobody
-here ever waits for a lock. Only sync mode awaits anything, the other nodes' gradients.
+here ever waits for a lock. Only sync mode awaits anything: the other nodes' gradients, and the end
+of their rollouts.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class Server:
         self.round: dict[int, HandedIn] = {}
         self.round_over = asyncio.Event()
         self.between = False  # the last round was the last one of the rollouts
+        self.strays: set[int] = set()  # that a server before this one knew, and that are no members
         self.outcome: Newest  # of the last round
 
     def look(self, before: int) -> None:
@@ -169,20 +171,23 @@ class Server:
         """
         if not self.ready:
             return NotReady()
-        while self.config.mode == "sync" and node not in self.members and self.amid_rollouts():
-            await self.round_over.wait()
-        self.members.add(node)
         self.joining.add(node)
+        if self.config.mode == "sync" and node not in self.members:
+            while self.amid_rollouts() and not self.stopping:
+                await self.round_over.wait()
+            if self.stopping or node not in self.joining:  # nobody waits for it; or it has died
+                return NotReady()
+        self.members.add(node)
         self.heard.pop(node, None)  # a new process counts anew
         return self.newest(joins=True)
 
     def amid_rollouts(self) -> bool:
         """Sync mode: there are nodes that have rounds to go before they could stand still."""
-        return bool(self.members) and not self.between and not self.stopping
+        return bool(self.members) and not self.between
 
     async def leave(self, node: int) -> None:
         """Nobody waits for this node any more; what it has sent before is no sign of a new one."""
-        for nodes in (self.members, self.joining):
+        for nodes in (self.members, self.joining, self.strays):
             nodes.discard(node)
         self.arrived = [each for each in self.arrived if each != node]
         self.round.pop(node, None)
@@ -195,9 +200,15 @@ class Server:
         if not self.ready:
             return NotReady()
         if given.life != self.life:  # it takes these; it stands still or ends with the others
-            self.members.add(given.node)
             self.joining.add(given.node)
+            if given.node not in self.members:
+                self.strays.add(given.node)
             return self.newest(joins=True)._replace(pause=False, stop=False)
+        if given.node in self.strays:  # it goes on alone until its rollouts begin with the others'
+            if given.ends and not self.amid_rollouts():
+                self.strays.discard(given.node)
+                self.members.add(given.node)
+            return self.newest(joins=True)._replace(pause=False)
         if given.node not in self.members:
             return Refused("the others had gone on without it")
         if not np.isfinite(given.gradients).all():

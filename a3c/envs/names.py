@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
 import re
 import sys
-from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import ale_py
@@ -84,14 +85,15 @@ def check_gymnasium_id(env: str) -> None:
     `package.module:Name-v0` imports the module first, which registers the environment.
     """
     module, colon, name = env.rpartition(":")
+    before = set(gymnasium.registry)
     if colon:
         import_environments(module)
     known = gymnasium.registry.get(name)
     if known is None and colon:
-        raise InputError(f"no environment {env!r}{suggestion_of(module, name)}")
+        raise InputError(f"no environment {env!r}{suggestion_of(module, name, before)}")
     if known is None:
         kind = "game" if like_a_game(name) else "environment"
-        run = f"; a3c train --resume {env} goes on with that run" * is_run(env)
+        run = f"; a3c train --resume {quote(env)} goes on with that run" * is_run(env)
         raise InputError(f"no {kind} {env!r}{run or suggestion(name)}")
     entry_point = str(known.entry_point)
     for package, extra in (("mujoco", "mujoco"), ("Box2D", "box2d")):
@@ -109,16 +111,20 @@ def like_a_game(name: str) -> bool:
 
 def is_run(name: str) -> bool:
     """Whether it is the folder of a run."""
-    return (Path(name) / "config.json").is_file()
+    return os.path.isfile(os.path.join(name, "config.json"))  # also of what is no name of a file
 
 
-def suggestion_of(module: str, name: str) -> str:
-    """The nearest of the ids that a module registers, or all of them."""
-    ids = [known.id for known in gymnasium.registry.values() if is_of(known, module)]
-    close = difflib.get_close_matches(name, ids, n=1)
+def suggestion_of(module: str, name: str, before: set[str]) -> str:
+    """The nearest of the ids that a module registers, or all of them; `before`: those that there
+    were before it was imported."""
+    registry = gymnasium.registry
+    ids = [id for id in registry if id not in before or is_of(registry[id], module)]
+    bared = {bare(id): f"{module}:{id}" for id in ids}
+    close = difflib.get_close_matches(bare(name), bared, n=1)
     if close:
-        return f"; did you mean {f'{module}:{close[0]}'!r}?"
-    return f": {module} registers {', '.join(ids[:MANY_IDS]) or 'no environment of its own'}"
+        return f"; did you mean {bared[close[0]]!r}?"
+    more = ", ..." if len(ids) > MANY_IDS else ""
+    return f": {module} registers {', '.join(ids[:MANY_IDS]) or 'no environment of its own'}{more}"
 
 
 def is_of(known: EnvSpec, module: str) -> bool:
@@ -157,7 +163,8 @@ def import_environments(module: str) -> None:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             plain = module.removeprefix("./").removesuffix(".py").replace("/", ".")
-            hint = f"; did you mean {plain!r}?" if plain != module else ""
+            named = plain != module and all(part.isidentifier() for part in plain.split("."))
+            hint = f"; did you mean {plain!r}?" if named else ""
             raise InputError(
                 f"no module {module!r} to import environments from; looked in the current folder "
                 f"and among the installed packages{hint}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -128,13 +127,9 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     config = replace(saved.config, noop_max=noop_max, num_threads=1)
     policy = Policy(saved, options.device, options.seed)
     stop = threading.Event()
-    with (
-        interrupts(stop.set),
-        # closed at the end: an environment that cannot be closed costs no scores
-        closing(make_games(config, protocol.episodes, policy.device)) as games,
-        Progress(Screen(quiet=quiet, highlight=False)) as progress,
-    ):
-        episodes = played(games, policy, protocol, watched(progress, stop, protocol), config.env)
+    with interrupts(stop.set), Progress(Screen(quiet=quiet, highlight=False)) as progress:
+        goes_on = watched(progress, stop, protocol)
+        episodes, unclosed = games(policy, config, protocol, goes_on)
         scores = {**identity(options.model, run, saved), **summary(episodes, config, protocol)}
         progress.say(score_table(scores))
         for line in remarks(scores, options.episodes):
@@ -144,20 +139,35 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
         each = shown(progress, stop, window, best)
         for line in pictures(options, best, median, config, out, each, stop):
             progress.say(line)
+    if unclosed is not None:  # it costs no scores
+        raise unclosed
     return scores
 
 
-def played(
-    games: Games, policy: Policy, protocol: Protocol, goes_on: GoesOn, env: str
-) -> list[Episode]:
-    """Those that have ended, one at least. Raises KeyboardInterrupt and InputError, see play."""
+def games(
+    policy: Policy, config: Config, protocol: Protocol, goes_on: GoesOn
+) -> tuple[list[Episode], Exception | None]:
+    """Those that have ended, one at least; and why an environment could not be closed. Raises
+    KeyboardInterrupt and InputError, see play."""
+    made = make_games(config, protocol.episodes, policy.device)
     try:
-        episodes = play_episodes(games, policy.network, policy.generator, protocol, goes_on)
+        episodes = play_episodes(made, policy.network, policy.generator, protocol, goes_on)
     except EnvironmentFault as fault:  # no score would mean anything
-        raise InputError(f"{env} cannot be played: {fault}") from None
+        raise InputError(f"{config.env} cannot be played: {fault}") from None
+    finally:
+        unclosed = closed(made)
     if not episodes:
         raise KeyboardInterrupt("no game had ended, nothing is written")
-    return episodes
+    return episodes, unclosed
+
+
+def closed(made: Games) -> Exception | None:
+    """Close the games: why that failed, if it did."""
+    try:
+        made.close()
+    except Exception as error:
+        return error
+    return None
 
 
 def identity(model: str, run: Path | None, saved: Checkpoint) -> dict[str, Any]:

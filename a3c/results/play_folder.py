@@ -79,7 +79,8 @@ def write_scores(out: Path, scores: dict[str, Any]) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     with whole_file(out / SCORES) as temporary:
         temporary.write_text(strict_json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-        flush(temporary, os.O_RDWR)  # a full disk leaves the films as well
+        if temporary != out / SCORES:  # a device, which keeps nothing
+            flush(temporary, os.O_RDWR)  # a full disk leaves the films as well
         for name in (BEST, MEDIAN):
             (out / name).unlink(missing_ok=True)
     return out / SCORES

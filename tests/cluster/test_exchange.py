@@ -296,6 +296,20 @@ def test_in_sync_mode_a_node_that_joins_again_begins_its_rollouts_with_the_other
     served(test, mode="sync", nodes=2)
 
 
+def test_in_sync_mode_a_node_that_dies_as_it_joins_is_not_waited_for() -> None:
+    async def test(server: Server) -> None:
+        await server.leave(1)
+        await server.hand_in(handed(server, 0, 1.0, ends=False))
+        joins = asyncio.create_task(server.join(1))
+        await asyncio.sleep(0)
+        await server.leave(1)
+        await server.hand_in(handed(server, 0, 1.0, ends=True))
+        assert await joins == NotReady()
+        assert server.members == {0}
+
+    served(test, mode="sync", nodes=2)
+
+
 @pytest.mark.parametrize("how", ["leave", "abort"])
 def test_in_sync_mode_a_node_that_joins_waits_for_nobody_who_is_gone(how: str) -> None:
     async def test(server: Server) -> None:
@@ -305,7 +319,9 @@ def test_in_sync_mode_a_node_that_joins_waits_for_nobody_who_is_gone(how: str) -
         await asyncio.sleep(0)
         assert not joins.done()
         await (server.leave(0) if how == "leave" else server.abort())
-        assert isinstance(await asyncio.wait_for(joins, 5), Newest)
+        answer = await asyncio.wait_for(joins, 5)
+        assert isinstance(answer, Newest if how == "leave" else NotReady)
+        assert server.members == ({1} if how == "leave" else {0})
 
     served(test, mode="sync", nodes=2)
 
@@ -338,6 +354,18 @@ def test_in_sync_mode_gradients_of_parameters_that_are_gone_do_not_count() -> No
         await server.leave(1)
         late = handed(server, 1, 1.0)._replace(life=1)  # it had joined, and not contributed
         assert isinstance(await server.hand_in(late), Newest)
-        assert 1 in server.members
+        for ends in (False, True):  # the other one is amid its rollouts: it goes on alone
+            answer = await server.hand_in(handed(server, 1, 1.0, ends))
+            assert isinstance(answer, Newest)
+            assert not answer.pause
+            assert server.members == {0}
+        await server.ask(pause=False, stop=False)
+        assert isinstance(await server.hand_in(handed(server, 0, 1.0, ends=True)), Newest)
+        await server.hand_in(handed(server, 1, 1.0, ends=False))
+        assert server.members == {0}
+        answer = await server.hand_in(handed(server, 1, 1.0, ends=True))
+        assert isinstance(answer, Newest)
+        assert server.members == {0, 1}
+        assert answer.agent_steps == 120  # of the other one alone
 
     served(test, mode="sync", nodes=2)

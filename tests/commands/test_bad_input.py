@@ -41,7 +41,7 @@ TRAIN = [
     ("train CartPole-v1 --no-life-loss-terminal", "--life-loss-terminal is False, and CartPole-v1"),
     (
         "train ale_py:ALE/Pongg-v5",
-        "no environment 'ale_py:ALE/Pongg-v5'; did you mean 'ale_py:ALE/Po",
+        "no environment 'ale_py:ALE/Pongg-v5'; did you mean 'ale_py:",
     ),
     ("train examples.custom_environment:X", "custom_environment registers "),
     ("train os:My-v0", "no environment 'os:My-v0': os registers no environment of its own"),
