@@ -192,23 +192,28 @@ def test_what_dies_comes_back_and_the_run_goes_on_with_other_nodes(
 def test_in_sync_mode_a_node_that_comes_back_stands_still_with_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also where a rollout has several updates, each of which waits for all nodes."""
+    """Also where a rollout has several updates, each of which waits for all nodes; and after the
+    server's death."""
     said: list[str] = []
 
-    def has_joined() -> bool:
+    def hears(words: str) -> bool:
         said.append(capsys.readouterr().out)
-        return "node 0 has joined" in "".join(said)
+        return words in "".join(said)
 
     def until_saved_again() -> None:
         there = steps_of(tmp_path)
         until(lambda: steps_of(tmp_path) > there)
 
-    def kill() -> None:
-        until_saved_again()
-        os.kill(named(below(os.getpid()), "ray::Member")[0], signal.SIGKILL)
-        until(has_joined)
+    def kill_one(name: str, words: str) -> None:
+        os.kill(named(below(os.getpid()), name)[0], signal.SIGKILL)
+        until(lambda: hears(words))
         for _ in range(3):
             until_saved_again()
+
+    def kill() -> None:
+        until_saved_again()
+        kill_one("ray::Member", "node 0 has joined")
+        kill_one("ray::Server", "go on from")
 
     with meanwhile(kill):
         run = train(config_in(tmp_path, mode="sync", minibatches=8))
