@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,7 @@ from a3c.results.scores import PUBLISHED, human_normalised
 from a3c.results.study import out_folder, ready, run_all, say
 from a3c.results.study_plan import Planned, plan, read_spec
 from a3c.run import checkpoint, provenance, strict_json
+from a3c.run.folder import as_word
 
 POLICIES = ("sample", "greedy")
 # SLM-Lab's benchmark of 2019 (kengz/SLM-Lab-doc, atari-benchmark.md): 10 million agent steps, the
@@ -112,7 +112,7 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     with ready(left, out):
         went = run_all(left, score_and_write)
         if went.interrupted:
-            say(f"interrupted; go on: a3c benchmark {quote(options.spec)} --out {quote(str(out))}")
+            say(f"interrupted; go on: a3c benchmark {as_word(options.spec)} --out {as_word(out)}")
         paths = write(out, in_order(plans, found)) if found else []
     went.check()
     return paths

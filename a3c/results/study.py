@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
 from typing import NamedTuple
 
 import torch
@@ -26,7 +25,7 @@ from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_study
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
 from a3c.run import best, checkpoint, log
-from a3c.run.folder import locked
+from a3c.run.folder import as_word, locked
 from a3c.run.terminal import Screen
 from a3c.train import RunFailed, train
 
@@ -61,7 +60,7 @@ def study(options: StudyOptions) -> list[Path]:
     with ready(plans, out):
         went = run_all(plans)
         if went.interrupted:
-            say(f"interrupted; go on: a3c study {quote(options.spec)} --out {quote(str(out))}")
+            say(f"interrupted; go on: a3c study {as_word(options.spec)} --out {as_word(out)}")
         path = out / "study.csv"
         paths = [path, *figures.draw(path, spec.goal)] if write_study(path, plans) else []
         if not paths:

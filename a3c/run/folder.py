@@ -132,7 +132,7 @@ def standing(folder: Path) -> str:
         agent_steps = int(path.stem)
         return (
             f"the last checkpoint, at {agent_steps:,} agent steps, stands; "
-            f"go on: a3c train --resume {quote(str(folder))}"
+            f"go on: a3c train --resume {as_word(folder)}"
         )
     return f"{folder} has no checkpoint to go on from"
 
@@ -192,6 +192,13 @@ def check_free(folder: Path) -> None:
         lock(descriptor, folder, shared=True)
     finally:
         os.close(descriptor)
+
+
+def as_word(path: str | Path) -> str:
+    """A path as a command takes it: quoted where it needs that, and ./-x for what begins with a
+    dash, which would be an option."""
+    word = str(path)
+    return quote(f"./{word}" if word.startswith("-") else word)
 
 
 def from_here(path: Path) -> Path:

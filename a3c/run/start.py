@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import NamedTuple
 
 from torch import Tensor
@@ -29,7 +28,7 @@ from a3c.network import network_name
 from a3c.optimiser import learning_rate
 from a3c.run import best, checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
-from a3c.run.folder import check_free, check_runs_dir, from_here
+from a3c.run.folder import as_word, check_free, check_runs_dir, from_here
 
 
 class Resumed(NamedTuple):
@@ -172,7 +171,7 @@ def edited(folder: Path, saved: Config) -> list[str]:
 def nothing_to_do(found: Resumed) -> str:
     """The line for a run that has nothing to do."""
     steps = f"{found.agent_steps:,} of {found.checkpoint.config.total_agent_steps:,} agent steps"
-    more = f"a3c train --resume {quote(str(found.folder))} --total-agent-steps MORE makes it longer"
+    more = f"a3c train --resume {as_word(found.folder)} --total-agent-steps MORE makes it longer"
     return f"already finished: {steps}; {more}"
 
 

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from rich.table import Table
 from a3c.config import Config
 from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.run.best import path_of
-from a3c.run.folder import Run
+from a3c.run.folder import Run, as_word
 from a3c.run.log import NODE_RATE
 
 PLAIN_EVERY_SECONDS = 30.0
@@ -165,9 +164,9 @@ class Terminal:
         if run.best is not None:
             self.say(best_line(run))
         if run.finished:
-            self.say(f"play it: a3c play {quote(str(run.folder))}")
+            self.say(f"play it: a3c play {as_word(run.folder)}")
         if not run.finished or (run.interrupted and self.config.evaluate_every != "never"):
-            self.say(f"go on: a3c train --resume {quote(str(run.folder))}")
+            self.say(f"go on: a3c train --resume {as_word(run.folder)}")
 
 
 def best_line(run: Run) -> str:

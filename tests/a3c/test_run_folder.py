@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from a3c.command.parsing import parse
 from a3c.config import InputError, preset
+from a3c.results.play import PlayOptions
 from a3c.run import checkpoint
 from a3c.run import folder as run_folder
 from a3c.run.folder import check_free, create_run_folder, link_latest, locked
@@ -215,3 +218,18 @@ def test_files_have_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
         os.umask(before)
     files = [path for path in run.folder.rglob("*") if path.is_file()]
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {oct(0o640)}
+
+
+@pytest.mark.parametrize("folder", ["runs", "my runs", "-d"])
+def test_what_the_last_line_says_can_be_typed(
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = train(small(Path(folder), total_agent_steps=40))
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("play it: ")
+    assert shlex.split(command)[:2] == ["a3c", "play"]
+    model = parse(PlayOptions, shlex.split(command)[2:]).model
+    assert Path(model).resolve() == run.folder.resolve()
