@@ -146,8 +146,10 @@ def is_known(file: str) -> bool:
     kinds = "stdlib", "platstdlib", "purelib", "platlib"
     installed = (*(sysconfig.get_path(kind) for kind in kinds), site.getusersitepackages())
     places = {package, package.with_name("atari2600"), *map(Path, installed)}
-    # what is no path of a file: "<frozen ...>", and Cython's
-    return not Path(file).is_absolute() or not places.isdisjoint(Path(file).parents)
+    if not Path(file).is_absolute():  # "<frozen ...>", and Cython's: no paths of files
+        return True
+    # resolved: links lead to many a Python
+    return not {place.resolve() for place in places}.isdisjoint(Path(file).resolve().parents)
 
 
 def models_command(words: list[str]) -> None:
