@@ -47,7 +47,6 @@ TRAIN = [
     ("train os:My-v0", "no environment 'os:My-v0': os registers no environment of its own"),
     ("train ./my/envs.py:My-v0", "no module './my/envs.py' to import "),
     ("train ./my/envs.py:My-v0", "; did you mean 'my.envs'?"),
-    ("play CartPole-v1 --noop-max x", "--noop-max is 'x'; expected a whole number"),
     ("report runs --out page.png", "--out is 'page.png'; expected a page, as report.html"),
     ("study spec.toml --out=", "--out is ''; expected the name of a folder"),
     ("benchmark spec.toml --out=", "--out is ''; expected the name of a folder"),
