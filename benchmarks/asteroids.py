@@ -9,7 +9,7 @@ came: where a death is seen, they are alike.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import a3c
 from a3c.config import DEFAULTS
+from a3c.envs.names import atari_game
 from atari2600 import AtariEnv, AtariVectorEnv
 
 AGENTS, STEPS, BEYOND = 32, 2600, 600  # those of the last BEYOND steps are not whole
@@ -84,8 +85,13 @@ def foreseen(values: Array, rewards: Array, lost: Array) -> Iterator[str]:
 
 @torch.no_grad()
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="a run folder or a model file, of Asteroids")
+    model = parser.parse_args().model
     torch.set_num_threads(1)
-    policy, values = a3c.load(sys.argv[1], "cpu"), []
+    policy, values = a3c.load(model, "cpu"), []
+    if atari_game(policy.config.env) != "asteroids":
+        parser.error(f"{model} plays {policy.config.env}; expected a model of Asteroids")
 
     def looking(t: int, observations: Array) -> Array:
         encoded = torch.from_numpy(policy.coding.encode(observations).copy())
@@ -97,7 +103,7 @@ def main() -> None:
     for name, play in blind().items():
         print(row(name, *played(play)))
     rewards, lost = played(looking)
-    print(row(sys.argv[1], rewards, lost))
+    print(row(model, rewards, lost))
     print(*foreseen(np.array(values), rewards, lost), sep="\n")
 
 

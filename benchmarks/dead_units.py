@@ -7,7 +7,7 @@ Takes games whose models ship, model files, runs. The policy plays, sampled.
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import torch
 
@@ -21,11 +21,14 @@ AGENTS, STEPS, BURN_IN = 64, 400, 100
 
 @torch.no_grad()
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+")
     torch.set_num_threads(1)
-    for name in sys.argv[1:]:
+    for name in parser.parse_args().models:
         policy = a3c.load(name, "cpu")
         game = atari_game(policy.config.env)
-        assert game is not None
+        if game is None:
+            parser.error(f"{name} plays {policy.config.env}; expected an Atari game")
         (torso,) = policy.network.torsos
         envs = AtariVectorEnv(game, num_envs=AGENTS, **atari_options(policy.config))
         observations, _ = envs.reset(seed=1)

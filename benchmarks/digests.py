@@ -10,6 +10,7 @@ the file says where it was made, and digests are to be compared on that machine 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import subprocess
@@ -37,8 +38,11 @@ TASKS = {
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true")
+    write = parser.parse_args().write
     where = {"processor": processor(), "torch": torch.__version__}
-    if "--write" in sys.argv:
+    if write:
         found = digests()
         OUT.write_text(json.dumps({**where, "digests": found}, indent=1) + "\n")
         return 0
