@@ -1,5 +1,6 @@
 """Each file of examples/, with a tiny budget."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,8 @@ def test_sb3(tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3")
     command = [sys.executable, str(ROOT / "examples" / "sb3.py"), "pong", "--algorithm", "a2c"]
     budget = ["--num-envs", "2", "--total-timesteps", "40"]
-    subprocess.run([*command, *budget], cwd=tmp_path, check=True)
+    scratch = {"TMPDIR": str(tmp_path)}  # where it leaves a folder
+    subprocess.run([*command, *budget], cwd=tmp_path, check=True, env=os.environ | scratch)
     assert (tmp_path / "a2c-pong.zip").is_file()
 
 
