@@ -8,7 +8,8 @@ counts. (`synchronise` is for set-up and checkpoints.)
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,14 +50,33 @@ def pick_precision(config: Config, device: torch.device) -> torch.dtype:
     """The torso's arithmetic. bfloat16 where the hardware multiplies it, else it is slower."""
     if config.precision != "auto":
         return getattr(torch, config.precision)
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether it does so itself: a GPU from Ampere on, a processor with AMX or AVX512-BF16."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
-    return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return cpu_multiplies_bfloat16()
 
 
 def cpu_multiplies_bfloat16() -> bool:
     """AMX or AVX512-BF16. (Not public in torch 2.11, which has no `get_capabilities`.)"""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@contextmanager
+def room_for(config: Config, device: torch.device) -> Iterator[None]:
+    """Out of a GPU's memory is an InputError: for while threads and CUDA graphs are made."""
+    try:
+        yield
+    except RuntimeError as error:  # CUDA, cuBLAS and cuDNN have each a kind of their own
+        if device.type != "cuda" or not re.search("out of memory|ALLOC_FAILED", str(error)):
+            raise
+        raise InputError(
+            f"{config.num_threads:,} x {config.num_envs:,} agents of {config.env} do not fit "
+            f"into the memory of {device}; expected fewer (--num-envs)"
+        ) from None
 
 
 def wait(event: torch.cuda.Event | None) -> None:

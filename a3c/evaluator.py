@@ -76,7 +76,8 @@ class Evaluator:
         self.parameters, _ = flatten(network)  # [P]
         self.games = make_games(config, config.evaluate_episodes, device)
         self.generator = torch.Generator(device)
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        # Of another priority than a learner's: PyTorch deals out 32 of each in turn
+        self.stream = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
         self.waiting: SimpleQueue[Snapshot | None] = SimpleQueue()
         self.done: SimpleQueue[Evaluated] = SimpleQueue()
         self.left_out: list[int] = []  # agent steps of the snapshots that were not played

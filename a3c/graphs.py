@@ -60,7 +60,8 @@ class Graphed(Generic[Returned]):
         To be called before threads are at work: their launches would come between.
         """
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(graphs.generator)
+        if torch.__version__ < "2.14":  # as versions; later a graph finds it, and the call warns
+            graph.register_generator_state(graphs.generator)
         graph.capture_begin(graphs.memory, capture_error_mode="thread_local")
         try:
             returned = self.function(*arguments)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, stages
-from a3c.devices import pick_precision, synchronise
+from a3c.devices import pick_precision, room_for, synchronise
 from a3c.envs import make_envs
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import EnvironmentFault, Envs
@@ -88,20 +88,24 @@ class Node:
         ]
 
     def learner(self, index: int, envs: Envs) -> ActorLearner:
-        """Make one thread's learner; with a target network, if the method needs one."""
+        """Make one thread's learner; with a target network, if the method needs one.
+
+        Raises InputError if a GPU has too little memory.
+        """
         device = self.device_of(index)
-        target = self.network(device) if self.method.target_every_agent_steps else None
-        return ActorLearner(
-            self.store.first_thread + index,
-            self.current,
-            self.method,
-            envs,
-            (self.network(device), target),
-            self.store,
-            self.gate,
-            self.metrics,
-            device,
-        )
+        with room_for(self.config, device):
+            target = self.network(device) if self.method.target_every_agent_steps else None
+            return ActorLearner(
+                self.store.first_thread + index,
+                self.current,
+                self.method,
+                envs,
+                (self.network(device), target),
+                self.store,
+                self.gate,
+                self.metrics,
+                device,
+            )
 
     def begin(self) -> None:
         """New games for all agents."""
@@ -121,15 +125,9 @@ class Node:
             return
         # An earlier run's CUDA graphs, destroyed while one is recorded, would spoil it
         gc.collect()
-        try:
-            for learner in self.learners:
+        for learner in self.learners:
+            with room_for(self.config, learner.device):
                 learner.record()
-        except torch.cuda.OutOfMemoryError:
-            config = self.config
-            raise InputError(
-                f"{config.num_threads:,} x {config.num_envs:,} agents of {config.env} do not fit "
-                f"into the memory of {self.device}; expected fewer (--num-envs)"
-            ) from None
         synchronise(self.devices)
 
     def measure(self) -> None:

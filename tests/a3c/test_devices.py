@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from a3c import devices
 from a3c.config import InputError, preset
-from a3c.devices import ToDevice, pick_device, pick_devices, pick_precision
+from a3c.devices import ToDevice, pick_device, pick_devices, pick_precision, room_for
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -76,11 +76,37 @@ def test_auto_is_bfloat16_where_the_hardware_multiplies_it(
     device: str, fast: bool, found: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "cpu_multiplies_bfloat16", lambda: fast == (device == "cpu"))
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda _: fast == (device == "cuda"))
+    ampere = fast == (device == "cuda")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (8, 0) if ampere else (7, 5))
     here = torch.device(device)
     assert pick_precision(preset("fast"), here) == found
     for asked in ("float32", "bfloat16"):
         assert pick_precision(preset("fast", precision=asked), here) == getattr(torch, asked)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),  # as a CUDA graph is made
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_full_gpu_is_named(fault: RuntimeError) -> None:
+    config = preset("fast", num_threads=2, num_envs=8192)
+    expected = "2 x 8,192 agents of breakout do not fit into the memory of cuda:1; expected fewer"
+    with pytest.raises(InputError, match=expected), room_for(config, torch.device("cuda:1")):
+        raise fault
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_other_faults_stay_what_they_are(device: str) -> None:
+    fault = RuntimeError("CUDA error: an illegal memory access was encountered")
+    if device == "cpu":
+        fault = RuntimeError("DefaultCPUAllocator: can't allocate memory: out of memory")
+    with pytest.raises(RuntimeError) as raised, room_for(preset("fast"), torch.device(device)):
+        raise fault
+    assert raised.value is fault
 
 
 class Late(TorchFunctionMode):

@@ -258,7 +258,7 @@ def test_on_a_gpu_a_thread_learns_from_all_samples_at_once() -> None:
 
 
 def test_the_precision_is_that_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (8, 0))
     half = gpu_bytes(on_gpu(precision="auto", minibatches=1), ATARI, CUDA)
     whole = gpu_bytes(on_gpu(precision="float32", minibatches=1), ATARI, CUDA)
     assert half.agent < 0.7 * whole.agent
