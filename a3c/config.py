@@ -578,11 +578,20 @@ def _check_together(config: Config) -> None:
         )
     if config.cluster and config.nodes == ALL_MACHINES and config.mode == "sync":
         raise InputError("--mode sync needs the number of --nodes: it averages over all of them")
+    if ":" in config.device and (config.cluster or config.nodes > 1):
+        raise InputError(
+            f"--device is {config.device!r} with {_nodes_asked_for(config)}, which Ray deals the "
+            "GPUs to; expected auto, cpu or cuda (CUDA_VISIBLE_DEVICES says which there are)"
+        )
     if config.sync_every > 1 and config.mode == "sync":
         raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
     _check_optimiser(config)
     if config.method in VALUE_METHODS:
         _check_value_method(config)
+
+
+def _nodes_asked_for(config: Config) -> str:
+    return "--cluster" if config.cluster else f"--nodes {config.nodes}"
 
 
 def _check_optimiser(config: Config) -> None:
@@ -598,10 +607,9 @@ def _check_optimiser(config: Config) -> None:
             "that starts at nothing would stay there"
         )
     if config.optimizer != "shared-rmsprop" and (config.cluster or config.nodes > 1):
-        nodes = "--cluster" if config.cluster else f"--nodes {config.nodes}"
         raise InputError(
-            f"--optimizer is {config.optimizer!r} with {nodes}, which exchange what "
-            "they share; expected shared-rmsprop"
+            f"--optimizer is {config.optimizer!r} with {_nodes_asked_for(config)}, which exchange "
+            "what they share; expected shared-rmsprop"
         )
     if config.optimizer == "rmsprop" and config.mode == "sync":
         raise InputError(

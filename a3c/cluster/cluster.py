@@ -26,7 +26,7 @@ from a3c.cluster.machines import Machine, alive, check_number
 from a3c.cluster.member import Member, RefusedError
 from a3c.cluster.server import Contribution, Seen, Server, Status
 from a3c.config import Config, InputError
-from a3c.devices import pick_precision
+from a3c.devices import pick_devices, pick_precision
 from a3c.envs import make_envs, spec_of
 from a3c.memory import check_memory
 from a3c.methods import make_method
@@ -117,8 +117,9 @@ class Cluster:
         if not self.config.cluster:
             threads = len(places) * self.config.num_threads
             as_one = replace(self.config, num_threads=threads, nodes=1, cuda_graphs="off")
-            check_memory(as_one, [CPU])
-            make_envs(self.config, 1, CPU).close()  # so that one process compiles, not all
+            devices = pick_devices(self.config.device)
+            check_memory(as_one, devices)
+            make_envs(self.config, 1, devices[0]).close()  # so that one process compiles, not all
         self.present = {self.add(place) for place in places}
         made: dict[int, Future] = {
             index: self.members[index].make.remote(self.versions) for index in self.present

@@ -7,6 +7,7 @@ to arrive at the node's barrier hands in the gradients of all of them, and waits
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import traceback
@@ -109,10 +110,11 @@ class Member:
             self.node.failures.append(error)
             self.node.abort()
         self.node.join()
-        for failure in self.node.failures:  # a traceback does not travel
+        failures = self.node.failures
+        for failure in failures:  # a traceback does not travel
             failure.add_note("".join(traceback.format_exception(failure)))
-        self.over.set()
-        return self.node.failures
+        self.over.set()  # from here on there may be another node
+        return failures
 
     def rejoin(
         self, server: ActorHandle[Any], expected: dict[str, str | None]
@@ -122,6 +124,9 @@ class Member:
             self.node.abort()
             self.over.wait()
             self.running = False
+            self.close()
+            del self.node, self.exchange
+            gc.collect()  # they refer to themselves, and their memory is wanted
         self.make(expected)
         newest = self.patiently(server.save.remote)  # nobody is to wait for it yet
         self.node.start_games(newest.updates)

@@ -156,6 +156,16 @@ def test_a_machine_has_so_many_threads_in_all() -> None:
     assert Config(nodes=20, num_threads=16, cluster="auto").num_threads == 16
 
 
+def test_nodes_get_their_gpus_from_ray() -> None:
+    """Which counts them anew for each: a node's second one may be its cuda:0."""
+    with pytest.raises(InputError, match=r"--device is 'cuda:1' with --nodes 2, .*; expected auto"):
+        Config(device="cuda:1", nodes=2)
+    with pytest.raises(InputError, match=r"'cuda:0,cuda:1' with --cluster, .*; expected auto"):
+        Config(device="cuda:0,cuda:1", nodes=1, cluster="auto")
+    assert Config(device="cuda:1", nodes=1).device == "cuda:1"
+    assert Config(device="cuda", nodes=2).device == "cuda"
+
+
 @pytest.mark.parametrize(
     "options", [{"grow": False}, {"nodes": 2}, {"cluster": "auto", "nodes": 1}]
 )

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
@@ -249,3 +249,24 @@ def test_in_sync_mode_the_target_goes_back_with_the_parameters() -> None:
     assert store.target is not None
     assert [store.target.tolist(), store.parameters.tolist()] == [[0, 0], [0, 0]]
     assert (store.agent_steps, member.exchange.life) == (100, 7)
+
+
+def test_a_node_that_was_taken_for_dead_makes_room_for_its_next_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    member = Member(0, preset("control", num_threads=1))
+    before = member.node = Mock()
+    member.exchange, member.running = Mock(), True
+    member.over.set()
+
+    def make(expected: dict[str, str | None]) -> None:
+        assert before.method_calls == [call.abort(), call.close()]
+        assert not hasattr(member, "node")  # a GPU may hold only one
+        assert not hasattr(member, "exchange")
+        member.node = Mock()
+
+    monkeypatch.setattr(member, "make", make)
+    monkeypatch.setattr(member, "patiently", Mock(return_value=Mock(updates=3)))
+    monkeypatch.setattr(member, "train", Mock(return_value=[]))
+    assert member.rejoin(Mock(), {}) == []
+    member.node.start_games.assert_called_once_with(3)

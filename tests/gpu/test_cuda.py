@@ -11,6 +11,7 @@ import torch
 from a3c.config import METHODS, preset
 from a3c.memory import gpu_bytes
 from a3c.run import checkpoint
+from a3c.torsos import ConvolutionalTorso
 from a3c.train import train
 from benchmarks.gpu import FULL
 from benchmarks.parity import (
@@ -26,6 +27,12 @@ from benchmarks.parity import (
 EXTENT = FULL.extent
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 MODES = modes("cuda") if torch.cuda.is_available() else ("off",)
+
+
+@pytest.fixture(autouse=True)
+def deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cuDNN adds in any order could differ from run to run."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +96,32 @@ def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, method: str, tmp_path: 
     one, other = (checkpoint.newest(run.folder).checkpoint.tensors for run in (whole, end))
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_is_the_same_with_graphs_and_without(method: str, tmp_path: Path) -> None:
+    config = preset("control", num_threads=1, method=method, total_agent_steps=4096,
+                    runs_dir=str(tmp_path), device="cuda")  # fmt: skip
+    runs = [train(replace(config, cuda_graphs=mode), quiet=True).folder for mode in ("on", "off")]
+    one, other = (checkpoint.newest(run).checkpoint.tensors for run in runs)
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_bfloat16_is_as_near_as_on_a_cpu() -> None:
+    seen = torch.randint(256, (64, 84, 84, 4), dtype=torch.uint8)
+    features = []
+    for device, dtype in (
+        ("cpu", torch.float32),
+        ("cpu", torch.bfloat16),
+        ("cuda", torch.bfloat16),
+    ):
+        torch.manual_seed(0)  # of the weights
+        torso = ConvolutionalTorso("paper", (84, 84, 4), 1 / 255, dtype, False).to(device)
+        torso.prepare()
+        features.append(torso(seen.to(device)).cpu())
+    exact, *rounded = features
+    for found in rounded:
+        assert (found - exact).norm() < 0.02 * exact.norm()
 
 
 def most_allocated(agents: int) -> int:
