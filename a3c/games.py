@@ -14,7 +14,6 @@ from torch import Generator, Tensor
 
 from a3c.acting import Actor, Choose
 from a3c.config import VALUE_METHODS, Config
-from a3c.devices import ToHost
 from a3c.envs import numpy_envs
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import Array, EnvironmentFault, NumpyEnvs, NumpyStep, Spec
@@ -63,6 +62,8 @@ class Games:
         self.seed = 0  # of the first game
         self.playing = np.arange(len(envs))  # those whose game has not ended
         self.observed = [0] * len(envs)
+        self.taken: Array  # the actions of the last agent step
+        self.outcome: NumpyStep  # and what came of them
 
     @property
     def num_envs(self) -> int:
@@ -89,7 +90,8 @@ class Games:
         final = [s if f is None else f for s, f in zip(seen, finals, strict=True)]
         self.remember(final)
         columns = seen, rewards, terminated, truncated, life_lost, final
-        return NumpyStep(*map(np.concatenate, columns))
+        self.taken, self.outcome = actions, NumpyStep(*map(np.concatenate, columns))
+        return self.outcome
 
     @contextmanager
     def named(self, i: int) -> Iterator[None]:
@@ -145,13 +147,13 @@ def play_episodes(
     episodes = [Episode(protocol.seed + i) for i in range(protocol.episodes)]
     for agent_steps in range(1, protocol.max_agent_steps + 1):
         moment = actor.step()
-        actions, rewards, ended = (
-            ToHost(part).read() for part in (moment.actions, moment.step.rewards, moment.step.ended)
-        )
-        for k, i in enumerate(games.playing):
-            episodes[i].actions.append(actions[k].tolist())
-            episodes[i].episodic_return += float(rewards[k])
-        games.playing = games.playing[~ended]
+        outcome = games.outcome  # from the host: the device's copy would have to be waited for
+        for i, action, reward in zip(games.playing, games.taken, outcome.rewards, strict=True):
+            episodes[i].actions.append(action.tolist())
+            episodes[i].episodic_return += float(reward)
+        ended = outcome.terminated | outcome.truncated
+        if ended.any():
+            games.playing = games.playing[~ended]
         if not games.num_envs or not goes_on(games.num_envs, agent_steps):
             break
         if ended.any():
@@ -179,10 +181,12 @@ def chooser(network: Network, generator: Generator, protocol: Protocol, games: G
     """Chooses for all N games, of which those that have ended stand still; returns the others'."""
     random = np.random.default_rng(protocol.seed)
     everyone: Tensor | None = None  # [N, A or 2A]
+    playing, sent = torch.empty(0), np.empty(0, int)  # sent to the device where it is another
 
     def choose(outputs: Outputs) -> Tensor:
-        nonlocal everyone
-        playing = torch.from_numpy(games.playing).to(generator.device)
+        nonlocal everyone, playing, sent
+        if games.playing is not sent:
+            playing, sent = torch.from_numpy(games.playing).to(generator.device), games.playing
         everyone = outputs[0] if everyone is None else everyone.index_copy(0, playing, outputs[0])
         actions = chosen(network, everyone, generator, protocol.greedy)
         return with_random(actions, protocol.epsilon, games.spec, random)[playing]

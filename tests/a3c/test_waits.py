@@ -17,12 +17,15 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+import a3c
 from a3c import devices, torsos
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, preset
 from a3c.devices import ToHost
+from a3c.games import Protocol, make_games, play_episodes
 from a3c.metrics import Metrics
 from a3c.node import Node
+from tests.playable import Playable, model_of
 
 # What a tensor's content is read by, or its shape depends on
 WAITS = {
@@ -121,6 +124,23 @@ def test_one_wait_for_each_agent_step_and_one_for_each_rollout(
     assert watch.lines == []
     steps = ["step"] * config.rollout_length
     assert reads == [*steps, "read"]  # the figures of the update before, after acting
+
+
+def test_an_evaluation_waits_once_for_each_agent_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not for what the host knows already: what was done, and what came of it."""
+    policy = a3c.load(model_of(Playable, tmp_path), "cpu")
+    games = make_games(policy.config, 3, policy.device)
+    protocol = Protocol(episodes=3, seed=0, greedy=False, epsilon=0.0, max_agent_steps=8)
+    watch = Watch()
+    with counted(monkeypatch) as reads, watch:
+        played = play_episodes(
+            games, policy.network, policy.generator, protocol, goes_on=lambda *_: True
+        )
+    assert [episode.length for episode in played] == [8] * 3
+    assert reads == ["step"] * 8
+    assert [line.split()[1] for line in watch.lines] == ["to"]  # up, once: which games are played
 
 
 @pytest.mark.parametrize(
