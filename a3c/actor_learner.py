@@ -102,8 +102,8 @@ class ActorLearner:
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
         learned = [self.learn(agents, new) for agents, new in self.groups()]
-        shown = {**self.explored, "num_envs": self.envs.num_envs}  # fewer at first if the run grows
-        self.under_way = Figures.of(rollout, learned, stopwatch.take(), shown)
+        beside = {**self.explored, "num_envs": self.envs.num_envs}  # fewer at first if it grows
+        self.under_way = Figures.of(rollout, learned, stopwatch.take(), beside)
         self.torn = False
 
     def renew(self, t: int) -> None:
@@ -166,11 +166,11 @@ class ActorLearner:
                 applied = self.store.apply(self.gradients, agent_steps, self.index, self.norm)
         finally:
             self.store.turn.release()
-        # clone: a CUDA graph returns the same memory each time
-        figures = dict(zip(names, shown.clone().unbind(), strict=True))
-        figures["gradient_norm"] = on_device(applied.gradient_norm, self.device).clone()
+        # A copy: a CUDA graph returns the same memory each time
+        norm = on_device(applied.gradient_norm, self.device)
+        figures = torch.cat([shown, norm.reshape(1)])
         acted_at = sum(self.acted_at_steps) / len(self.acted_at_steps)
-        return Learned.of(figures, applied, acted_at, computed_at)
+        return Learned.of([*names, "gradient_norm"], figures, applied, acted_at, computed_at)
 
     def differentiate(self) -> tuple[list[str], Tensor]:
         """Gradients of the loss of the last rollout, or of `group`'s part in it, into `gradients`;
@@ -222,24 +222,23 @@ class ActorLearner:
         self.episodes = Episodes(self.envs.num_envs)
 
     def record(self) -> None:
-        """Record the CUDA graphs, if any, while no thread is at work. Changes nothing else."""
-        if self.graphs.wanted:
-            with self.on_streams():
-                random = self.generator.get_state()
-                self.network.prepare()
-                if self.target is not None:
-                    self.target.prepare()
-                self.actor.rehearse(self.config.rollout_length)
-                self.differentiate()
-                torch.cuda.empty_cache()  # CUDA graphs have memory of their own; this is free again
-                for t in range(self.config.rollout_length):
-                    self.actor.act.record(self.graphs, t)
-                if self.method.looks_ahead:
-                    self.actor.act.record(self.graphs, None)
-                self.envs.record(self.graphs)
-                self.differentiated.record(self.graphs)
-                self.store.record(self.graphs, self.gradients, self.norm, self.index)
-                self.generator.set_state(random)
+        """Record the CUDA graphs, while no thread is at work. Changes nothing else."""
+        with self.on_streams():
+            random = self.generator.get_state()
+            self.network.prepare()
+            if self.target is not None:
+                self.target.prepare()
+            self.actor.rehearse(self.config.rollout_length)
+            self.differentiate()
+            torch.cuda.empty_cache()  # CUDA graphs have memory of their own; this is free again
+            for t in range(self.config.rollout_length):
+                self.actor.act.record(self.graphs, t)
+            if self.method.looks_ahead:
+                self.actor.act.record(self.graphs, None)
+            self.envs.record(self.graphs)
+            self.differentiated.record(self.graphs)
+            self.store.record(self.graphs, self.gradients, self.norm, self.index)
+            self.generator.set_state(random)
 
     @contextmanager
     def on_streams(self) -> Iterator[None]:
@@ -311,21 +310,22 @@ class ActorLearner:
 class Learned(NamedTuple):
     """What came of one update, for the log."""
 
-    shown: dict[str, Tensor]  # scalars on the device
+    names: list[str]
+    shown: Tensor  # as many scalars, on the device
     known: dict[str, float]  # what the host knows without it
     waiting_seconds: float
 
     @staticmethod
     def of(
-        shown: dict[str, Tensor], applied: Applied, acted_at: float, computed_at: int
+        names: list[str], shown: Tensor, applied: Applied, acted_at: float, computed_at: int
     ) -> Learned:
-        """shown: scalars by name. acted_at, computed_at: updates that the parameters had seen
+        """acted_at, computed_at: updates that the parameters had seen
         which chose the actions, on average, and with which the gradients were computed."""
         lags = {
             "policy_lag": float(applied.updates_before - acted_at),
             "gradient_lag": float(applied.updates_before - computed_at),
         }
-        return Learned(shown, {**lags, "lr": applied.lr}, applied.waiting_seconds)
+        return Learned(names, shown, {**lags, "lr": applied.lr}, applied.waiting_seconds)
 
 
 class Figures(NamedTuple):
@@ -341,13 +341,12 @@ class Figures(NamedTuple):
         rollout: Rollout,
         learned: list[Learned],
         seconds: dict[str, float],
-        explored: dict[str, float],
+        beside: dict[str, float],
     ) -> Figures:
-        """Send them off: of several updates the means. explored: what the log shows beside them."""
-        names = list(learned[0].shown)
-        shown = [torch.stack([each.shown[name] for each in learned]).mean() for name in names]
+        """Send them off: of several updates the means. beside: what the log shows as well."""
+        shown = torch.stack([each.shown for each in learned]).mean(0)
         sent = ToHost(
-            torch.cat([x.double().flatten() for x in (*shown, rollout.rewards, rollout.ended)])
+            torch.cat([x.double().flatten() for x in (shown, rollout.rewards, rollout.ended)])
         )
         waited = sum(each.waiting_seconds for each in learned)
         seconds["apply"] -= waited
@@ -356,9 +355,9 @@ class Figures(NamedTuple):
             name: sum(each.known[name] for each in learned) / len(learned)
             for name in learned[0].known
         }
-        known |= explored
+        known |= beside
         known |= {f"seconds_{stage}": value for stage, value in seconds.items()}
-        return Figures(sent, names, known, rollout.ended.shape)
+        return Figures(sent, learned[0].names, known, rollout.ended.shape)
 
     def read(self) -> tuple[dict[str, float], Floats, Floats]:
         """Figures by name; rewards and ends [T, N]. The wait of a rollout's updates."""

@@ -60,6 +60,14 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return cpu_multiplies_bfloat16()
 
 
+def without_tf32() -> None:
+    """In this process float32 is float32, in convolutions on a GPU as well.
+
+    cuDNN would round what it multiplies to a mantissa of 10 bits.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def cpu_multiplies_bfloat16() -> bool:
     """AMX or AVX512-BF16. (Not public in torch 2.11, which has no `get_capabilities`.)"""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -34,10 +34,10 @@ class Gate:
     def going_on(self) -> bool:
         """Called by each thread between two rollouts: parks while paused; False when to stop."""
         with self._boundary:
-            while self._paused and not self._stopped:
+            if self._paused and not self._stopped:
                 self._parked += 1
-                self._boundary.notify_all()
-                self._boundary.wait()
+                self._boundary.notify_all()  # once: those that wake would wake the others
+                self._boundary.wait_for(lambda: self._stopped or not self._paused)
                 self._parked -= 1
             return not self._stopped
 

@@ -75,8 +75,6 @@ class ConvolutionalTorso(nn.Module):
         super().__init__()
         self.layers, self.width = CONVOLUTIONAL[name]
         self.shape, self.scale, self.dtype = shape, scale, dtype
-        if dtype == torch.float32:  # and not cuDNN's TF32, which has a mantissa of 10 bits
-            torch.backends.cudnn.allow_tf32 = False
         height, width, channels = shape
         modules: list[nn.Conv2d] = []
         for layer in self.layers:

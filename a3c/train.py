@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from a3c.config import Config, InputError
-from a3c.devices import pick_devices
+from a3c.devices import pick_devices, without_tf32
 from a3c.envs.names import frames_per_agent_step
 from a3c.envs.protocol import EnvironmentFault
 from a3c.evaluation import Evaluation
@@ -70,6 +70,7 @@ def train(
     twice.
     """
     torch.set_num_threads(1)  # a thread is a core: no second pool of threads beneath each
+    without_tf32()
     metrics = Metrics(frames_per_agent_step(config))
     with Terminal(config, metrics, quiet) as terminal:
         found = start.to_resume(config, resume, start_from)
@@ -79,7 +80,8 @@ def train(
         del found  # its checkpoint holds all games; it is read again once the folder is locked
         with place(config, metrics, terminal) as node:
             training = Training(config, metrics, node, terminal)
-            with new_run(training, start_from) if folder is None else resumed_run(training, folder):
+            run = new_run(training, start_from) if folder is None else resumed_run(training, folder)
+            with closed_if_refused(training), run:
                 try:
                     training.supervise()
                     return training.end()
@@ -101,6 +103,16 @@ def place(config: Config, metrics: Metrics, terminal: Terminal) -> Iterator[Node
 
         with closing(Cluster(config, metrics, terminal.say)) as cluster:
             yield cluster
+
+
+@contextmanager
+def closed_if_refused(training: Training) -> Iterator[None]:
+    """The environments, of a run that cannot begin. One that has begun closes them in its end."""
+    try:
+        yield
+    except InputError:
+        training.close()
+        raise
 
 
 @contextmanager
@@ -308,7 +320,7 @@ class Training:
             self.log.close()
         except Exception as error:  # the first thing that went wrong is to be told, not the last
             self.failures.append(error)
-        self._close()
+        self.close()
         self._check_failures()
         run = self._run()
         self.terminal.goodbye(run)
@@ -320,7 +332,7 @@ class Training:
         learned = self.store.updates != self.written
         return learned or (self.changed and not self._all_failures())
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Free what environments hold."""
         for each in (self.node, self.evaluator):
             try:

@@ -73,8 +73,8 @@ class ValueMethod:
         last = target_values(target, rollout.last_observations)  # [N, A]
         if self.config.method == "n-step-q":
             return n_step_returns(rewards, ends, self.state_values(last, None), gamma)
-        (seen,) = target.review(network)  # [T, N, A]
-        after = following(seen, last)  # [T, N, A], of the observations after each step
+        (values,) = target.review(network)  # [T, N, A]
+        after = following(values, last)  # [T, N, A], of the observations after each step
         actions = following_actions(rollout) if self.looks_ahead else None  # [T, N]
         return one_step_returns(rewards, ends, self.state_values(after, actions), gamma)
 

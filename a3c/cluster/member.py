@@ -25,7 +25,7 @@ from a3c import machine
 from a3c.cluster.exchange import Exchange, Newest, Sent, Vector, tensors_of
 from a3c.cluster.server import HandedIn, NotReady, Refused
 from a3c.config import Config
-from a3c.devices import pick_devices
+from a3c.devices import pick_devices, without_tf32
 from a3c.metrics import Metrics, Part
 from a3c.node import Node
 from a3c.run.provenance import what_must_be_the_same
@@ -44,6 +44,7 @@ class Member:
 
     def __init__(self, index: int, config: Config):
         torch.set_num_threads(1)
+        without_tf32()
         self.index = index
         threads = min(config.num_threads, machine.physical_cores())
         self.first_thread = index * config.num_threads  # also where other nodes have fewer

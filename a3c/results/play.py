@@ -14,6 +14,7 @@ import tyro
 from rich.table import Table
 
 from a3c.config import RANGES, Config, InputError, Ranges, check_number
+from a3c.devices import without_tf32
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Array, EnvironmentFault, Spec
 from a3c.games import (
@@ -114,6 +115,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     that cannot be used: before the games are played, where that can be known.
     """
     torch.set_num_threads(1)  # a second thread would wait longer than it works on so few agents
+    without_tf32()
     saved, run = models.find(options.model), run_of(options.model)
     protocol = options.protocol(saved.config, saved.spec)
     out = Path(options.out) if options.out else default_folder(options.model)

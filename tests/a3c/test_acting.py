@@ -48,10 +48,10 @@ def run(
 
 def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[Game]:
     """The games that ended, by the way that the log has them."""
-    shown = {"entropy": torch.tensor(0.5), "gradient_norm": torch.tensor(2.0)}
+    names, shown = ["entropy", "gradient_norm"], torch.tensor([0.5, 2.0])
     applied = Applied(3, torch.tensor(2.0), 0.1, 0.25)  # waited so long for the lock
     seconds = {"apply": 1.0, "waiting": 0.0}
-    learned = [Learned.of(shown, applied, *seen) for seen in ((2, 3), (0, 2))]
+    learned = [Learned.of(names, shown, applied, *seen) for seen in ((2, 3), (0, 2))]
     values, rewards, ended = Figures.of(rollout, learned, seconds, {"epsilon": 0.25}).read()
     assert (values["entropy"], values["gradient_norm"], values["epsilon"]) == (0.5, 2.0, 0.25)
     assert (values["policy_lag"], values["gradient_lag"]) == (2.0, 0.5)  # means of 1, 3 and 0, 1

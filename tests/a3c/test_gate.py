@@ -3,6 +3,7 @@
 import threading
 import time
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -46,6 +47,26 @@ def test_a_stop_asked_for_between_two_sets_of_threads_holds() -> None:
     assert gate.stopping
     gate.look(lambda: False)
     assert not gate.going_on()
+
+
+def test_parked_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take neither processor nor interpreter from those that work."""
+    gate = Gate(4)
+    wake = Mock(side_effect=gate._boundary.notify_all)
+    monkeypatch.setattr(gate._boundary, "notify_all", wake)
+    gate._pause_wanted = True
+    gate.look(lambda: False)
+    threads = [threading.Thread(target=gate.going_on, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while gate._parked < 3:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert wake.call_count == 3
+    gate.go_on()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_a_thread_that_is_about_to_end_does_not_stand_still() -> None:

@@ -157,15 +157,6 @@ def test_no_gpu_is_looked_for_to_make_initial_values(monkeypatch: pytest.MonkeyP
     network_for(preset("fast"))
 
 
-def test_float32_is_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which cuDNN would take for convolutions: a GPU's features would not be the CPU's."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    network_for(preset("fast"), torch.bfloat16)
-    assert torch.backends.cudnn.allow_tf32
-    network_for(preset("fast"), torch.float32)
-    assert not torch.backends.cudnn.allow_tf32
-
-
 def test_the_seed_alone_decides_the_initial_values() -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()

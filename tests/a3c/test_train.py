@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from a3c.acting import Actor
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
 from a3c.devices import pick_device
+from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.protocol import EnvironmentFault
 from a3c.measuring import positive
 from a3c.methods import make_method
@@ -929,6 +931,29 @@ def test_what_is_killed_in_its_first_minute_can_be_resumed(
     longer = saved.progress["agent_steps"] + 500
     config = replace(saved.config, total_agent_steps=longer)
     assert train(config, resume=tmp_path / "latest", quiet=True).finished
+
+
+def test_what_cannot_begin_leaves_no_environment_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a study many runs are made in one process."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    counts = {"__init__": 0, "close": 0}
+    for name in counts:
+        method = getattr(GymnasiumEnvs, name)
+
+        def counted(*words: Any, name: str = name, method: Any = method) -> None:
+            counts[name] += 1
+            method(*words)
+
+        monkeypatch.setattr(GymnasiumEnvs, name, counted)
+    refused = Mock(side_effect=InputError("no such place"))
+    monkeypatch.setattr(sys.modules[train.__module__], "create_run_folder", refused)
+    config = small(tmp_path, num_threads=2, evaluate_every=1000, evaluate_episodes=2)
+    with pytest.raises(InputError, match="no such place"):
+        train(config, quiet=True)
+    assert counts["close"] == counts["__init__"] > 2
+    assert not torch.backends.cudnn.allow_tf32  # from here on float32 is float32
 
 
 def test_two_processes_in_one_folder(tmp_path: Path, start_process: StartProcess) -> None:
