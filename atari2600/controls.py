@@ -13,6 +13,7 @@ from atari2600.ale import ACTION_BITS, PADDLE_DELTA
 
 Array = NDArray[Any]
 MOST_FRAMES = 2**31 - 1  # of an episode
+MOST_SKIPPED = 100_000  # frames of an agent step: half an hour of play
 # The action of a direction [left, centre, right], [down, centre, up] and [nothing, FIRE].
 ACTION_OF = np.array(
     [[[9, 17], [4, 12], [7, 15]], [[5, 13], [0, 1], [2, 10]], [[8, 16], [3, 11], [6, 14]]]
@@ -45,7 +46,16 @@ def frames_of(frameskip: int | tuple[int, int]) -> tuple[int, int]:
         low = high = 0
     if not 0 < low < high:
         raise ValueError(f"frameskip is {frameskip!r}; expected at least 1, or 1 <= low < high")
+    if high > MOST_SKIPPED + 1:
+        raise ValueError(f"frameskip is {frameskip!r}; expected at most {MOST_SKIPPED}")
     return low, high
+
+
+def check_flags(**values: Any) -> None:
+    """Raise TypeError for what is no truth value: the word "False" would be true."""
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name} is {value!r}; expected True or False")
 
 
 def check_fractions(**values: float) -> None:

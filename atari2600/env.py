@@ -22,6 +22,7 @@ from atari2600.ale import full_strength
 from atari2600.backends import cpu
 from atari2600.controls import (
     actions_of,
+    check_flags,
     check_fractions,
     check_limit,
     continuous_space,
@@ -76,6 +77,7 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
             full_action_space, continuous, continuous_action_threshold,
             max_num_frames_per_episode, render_mode,
         )  # fmt: skip
+        check_flags(full_action_space=full_action_space, continuous=continuous)
         if obs_type not in OBSERVATIONS:
             raise ValueError(f"obs_type is {obs_type!r}; expected one of {OBSERVATIONS}")
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -160,7 +162,7 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
     def render(self) -> Array | None:
         """The screen [H, W, 3] for "rgb_array"; the window shows itself."""
         if self.render_mode == "rgb_array":
-            return self.palette[self.screen()]
+            return games.recoloured(self.screen(), self.palette)
         if self.render_mode == "human":
             return None
         raise ValueError("render_mode is None; expected rgb_array or human at construction")
@@ -270,13 +272,14 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
     def __getstate__(self) -> dict[str, Any]:
         """A copy is built from the arguments, and goes on with the same game."""
         saved = self.save_state() if self.started else None
-        return super().__getstate__() | {"saved": saved, "seeds": (self.game_seed, self.load_seed)}
+        seeds = self.game_seed, self.load_seed, self.np_random.bit_generator.state
+        return super().__getstate__() | {"saved": saved, "seeds": seeds}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if state["saved"] is not None:
             self.load_state(state["saved"])
-        self.game_seed, self.load_seed = state["seeds"]
+        self.game_seed, self.load_seed, self.np_random.bit_generator.state = state["seeds"]
 
     def state_arrays(self) -> list[Array]:
         machines = [self.machines.registers, self.machines.ram, self.machines.screens]
@@ -293,8 +296,8 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         """The action, any kind of integer, as ale.py has it. Raises ValueError."""
         chosen: Any
         try:
-            chosen = np.asarray(action) if self.continuous else operator.index(action)
-        except TypeError:
+            chosen = np.asarray(action, np.float32) if self.continuous else operator.index(action)
+        except (TypeError, ValueError):
             chosen = action
         if not self.action_space.contains(chosen):
             raise ValueError(f"action is {action!r}; expected one of {self.action_space}")
@@ -310,8 +313,8 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
     def observation(self) -> Array:
         if self.obs_type == "ram":
             return self.machines.ram[0, :EXTRA_RAM].copy()
-        table = self.palette if self.obs_type == "rgb" else self.greys
-        return np.take(table, self.screen(), axis=0)
+        colours = self.palette if self.obs_type == "rgb" else self.greys
+        return games.recoloured(self.screen(), colours)
 
     def info(self) -> dict[str, int]:
         return {
@@ -322,7 +325,7 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
 
     def show(self, frames: int) -> None:
         if self.window is not None:
-            self.window.show(self.palette[self.screen()], frames)
+            self.window.show(games.recoloured(self.screen(), self.palette), frames)
 
 
 def keys_of(action: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from atari2600.games import Game
+from atari2600.games import Game, recoloured
 from atari2600.state import EPISODE_FRAMES, EXTRA_RAM, FRAMES, LIVES, OVER, WIDTH, Machines
 
 Array = NDArray[Any]
@@ -58,11 +58,11 @@ class Interface:
 
     def getScreenRGB(self, output: Array | None = None) -> Array:
         """uint8 [H, W, 3]"""
-        return filled(output, self.env.palette[self.env.screen()])
+        return filled(output, recoloured(self.env.screen(), self.env.palette))
 
     def getScreenGrayscale(self, output: Array | None = None) -> Array:
         """uint8 [H, W]"""
-        return filled(output, self.env.greys[self.env.screen()])
+        return filled(output, recoloured(self.env.screen(), self.env.greys))
 
     def getScreen(self, output: Array | None = None) -> Array:
         """uint8 [H, W], colour codes"""
@@ -83,6 +83,8 @@ def filled(output: Array | None, content: Array) -> Array:
     """Raises ValueError unless `output` is a uint8 array of the content's size."""
     if output is None:
         return content
+    if not isinstance(output, np.ndarray):
+        raise TypeError(f"the output is a {type(output).__name__}; expected a NumPy array")
     if output.dtype != np.uint8 or output.size != content.size:
         raise ValueError(
             f"the output is {output.dtype} {output.shape}; expected uint8 {content.shape}"

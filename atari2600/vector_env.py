@@ -28,6 +28,7 @@ from atari2600.ale import FIRE, full_strength
 from atari2600.backends import cpu
 from atari2600.controls import (
     actions_of,
+    check_flags,
     check_fractions,
     check_least,
     check_limit,
@@ -117,6 +118,11 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
             repeat_action_probability=repeat_action_probability,
             continuous_action_threshold=continuous_action_threshold,
         )
+        check_flags(
+            full_action_space=full_action_space, continuous=continuous, grayscale=grayscale,
+            maxpool=maxpool, episodic_life=episodic_life, life_loss_info=life_loss_info,
+            reward_clipping=reward_clipping, use_fire_reset=use_fire_reset,
+        )  # fmt: skip
         if noop_max > MOST_NOOPS:
             raise ValueError(f"noop_max is {noop_max}; expected at most {MOST_NOOPS}")
         self.num_envs = int(num_envs)  # NumPy's integers count, too; a saved state has none
@@ -167,6 +173,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         # Agents whose answer has not been given yet, oldest first, and what still computes it
         self.ready: deque[tuple[int, Future[None] | None]] = deque()
         self.asked: Array | None = None  # agents of the last answer: `send` brings their actions
+        self.torn = False  # workers may be at work of whom `ready` knows nothing
 
     def make_spaces(self, shape: tuple[int, ...]) -> None:
         self.single_observation_space = Box(0, 255, shape, np.uint8)
@@ -190,11 +197,18 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         """
         self.check_open()
         ids = np.arange(self.num_envs)
+        if options is not None and not isinstance(options, dict):
+            raise TypeError(f"options are {options!r}; expected a dict such as reset_mask's")
         if options is not None and "reset_mask" in options:
             ids = ids[check_mask(options["reset_mask"], self.num_envs)]
             some = len(ids) < self.num_envs
-            if some and (self.asked is None or self.batch_size < self.num_envs):
-                raise error.ResetNeeded("reset_mask needs a full reset before, and no batch_size")
+            if some and self.batch_size < self.num_envs:
+                raise ValueError(
+                    f"reset_mask leaves agents out, with batch_size {self.batch_size}; expected a "
+                    f"mask of all, or batch_size {self.num_envs}"
+                )
+            if some and self.asked is None:
+                raise error.ResetNeeded("reset_mask needs a full reset before")
         seeds = seeds_of(seed, len(ids), self.asked is None)
         self.finish()
         self.ready.clear()
@@ -217,9 +231,9 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         self.check_open()
         if self.asked is None or len(self.asked) == 0:
             raise error.ResetNeeded("call reset() before step(), and recv() before the next send()")
-        codes = self.decode(np.asarray(actions))
-        self.run(self.asked, codes, codes)
-        self.asked = self.asked[:0]
+        codes = self.decode(array_of("actions", actions))
+        asked, self.asked = self.asked, self.asked[:0]
+        self.run(asked, codes, codes)
 
     def recv(self) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
         """The next `batch_size` answers; info["env_id"] tells whose."""
@@ -232,10 +246,11 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         for _, future in entries:
             if future is not None:
                 future.result()  # interrupted, it can be called again
+        asked, left = np.array([i for i, _ in entries]), deque(self.ready)
         for _ in entries:
-            self.ready.popleft()
-        self.asked = np.array([i for i, _ in entries])
-        return self.answer(self.asked)
+            left.popleft()
+        self.asked, self.ready = asked, left  # both or none: no Ctrl-C comes in between
+        return self.answer(asked)
 
     def close_extras(self, **kwargs: Any) -> None:
         if not self.workers.forked():
@@ -243,24 +258,32 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
             self.workers.close()
 
     def check_open(self) -> None:
-        """Raises ClosedEnvironmentError after `close`. In a forked child: new threads.
+        """Raises ClosedEnvironmentError after `close`. In a forked child, and after a Ctrl-C that
+        came while work was dealt out: new threads.
 
-        What the threads of before the fork were at is lost: then `reset` is needed.
+        What the threads of before were at is lost: then `reset` is needed.
         """
         if self.closed:
             raise error.ClosedEnvironmentError("the environment is closed; make another")
-        if self.workers.forked():
-            self.workers = self.workers.again()
-            if any(future is not None for _, future in self.ready):
-                self.ready.clear()
-                self.asked = None
+        forked = self.workers.forked()
+        if not forked and not self.torn:
+            return
+        if not forked:
+            self.workers.close()  # waits for what they are at
+        self.workers = self.workers.again()
+        if self.torn or any(future is not None for _, future in self.ready):
+            self.ready.clear()
+            self.asked = None
+        self.torn = False
 
     # ---- what is behind it ----
 
     def run(self, ids: Array, actions: Array, seeds: Array) -> None:
         """Move these agents on, see `cpu.run`; `ready` gets them in order."""
         shared = self.machines, self.layer, self.agents, self.view
+        self.torn = True
         self.ready += self.workers.run(shared, ids, actions, seeds)
+        self.torn = False
 
     def finish(self) -> None:
         """Wait until no worker is at work."""
@@ -290,15 +313,23 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         """Actions as ale.py has them. Raises ValueError."""
         if self.continuous:
             check_array("actions", actions, np.float32, (self.batch_size, 3))
-            if not self.action_space.contains(actions):
-                expected = f"finite numbers of {self.single_action_space}"
-                raise ValueError(f"actions are {actions}; expected {expected}")
+            for k, action in enumerate([] if self.action_space.contains(actions) else actions):
+                if not self.single_action_space.contains(action):
+                    expected = f"expected finite numbers of {self.single_action_space}"
+                    raise ValueError(f"{self.named(k)} is {action.tolist()}; {expected}")
             return actions_of(actions, self.continuous_action_threshold)
         check_array("actions", actions, np.integer, (self.batch_size,))
         limit = len(self.action_set)
         if actions.min() < 0 or actions.max() >= limit:
-            raise ValueError(f"actions are {actions}; {self.game.name} takes 0 to {limit - 1}")
+            k = int(np.flatnonzero((actions < 0) | (actions >= limit))[0])
+            expected = f"{self.game.name} takes 0 to {limit - 1}"
+            raise ValueError(f"{self.named(k)} is {actions[k]}; {expected}")
         return self.action_set[actions]
+
+    def named(self, k: int) -> str:
+        """Whose the k-th of the actions is."""
+        assert self.asked is not None
+        return f"the action of agent {self.asked[k]}"
 
     # ---- exact saving ----
 
@@ -322,8 +353,9 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         """
         self.check_open()
         self.finish()
-        saved, left = divmod(self.num_envs, max(copies, 1))
-        if copies < 1 or left or (copies > 1 and self.batch_size < self.num_envs):
+        check_least(1, copies=copies)
+        saved, left = divmod(self.num_envs, copies)
+        if left or (copies > 1 and self.batch_size < self.num_envs):
             raise ValueError(
                 f"copies is {copies}; expected 1, or with whole batches a divisor of "
                 f"the {self.num_envs} environments"
@@ -442,6 +474,14 @@ def check_layout(layout: str) -> str:
     return layout
 
 
+def array_of(name: str, values: Any) -> Array:
+    """Raises ValueError for what is no array."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} are {values!r}; expected as much of each agent") from None
+
+
 def check_array(name: str, array: Array, kind: type, shape: tuple[int, ...]) -> Array:
     if array.shape != shape or not np.issubdtype(array.dtype, kind):
         raise ValueError(
@@ -464,4 +504,4 @@ def check_out(out: Array | None, shape: tuple[int, ...], batch_size: int) -> Arr
 
 
 def check_mask(mask: Array, num_envs: int) -> Array:
-    return check_array("reset_mask", np.asarray(mask), np.bool_, (num_envs,))
+    return check_array("reset_mask", array_of("reset_mask", mask), np.bool_, (num_envs,))

@@ -14,13 +14,21 @@ WIDE, HIGH = 4, 3  # screen pixels of a pixel: a television's are wider than hig
 
 
 class Window:
-    """Opened by the first `show`, at the speed of a television."""
+    """Opened by the first `show`, at the speed of a television.
+
+    pygame has one display for a process: several windows show their games there in turn.
+    """
+
+    opened = 0  # of all
 
     def __init__(self, title: str):
         try:
             pygame = importlib.import_module("pygame")
         except ImportError as missing:
-            raise error.DependencyNotInstalled("pip install pygame") from missing
+            raise error.DependencyNotInstalled(
+                "render_mode is 'human', and the window needs pygame: pip install pygame, or "
+                "render_mode='rgb_array'"
+            ) from missing
         self.pygame: Any = pygame
         self.title = title
         self.surface: Any = None
@@ -29,7 +37,8 @@ class Window:
         """Show a picture [H, W, 3] for as long as `frames` of the game last."""
         height, width, _ = picture.shape
         if self.surface is None:
-            self.pygame.init()
+            self.pygame.display.init()  # and no sound, as `pygame.init` would
+            Window.opened += 1
             self.surface = self.pygame.display.set_mode((width * WIDE, height * HIGH))
             self.pygame.display.set_caption(self.title)
             self.clock = self.pygame.time.Clock()
@@ -41,5 +50,7 @@ class Window:
 
     def close(self) -> None:
         if self.surface is not None:
-            self.pygame.display.quit()
             self.surface = None
+            Window.opened -= 1
+            if not Window.opened:
+                self.pygame.display.quit()

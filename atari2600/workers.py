@@ -33,6 +33,7 @@ class Workers:
             arguments = self.own, new_scratch, iter(list(pinned))
             self.threads = ThreadPoolExecutor(workers, "atari2600", begin, arguments)
         else:
+            self.processors = os.sched_getaffinity(0) if pinned else set()  # to be had again
             begin(self.own, new_scratch, iter(pinned))
 
     def forked(self) -> bool:
@@ -58,8 +59,11 @@ class Workers:
         return started
 
     def close(self) -> None:
+        """Wait for the threads, and end them; one that was the caller's own is no longer pinned."""
         if self.threads is not None:
             self.threads.shutdown()
+        elif self.processors:
+            os.sched_setaffinity(0, self.processors)
 
 
 # What threads run knows nothing of Workers: a thread that held its pool would never end.

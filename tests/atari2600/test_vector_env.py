@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from atari2600 import AtariEnv, AtariVectorEnv
 from atari2600.backends import cpu, kept, translate
+from atari2600.window import Window
 
 Array = NDArray[Any]
 Actions = list[Array]
@@ -500,6 +503,35 @@ def test_a_reset_that_was_interrupted_asks_for_another(monkeypatch: pytest.Monke
         np.testing.assert_array_equal(answer[4]["frame_number"], expected[4]["frame_number"])
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("during", ["reset", "step"])
+def test_an_interrupt_while_work_is_dealt_out_asks_for_a_reset(
+    during: str, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was under way then is over before the next games begin, and none are played twice."""
+    env, same = (AtariVectorEnv("pong", 4, num_threads=workers, noop_max=5000) for _ in range(2))
+    env.reset(seed=1)
+    place, name = (cpu, "run") if workers == 1 else (env.workers.threads, "submit")
+    whole = getattr(place, name)
+
+    def interrupted(*words: Any) -> Any:
+        monkeypatch.setattr(place, name, whole)
+        whole(*words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        env.reset(seed=2) if during == "reset" else env.step(np.zeros(4, int))
+    for forbidden in (env.recv, env.save_state, lambda: env.step(np.zeros(4, int))):
+        with pytest.raises(ResetNeeded):
+            forbidden()
+    np.testing.assert_array_equal(env.reset(seed=7)[0], same.reset(seed=7)[0])
+    for _ in range(5):
+        answer, expected = env.step(np.full(4, 2)), same.step(np.full(4, 2))
+        np.testing.assert_array_equal(answer[0], expected[0])
+        np.testing.assert_array_equal(answer[4]["frame_number"], expected[4]["frame_number"])
+
+
 def test_a_mask_of_all_is_a_full_reset() -> None:
     options = {"reset_mask": np.ones(4, bool)}
     env, same = (AtariVectorEnv("pong", 4, batch_size=2) for _ in range(2))
@@ -542,15 +574,82 @@ def test_a_paddle_turns_by_whole_parts_of_doubles() -> None:
 def test_continuous_actions_outside_their_space() -> None:
     env = AtariVectorEnv("breakout", 1, continuous=True)
     env.reset(seed=1)
-    with pytest.raises(ValueError, match="expected finite numbers of Box"):
+    with pytest.raises(ValueError, match=r"agent 0 is \[1.5, 0.0, 0.0\]; expected finite numbers"):
         env.step(np.array([[1.5, 0, 0]], np.float32))
     with pytest.raises(AttributeError, match="continuous=False"):
         AtariEnv("breakout", continuous=True).get_keys_to_action()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["full_action_space", "continuous", "grayscale", "maxpool", "episodic_life", "life_loss_info",
+     "reward_clipping", "use_fire_reset"],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["False", None, 2])
+def test_a_flag_is_true_or_false(name: str, value: Any) -> None:
+    """The word "False", of a file or a command line, would be true."""
+    with pytest.raises(TypeError, match=f"{name} is {value!r}; expected True or False"):
+        AtariVectorEnv("breakout", 2, **{name: value})
+    if name in ("full_action_space", "continuous"):
+        with pytest.raises(TypeError, match=f"{name} is {value!r}; expected True or False"):
+            AtariEnv("breakout", **{name: value})
+
+
+def test_a_single_environment_takes_any_kind_of_float() -> None:
+    env, same = (AtariEnv("breakout", continuous=True) for _ in range(2))
+    env.reset(seed=1)
+    same.reset(seed=1)
+    for action in ([0.5, 0.1, 0.9], (1.0, np.pi, 0.0)):
+        found, expected = env.step(np.array(action)), same.step(np.array(action, np.float32))
+        np.testing.assert_array_equal(found[0], expected[0])
+    with pytest.raises(ValueError, match="expected one of Box"):
+        env.step(np.array([np.nan, 0, 0]))
+
+
+def test_a_copy_before_the_first_reset_draws_the_same_frame_skips() -> None:
+    env = AtariEnv("pong", frameskip=(2, 10))
+    env.seed_game(5)
+    env.load_game()
+    copied = copy.deepcopy(env)
+    for each in (env, copied):
+        each.reset()
+    frames = [[each.step(0)[4]["frame_number"] for _ in range(6)] for each in (env, copied)]
+    assert frames[0] == frames[1]
+
+
+def test_the_last_of_several_windows_closes_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    pygame = Mock()
+    monkeypatch.setitem(sys.modules, "pygame", pygame)
+    windows, picture = [Window("Pong"), Window("Breakout")], np.zeros((2, 2, 3), np.uint8)
+    for window in windows:
+        window.show(picture, 1)
+    windows[0].close()
+    windows[0].close()
+    pygame.display.quit.assert_not_called()
+    windows[1].show(picture, 1)
+    windows[1].close()
+    pygame.display.quit.assert_called_once_with()
+
+
+def test_a_window_without_pygame_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(
+        gymnasium.error.DependencyNotInstalled, match=r"render_mode is 'human'.* or "
+    ):
+        AtariEnv("pong", render_mode="human")
+
+
+def test_a_pinned_caller_is_free_again() -> None:
+    before = os.sched_getaffinity(0)
+    env = AtariVectorEnv("pong", 2, num_threads=1, thread_affinity_offset=min(before))
+    assert os.sched_getaffinity(0) == {min(before)}
+    env.close()
+    assert os.sched_getaffinity(0) == before
+
+
 def test_gymnasium_makes_and_checks_them() -> None:
     env = gymnasium.make("atari2600/Breakout-v5", render_mode="rgb_array")
-    check_env(env.unwrapped, skip_render_check=True)
+    check_env(env.unwrapped, skip_render_check=True)  # which opens a window
     observation, _ = env.reset(seed=1)
     np.testing.assert_array_equal(env.render(), observation)
     assert observation.shape == (210, 160, 3)
@@ -588,6 +687,8 @@ def test_gymnasium_makes_and_checks_them() -> None:
         ({"repeat_action_probability": 1.5}, "repeat_action_probability is 1.5; expected 0 to 1"),
         ({"continuous_action_threshold": -1}, "continuous_action_threshold is -1; expected 0 to 1"),
         ({"autoreset_mode": "Disabled"}, "expected NEXT_STEP or SAME_STEP"),
+        ({"frameskip": 10**12}, "frameskip is 1000000000000; expected at most 100000"),
+        ({"mode": np.array([0, 4])}, "breakout has no mode array"),
         ({"layout": "flat"}, "layout is 'flat'; expected one of"),
         ({"out": np.zeros((2, 84, 84), np.uint8)}, r"expected uint8 of shape .2, 4, 84, 84."),
         ({"out": np.zeros((2, 4, 84, 84), np.float32)}, "expected uint8"),
@@ -604,8 +705,9 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        (np.array([0, 4]), "breakout takes 0 to 3"),
-        (np.array([-1, 0]), "breakout takes 0 to 3"),
+        (np.array([0, 4]), "the action of agent 1 is 4; breakout takes 0 to 3"),
+        (np.array([-1, 0]), "the action of agent 0 is -1; breakout takes 0 to 3"),
+        ([[0], [1, 2]], "expected as much of each agent"),
         (np.array([0]), r"expected integer of shape \(2,\)"),
         (np.array([0.0, 1.0]), "expected integer"),
     ],

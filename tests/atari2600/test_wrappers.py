@@ -120,6 +120,8 @@ def test_the_interface_fills_what_it_is_given() -> None:
         for wrong in (np.zeros(shape[:1], np.uint8)[:5], np.zeros(shape, np.float32)):
             with pytest.raises(ValueError, match="expected uint8"):
                 fill(wrong)
+        with pytest.raises(TypeError, match="the output is a list; expected a NumPy array"):
+            fill([0] * 128)
 
 
 def test_seeding_and_loading_by_hand() -> None:
