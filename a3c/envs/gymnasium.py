@@ -18,6 +18,7 @@ from a3c.envs.spaces import space_of
 
 PICTURE_SIDE = 20  # pixels; the smallest that the network `paper` reads
 MOST_CHANNELS = 16  # of an image whose channels come first
+ANSWERS = 5  # of a step: observation, reward, terminated, truncated, info
 LARGEST = 1_000_000  # inputs or outputs of a layer, which has 64 times as many parameters
 
 
@@ -25,7 +26,7 @@ class GymnasiumEnvs:
     """N environments of a Gymnasium id, stepped one after another in this thread.
 
     Raises InputError where they cannot be made, or their spaces are not supported; `reset` and
-    `step` raise EnvironmentFault for what is not of the space or not finite.
+    `step` raise EnvironmentFault for what is not of the space, not finite, or no step's answer.
     """
 
     def __init__(self, env: str, num_envs: int):
@@ -51,10 +52,14 @@ class GymnasiumEnvs:
         exact = np.zeros(self.num_envs)
         terminated, truncated, life_lost = np.zeros((3, self.num_envs), bool)
         for i, (env, action) in enumerate(zip(self.envs, self.decode(actions), strict=True)):
-            observation, reward, terminated[i], truncated[i], _ = env.step(action)
+            answer = env.step(action)
+            if len(answer) != ANSWERS:
+                raise unexpected(f"{len(answer)} values for a step", str(ANSWERS), i)
+            observation, reward, *ends, _ = answer
             put_reward(exact, i, reward)
+            terminated[i], truncated[i] = (truth_of(end, i) for end in ends)
             if terminated[i] or truncated[i]:
-                finals[i] = np.array(observation)
+                finals[i] = array_of(observation, i).copy()
                 observation, _ = env.reset()
             self._put(rows, i, observation)
         rewards = to_float32(exact)
@@ -90,7 +95,7 @@ class GymnasiumEnvs:
 
     def _put(self, rows: Array, agent: int, observation: Any) -> None:
         """Copy an agent's observation into its row."""
-        array = np.asarray(observation)
+        array = array_of(observation, agent)
         if array.shape != rows.shape[1:]:
             raise EnvironmentFault(
                 f"the environment returned an observation of shape {list(array.shape)}; "
@@ -130,15 +135,36 @@ def check_alike(env: str, one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any
             raise InputError(f"{env} has {name} {before}, then {after}; expected one space")
 
 
+def unexpected(found: str, expected: str, agent: int) -> EnvironmentFault:
+    """What to raise for an answer that is none."""
+    return EnvironmentFault(
+        f"the environment returned {found}; expected {expected}", f"agent {agent}"
+    )
+
+
 def put_reward(rewards: Array, agent: int, reward: Any) -> None:
     """Write an agent's reward."""
     try:
         rewards[agent] = reward
     except (TypeError, ValueError):
-        raise EnvironmentFault(
-            f"the environment returned the reward {reward!r}; expected a number",
-            f"agent {agent}",
-        ) from None
+        raise unexpected(f"the reward {reward!r}", "a number", agent) from None
+
+
+def truth_of(end: Any, agent: int) -> bool:
+    """Whether an episode ended; also of 0 and 1, but `None` and words would be something else."""
+    if end is True or end is False:  # nearly always
+        return end
+    number = isinstance(end, int | float | np.bool_ | np.number | np.ndarray) and not np.ndim(end)
+    if not number or end not in (0, 1):
+        raise unexpected(f"{end!r} for an end", "True or False", agent)
+    return bool(end)
+
+
+def array_of(observation: Any, agent: int) -> Array:
+    try:
+        return np.asarray(observation)
+    except ValueError:
+        raise unexpected("rows of several lengths for an observation", "an array", agent) from None
 
 
 def fits(array: Array, dtype: np.dtype[Any]) -> bool:

@@ -148,7 +148,7 @@ def suggestion(name: str) -> str:
 
 def bare(name: str) -> str:
     """What people remember of a name: letters and digits alone, without the version."""
-    name = re.sub(r"^(ALE|atari2600)/|(NoFrameskip)?(-v\d+)?$", "", name)
+    name = re.sub(r"^(ALE|atari2600)/|(NoFrameskip|Deterministic)?(-v\d+)?$", "", name)
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 

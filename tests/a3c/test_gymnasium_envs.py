@@ -338,6 +338,7 @@ NAN, INFINITE = np.array([0, np.nan, 0], np.float32), np.array([0, -np.inf, 0], 
         (spaces.Box(-1, 1, (3,), np.float64), np.array([0, 1e300, 0]), "an infinite observation"),
         (VECTOR, np.zeros(4, np.float32), r"an observation of shape \[4\]; its space has \[3\]"),
         (VECTOR, None, r"an observation of shape \[\]"),
+        (VECTOR, [[1], [2, 3], [4]], "rows of several lengths for an observation"),
         (spaces.Discrete(5), 5, "observation 5, not from 0 to 4"),
         (spaces.Discrete(5), -1, "observation -1, not from 0 to 4"),
         (spaces.Discrete(5), 1.5, "an observation of float64 that its space's int64 cannot hold"),
@@ -372,6 +373,35 @@ def test_rewards_that_the_environment_cannot_mean(reward: Any, complaint: str) -
     assert envs.step(np.zeros(2, int)).rewards.tolist() == [0, 1]
     with pytest.raises(EnvironmentFault, match=rf"the environment returned {complaint}.*agent 1"):
         envs.step(np.zeros(2, int))
+
+
+@pytest.mark.parametrize(
+    ("ends", "complaint"),
+    [
+        (("no", False), "'no' for an end; expected True or False"),
+        ((False, None), "None for an end; expected True or False"),
+        ((2, False), "2 for an end; expected True or False"),
+        (
+            (np.array([False, True]), False),
+            r"array\(\[False,  True\]\) for an end; expected True or",
+        ),
+        ((False,), "4 values for a step; expected 5"),  # as Gym's environments had it
+    ],
+)
+def test_ends_that_the_environment_cannot_mean(ends: tuple[Any, ...], complaint: str) -> None:
+    envs = told(VECTOR, FOUR, [1.0] * 3)
+    envs.reset(0)
+    envs.envs[1].step = lambda _: (FOUR[1], 1.0, *ends, {})  # type: ignore[assignment, method-assign]
+    with pytest.raises(EnvironmentFault, match=rf"the environment returned {complaint}.*agent 1"):
+        envs.step(np.zeros(2, int))
+
+
+@pytest.mark.parametrize("end", [True, 1, np.True_, np.array(True), np.int64(1), 1.0])
+def test_other_ways_to_say_that_an_episode_ended(end: Any) -> None:
+    envs = told(VECTOR, FOUR, [1.0] * 3)
+    envs.reset(0)
+    envs.envs[1].step = lambda _: (FOUR[1], 1.0, end, False, {})  # type: ignore[assignment, method-assign]
+    assert envs.step(np.zeros(2, int)).terminated.tolist() == [False, True]
 
 
 def test_large_rewards_are_rewards() -> None:

@@ -78,6 +78,7 @@ def test_the_preset_follows_from_the_environment(env: str, name: str) -> None:
         ("ALE/Brekout-v5", "breakout"),
         ("atari2600/Brekout-v5", "breakout"),
         ("BrekoutNoFrameskip-v4", "breakout"),
+        ("BreakoutDeterministic-v4", "breakout"),
         ("SpaceInvaders", "space_invaders"),
         ("space-invaders", "space_invaders"),
         ("Blackjack-v9", "Blackjack-v1"),

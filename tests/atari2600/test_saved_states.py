@@ -218,7 +218,7 @@ def test_a_state_is_loaded_several_times(env: AtariVectorEnv) -> None:
     ("num_envs", "copies", "options", "message"),
     [
         (6, 4, {}, "copies is 4; expected 1, or with whole batches a divisor of the 6"),
-        (6, 0, {}, "copies is 0; expected 1"),
+        (6, 0, {}, "copies is 0; expected at least 1"),
         (6, 2, {"batch_size": 3}, "copies is 2; expected 1, or with whole batches"),
         (6, 3, {}, "num_envs 3; expected 2"),
         (6, 1, {}, "num_envs 3; expected 6"),
