@@ -153,7 +153,7 @@ def nothing(observations: Tensor, num_envs: int) -> Step:
 
 
 def start_afresh(state: State | None, ended: Tensor, into: State | None) -> None:
-    """Write the LSTM's state [N, cells] twice to `into`, zero where an episode ended."""
+    """Write the LSTM's state, two tensors [N, cells], to `into`; zero where an episode ended."""
     if state is not None and into is not None:
         keep = (~ended).float().unsqueeze(-1)  # [N, 1]
         for now, kept in zip(state, into, strict=True):

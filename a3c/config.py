@@ -330,7 +330,7 @@ def auto_envs(config: Config) -> int:
 
 
 def auto_rollout_length(config: Config) -> int:
-    """ROLLOUT, or SHORT_ROLLOUT where that would make the policy lag longer than 16 updates."""
+    """ROLLOUT up to MANY_AGENTS: with more, one thread's policy would lag more than 16 updates."""
     return ROLLOUT if all_threads(config) * config.num_envs <= MANY_AGENTS else SHORT_ROLLOUT
 
 
@@ -436,7 +436,7 @@ def alternatives(kind: Any) -> tuple[type | None, list[str]]:
 
 
 METHODS = alternatives(KINDS["method"])[1]
-VALUE_METHODS = [name for name in METHODS if name != "a3c"]  # values of actions, and no policy
+VALUE_METHODS = ["one-step-q", "one-step-sarsa", "n-step-q"]  # values of actions, and no policy
 # Options that are read only where another one has one of these values
 READ_WITH: list[tuple[list[str], str, list[str]]] = [
     (["gae_lambda", "ent_coef", "vf_coef", "std", "rho_bar", "c_bar"], "method", ["a3c"]),
@@ -669,7 +669,7 @@ PAPER: dict[str, Any] = {
     "life_loss_terminal": True,
 }
 
-# Each preset: what differs from the defaults above, with its source.
+# What each preset fixes, also where that is the default today; with its source.
 PRESETS: dict[str, dict[str, Any]] = {
     # Tuned here on Breakout, Pong and Space Invaders, with two threads;
     # docs/experiments.md says what was tried.

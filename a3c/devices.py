@@ -113,9 +113,10 @@ class ToHost:
 
 
 class ToDevice:
-    """The way of arrays of one shape and type to a device: pinned memory, no wait.
+    """The way of arrays of one shape and type to a device: pinned memory, and nearly never a wait.
 
-    Two buffers take turns, so that the host can fill one while the other is still being copied.
+    Two buffers take turns, so that the host can fill one while the other is still being copied. It
+    waits where both are.
     """
 
     def __init__(self, device: torch.device):

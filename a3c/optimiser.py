@@ -121,10 +121,10 @@ class Momentum:
 def slower(layout: list[Piece]) -> list[tuple[slice, float]]:
     """The parts of a vector that have a lower learning rate, and what theirs is multiplied by.
 
-    RMSProp's steps are about as long in every weight, and all weights of an output take theirs
-    together: so it moves the further the more it adds up. With the root of FAN_IN / fan_in it moves
-    as far as one of FAN_IN inputs, for which the rate is made, if its weights' steps are
-    independent of one another.
+    RMSProp's steps are about as long in every weight, and an output moves by the sum of its
+    weights' steps: with the root of their number, where these are independent of one another. So
+    with the root of FAN_IN / fan_in it moves as far as one of FAN_IN inputs, for which the rate is
+    made.
     """
     ends = itertools.accumulate(piece.size for piece in layout)
     return [
