@@ -1,5 +1,6 @@
 """Each preset's values; ranges and choices."""
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -18,6 +19,7 @@ from a3c.config import (
     stages,
     to_dict,
 )
+from a3c.games import Protocol
 
 
 def values(config: Config, names: str) -> list[object]:
@@ -373,3 +375,12 @@ def test_every_number_has_a_range() -> None:
     kinds = get_type_hints(Config)
     numbers = {name for name, kind in kinds.items() if kind is float or alternatives(kind)[0]}
     assert numbers == set(RANGES)
+
+
+def test_how_often_a_run_is_saved_and_noted_is_what_the_documents_say() -> None:
+    """docs/running.md: after five seconds, every minute, a record every five seconds."""
+    usual = Config()
+    assert usual.checkpoint_every_seconds == 60
+    assert usual.log_every_seconds == 5
+    assert importlib.import_module("a3c.train").FIRST_CHECKPOINT_SECONDS == 5
+    assert Protocol(episodes=1, seed=0, greedy=False, epsilon=0.0).max_agent_steps == 108_000

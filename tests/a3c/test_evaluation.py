@@ -57,7 +57,8 @@ def steps(run: Run) -> list[int]:
 def test_learning_does_not_depend_on_it_and_it_is_reproducible(
     tmp_path: Path, mode: str, recurrent: bool
 ) -> None:
-    config = evaluated(tmp_path, mode=mode, recurrent=recurrent)
+    env = registered(Playable)  # whose games are short
+    config = evaluated(tmp_path, env=env, mode=mode, recurrent=recurrent)
     one, other = (train(config, quiet=True) for _ in range(2))
     without = train(replace(config, evaluate_every="never"), quiet=True)
     assert equal(final(one), final(without))
@@ -279,10 +280,11 @@ def test_an_interrupt_while_the_last_ones_are_played(
     assert left_out in said
     assert f"go on: a3c train --resume {run.folder}" in said.replace("'", "")
     path = checkpoint.newest(run.folder).path
-    before = path.read_bytes()
+    before, tensors = path.read_bytes(), final(run)
     resumed = train(config, resume=run.folder)
     assert steps(resumed) == [4000]
-    assert equal(final(resumed), final(run))
+    assert checkpoint.newest(run.folder).path == path
+    assert equal(final(resumed), tensors)
     assert path.read_bytes() == before  # the same model: what was played with it stays its own
     assert resumed.best is not None
     assert resumed.best["agent_steps"] == 4000
@@ -683,3 +685,33 @@ def test_each_evaluation_plays_its_own_snapshot_by_both_policies_and_seeds_of_it
     sampled, greedy = (False, 0), (True, GREEDY_EPSILON)
     snapshots = [(one, *policy, bias) for bias in (0, 1) for policy in (sampled, greedy)]
     assert played == [*snapshots, (two, *sampled, 2)]
+
+
+def evaluator_in(tmp_path: Path) -> tuple[Evaluator, Node]:
+    config = evaluated(tmp_path, evaluate_episodes=1)
+    node = Node(config, [CPU], Metrics(1))
+    return Evaluator(config, node.network(CPU), CPU, node.store, node.metrics), node
+
+
+def test_its_seconds_are_trainings_at_the_snapshot(tmp_path: Path) -> None:
+    """Not those at which it is played, which may be much later."""
+    found, node = evaluator_in(tmp_path)
+    node.metrics.seconds_before = 1000.0
+    found.copy()
+    node.metrics.seconds_before = 5000.0
+    found.finish()
+    found._run()
+    (one,) = found.take()
+    assert 1000 <= one.record["seconds"] < 2000
+    found.close()
+
+
+def test_a_snapshot_of_the_very_checkpoint_is_not_lost(tmp_path: Path) -> None:
+    found, node = evaluator_in(tmp_path)
+    node.store.agent_steps = 1500
+    found.copy()
+    found.roll_back(1500)
+    snapshot = found.waiting.get()
+    assert snapshot is not None
+    assert not found.is_lost(snapshot)
+    found.close()

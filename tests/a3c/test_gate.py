@@ -216,3 +216,12 @@ def test_pausing_stops_all_threads_between_updates(mode: str) -> None:
         assert not worker.is_alive()
     assert all(before == after for before, after in seen)
     assert all(one[1] < next_one[0] for one, next_one in pairwise(seen))
+
+
+def test_what_others_ask_for_undoes_no_stop() -> None:
+    """Of a thread that died, for one, while a cluster's server says to go on."""
+    gate = Gate(1)
+    gate.stop()
+    gate.ask(pause=False, stop=False)
+    gate.look(lambda: False)
+    assert not gate.going_on()

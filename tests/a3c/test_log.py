@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from a3c.config import InputError
 from a3c.run import log, provenance, strict_json
@@ -192,3 +193,24 @@ def test_provenance_survives_a_line_cut_short(tmp_path: Path) -> None:
 def test_a_copy_that_is_not_installed_has_no_version() -> None:
     assert provenance.version_of("no-such-package-at-all") is None
     assert provenance.version_of("torch")
+
+
+def test_tensorboards_curves_are_the_records_also_after_a_resume(tmp_path: Path) -> None:
+    opened = Log(tmp_path, 0)
+    figures = {"seconds_forward": 1.0, "seconds_environment": 3.0, "lr": 0.25, "policy_lag": 2.0}
+    for i in (1, 2):
+        own = {"episodes": 10 * i, "seconds": 7.0 * i, "mean_return_100": float(i)}
+        opened.write(record(100 * i, **own, **figures, gradient_lag=1.0))
+    opened.close()
+    Log(tmp_path, 150).close()
+    accumulated = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+
+    def curve(tag: str) -> list[tuple[int, float]]:
+        return [(point.step, point.value) for point in accumulated.Scalars(tag)]
+
+    assert curve("return/by_agent_steps") == curve("charts/episodic_return") == [(100, 1)]
+    assert curve("return/by_episodes") == [(10, 1)]
+    assert curve("return/by_seconds") == [(7, 1)]
+    assert curve("time/forward") == [(100, 0.25)]  # a share
+    assert curve("charts/learning_rate") == [(100, 0.25)]
+    assert curve("charts/policy_lag") == [(100, 2)]

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,23 @@ CUDA = torch.device("cuda", 1)
 
 
 ATARI = Spec((84, 84, 4), True, True, True, 4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rehearsed_once() -> Iterator[None]:
+    """A rehearsal takes a second, and many tests ask for the same."""
+    rehearse = memory.rehearsed
+    known: dict[Any, memory.Rehearsed] = {}
+
+    def rehearsed(config: Config, spec: Spec) -> memory.Rehearsed:
+        key = config, repr(spec), Replay.CHUNK
+        if key not in known:
+            known[key] = rehearse(config, spec)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "rehearsed", rehearsed)
+        yield
 
 
 def test_live_bytes() -> None:
@@ -262,3 +280,17 @@ def test_the_precision_is_that_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     half = gpu_bytes(on_gpu(precision="auto", minibatches=1), ATARI, CUDA)
     whole = gpu_bytes(on_gpu(precision="float32", minibatches=1), ATARI, CUDA)
     assert half.agent < 0.7 * whole.agent
+
+
+def test_each_gpu_holds_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_memory(monkeypatch, None, 2**30)
+    devices = [torch.device("cuda", i) for i in range(2)]
+    config = preset("fast", num_threads=3, precision="float32")
+    found = list(memory.places(config, devices))
+    assert [(place.words, place.threads) for place in found] == [
+        ("memory of cuda:0", 2),
+        ("memory of cuda:1", 1),
+    ]
+    with memory.all_at_once():
+        learning = learning_bytes(config, ATARI)
+    assert found[0].each.thread - learning.thread == 64 * 2**20  # of cuBLAS, for its stream

@@ -61,3 +61,14 @@ def test_a_record_has_means_of_figures_and_sums_of_thread_seconds() -> None:
     assert record["entropy"] == 1
     assert "seconds_forward" not in record
     assert (record["returns"], record["episodes"], record["mean_return_100"]) == ([], 3, 2)
+
+
+def test_what_came_after_the_checkpoint_that_a_run_goes_back_to_counts_once() -> None:
+    metrics = Metrics(1)
+    metrics.add([Game(3.0, 10)], {"entropy": 1.0})
+    saved = metrics.save()
+    metrics.add([Game(5.0, 10)], {"entropy": 9.0})
+    metrics.rewind(saved, 100)
+    record = metrics.drain(200, 1)
+    assert (record["returns"], record["episodes"]) == ([], 1)
+    assert "entropy" not in record

@@ -13,7 +13,9 @@ from a3c.config import preset
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.shared import turns
+from a3c.torsos import ConvolutionalTorso
 from a3c.train import train
+from a3c.value_methods import EpsilonGreedy
 
 CPU = torch.device("cpu")
 TASKS = Path("/proc/self/task")
@@ -243,3 +245,69 @@ def test_threads_and_later_starts_have_random_numbers_of_their_own() -> None:
     assert not torch.equal(first, second)
     one.start(updates=3)
     assert not torch.equal(first, one.actor.agents.observations)
+
+
+@pytest.mark.parametrize("correction", ["none", "vtrace"])
+def test_with_sync_every_the_copy_that_acts_is_renewed_then_and_only_then(
+    correction: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = node_with(num_threads=1, correction=correction, sync_every=3)
+    (learner,) = node.learners
+    acted, act = [], learner.actor.step
+
+    def step(t: int | None = None) -> Any:
+        acted.append(learner.parameters.clone())
+        return act(t)
+
+    monkeypatch.setattr(learner.actor, "step", step)
+    begun_with = []
+    for _ in range(6):
+        begun_with.append(node.store.parameters.clone())
+        learner.cycle()
+    for i, parameters in enumerate(acted):
+        rollout = i // node.config.rollout_length
+        assert torch.equal(parameters, begun_with[rollout - rollout % 3])
+
+
+def test_each_group_of_a_rollout_is_seen_with_the_newest_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of images: what their torso computes with are copies of its parameters."""
+    config = preset("fast", num_threads=1, num_envs=2, rollout_length=2, minibatches=2,
+                    precision="float32", grow=False)  # fmt: skip
+    node = Node(config, [CPU], Metrics(4))
+    node.begin()
+    (learner,) = node.learners
+    torso, newest, loss = learner.network.torsos[0], [], learner.method.loss
+    assert isinstance(torso, ConvolutionalTorso)
+
+    def watched(*words: Any) -> Any:
+        newest.append(torch.equal(torso.cast[0].weight, torso.casts()[0].weight))
+        return loss(*words)
+
+    monkeypatch.setattr(learner.method, "loss", watched)
+    learner.cycle()
+    assert newest == [True, True]
+
+
+def test_what_is_saved_in_a_pause_is_whole_and_stays_as_it_is() -> None:
+    node = cart_poles(num_envs=4, rollout_length=8)
+    (learner,) = node.learners
+    learner.cycle()
+    assert learner.under_way is not None
+    learner.gate.leave()  # its thread stands still
+    with node.paused():
+        assert learner.under_way is None
+        saved = node.save()
+    assert saved["thread0.lengths"].tolist() == learner.episodes.lengths.tolist()
+    before = {name: tensor.clone() for name, tensor in saved.items()}
+    learner.cycle()
+    assert [name for name in before if not torch.equal(before[name], saved[name])] == []
+
+
+def test_each_thread_explores_in_its_own_way() -> None:
+    config = preset("control", env="CartPole-v1", method="n-step-q", num_threads=2, num_envs=64)
+    one, other = (each.behaviour for each in Node(config, [CPU], Metrics(1)).learners)
+    assert isinstance(one, EpsilonGreedy)
+    assert isinstance(other, EpsilonGreedy)
+    assert not torch.equal(one.final, other.final)

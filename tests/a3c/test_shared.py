@@ -245,3 +245,14 @@ def test_a_store_that_begins_with_given_parameters_has_them_as_its_target_too() 
     local, target = torch.zeros(1), torch.zeros(1)
     shared.copy_to(local, target)
     assert (local.item(), target.item()) == (1, 1)
+
+
+def test_the_end_is_to_be_evaluated_once() -> None:
+    """Also where threads come late with updates of rollouts that they had begun."""
+    config = preset("fast", num_threads=2, total_agent_steps=20, evaluate_every=10**9)
+    shared = SharedParameters(torch.zeros(1), [Piece(1)], config)
+    due: list[bool] = []
+    shared.in_update = lambda before: due.append(shared.to_be_evaluated(before))
+    for thread in (0, 1, 0, 1):
+        update(shared, torch.ones(1), 10, thread)
+    assert due == [False, True, False, False]

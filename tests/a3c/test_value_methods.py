@@ -18,7 +18,7 @@ from a3c.loss import action_value_loss, one_step_returns
 from a3c.metrics import Metrics
 from a3c.network import Network, flatten, layout
 from a3c.node import Node
-from a3c.rollout import Rollout
+from a3c.rollout import Rollout, Truncation
 from a3c.run import checkpoint, log
 from a3c.train import train
 from a3c.value_methods import FINAL_EPSILONS, EpsilonGreedy, ValueMethod, epsilon_greedy
@@ -463,3 +463,28 @@ def test_a_run_begins_with_another_value_methods_parameters_and_not_with_a_polic
     a3c = train(config, quiet=True)
     with pytest.raises(InputError, match=r"trained with --method a3c.*expected --method a3c$"):
         train(value_run(tmp_path, "n-step-q"), quiet=True, start_from=a3c.folder)
+
+
+def test_sarsa_follows_a_truncated_episode_from_its_own_last_observation() -> None:
+    case = Case("one-step-sarsa")
+    envs = OnDevice(Scripted(case.steps), CPU)
+    actor = Actor(envs, case.network, lambda outputs: outputs[0].argmax(-1), looks_ahead=True)
+    actor.start(0)
+    rollout = actor.rollout(4)
+
+    def best(seen: Any) -> list[int]:
+        return [int(np.argmax(case.q(row, case.network))) for row in seen]
+
+    (cut,) = rollout.truncations
+    assert cut.actions is not None
+    assert rollout.next_actions is not None
+    assert cut.actions.tolist() == best(cut.observations)
+    assert rollout.next_actions.tolist() == best(rollout.last_observations)
+    assert best(cut.observations) != best(case.steps[2].observations)  # of the next episode
+
+
+def test_of_truncated_agents_each_keeps_its_own_action() -> None:
+    cut = Truncation(1, torch.arange(6.0).view(3, 2), torch.tensor([5, 6, 7]))
+    chosen = cut.of(torch.tensor([2, 0])).actions
+    assert chosen is not None
+    assert chosen.tolist() == [7, 5]

@@ -27,7 +27,7 @@ from a3c.results.output import write_csv
 from a3c.results.play import PlayOptions, play
 from a3c.results.scores import PUBLISHED
 from a3c.results.study_plan import plan, read_spec
-from a3c.run import log, strict_json
+from a3c.run import checkpoint, log, strict_json
 from a3c.run.folder import Run
 from a3c.train import RunFailed, train
 from benchmarks.asteroids import foreseen, to_come
@@ -41,6 +41,7 @@ total_agent_steps = 20
 num_threads = 1
 num_envs = 2
 rollout_length = 5
+max_episode_frames = 400
 [grid]
 env = ["breakout", "ms_pacman"]
 """
@@ -89,6 +90,11 @@ def test_runs_are_scored_and_set_beside_published_scores(
         assert [path.read_bytes() for path in paths[:2]] == [before, curves]
         with pytest.raises(AssertionError, match="it has been played"):  # another protocol
             benchmark(BenchmarkOptions(str(spec), str(out), episodes=3))
+        newest = checkpoint.newest(next(out.glob("runs/*breakout*/breakout-*")))
+        newest.checkpoint.tensors["parameters"] += 1
+        checkpoint.save(newest.path, newest.checkpoint)
+        with pytest.raises(AssertionError, match="it has been played"):  # another model
+            benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
 
 
 def test_an_interrupted_benchmark_keeps_what_it_has_and_goes_on(
