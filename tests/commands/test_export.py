@@ -101,6 +101,7 @@ CASES: dict[str, Case] = {
     "a vector": gymnasium_case("Start", DISCRETE),
     "an image": gymnasium_case("Image", DISCRETE),
     "continuous actions": gymnasium_case("Tight", CONTINUOUS),
+    "action values": gymnasium_case("Start", ["action_values"], method="one-step-sarsa"),
     "recurrent": gymnasium_case("Start", [*DISCRETE, *STATE], recurrent=True),
 }
 
@@ -172,7 +173,9 @@ def given(session: Any, observations: Array, state: dict[str, Array]) -> dict[st
 def actions_of(found: dict[str, Array], facts: dict[str, str]) -> Array:
     """The likeliest actions, by what the file says of them."""
     if facts["actions"].startswith("discrete"):
-        return found["logits"].argmax(-1) + int(facts["first_action"])
+        scores = found.get("logits", found.get("action_values"))
+        assert scores is not None
+        return scores.argmax(-1) + int(facts["first_action"])
     low, high = (np.array(json.loads(facts[f"action_{end}"]), float) for end in ("low", "high"))
     clipped = np.clip(found["mean"], low, high)
     return clipped.reshape(len(clipped), *json.loads(facts["action_shape"]))
