@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
 import a3c
-from a3c.games import Episode, GoesOn, Protocol, make_games, play_episodes
+from a3c.config import preset
+from a3c.games import Episode, Games, GoesOn, Protocol, make_games, play_episodes
+from a3c.methods import A3C
 from a3c.network import Network
 from a3c.results.evaluate import summary
 from a3c.results.policy import Policy
 from a3c.run import checkpoint
 from tests.playable import HalfNeverEnds, Playable, model_of
+from tests.scripted import VECTOR, Scripted, step
 
 FOUR = Protocol(episodes=4, seed=0, greedy=False, epsilon=0.0)
 
@@ -140,3 +144,14 @@ def test_importing_a3c_needs_nothing_that_draws() -> None:
     loaded = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
     assert "a3c.results.evaluate" in loaded
     assert not {"imageio_ffmpeg", "matplotlib", "a3c.results.play", "a3c.cli"} & set(loaded)
+
+
+def test_a_lost_life_ends_no_game() -> None:
+    steps = [step([1.0], life_lost=[True]), step([2.0]), step([4.0], terminated=[True])]
+    config = preset("control", env="CartPole-v1")
+    network = Network(config, VECTOR, A3C(config))
+    network.prepare()
+    protocol = replace(FOUR, episodes=1)
+    games = Games([Scripted(steps)])
+    (played,) = play_episodes(games, network, torch.Generator(), protocol, lambda *_: True)
+    assert (played.episodic_return, played.length, played.cut) == (7.0, 3, False)
