@@ -6,6 +6,7 @@ float32.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,10 @@ from a3c.optimiser import Piece
 from a3c.torsos import CONVOLUTIONAL, DENSE, LSTM_CELLS, ConvolutionalTorso, VectorTorso
 
 MOST_DEVIATIONS = 10.0  # standard deviations that a normalised observation may be from the mean
+
+SEEDING = (
+    threading.Lock()
+)  # PyTorch's generator is the whole process's, whose threads may all train
 
 State = tuple[Tensor, Tensor]  # hidden and cell state of all LSTMs side by side, [N, cells] each
 
@@ -40,7 +45,7 @@ class Network(nn.Module):
     ):
         super().__init__()
         check_network(config, spec.pixels)
-        with torch.random.fork_rng(devices=[]):  # of the CPU: no GPU is started for it
+        with SEEDING, torch.random.fork_rng(devices=[]):  # of the CPU: no GPU is started for it
             torch.default_generator.manual_seed(config.seed)
             # Images share a torso: its cost is most of the work. So do most networks with an LSTM.
             dense = None if spec.pixels else DENSE[network_name(config, spec.pixels)]

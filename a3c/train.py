@@ -198,6 +198,8 @@ class Training:
 
     def load(self, found: Resumed) -> None:
         """Go on from a checkpoint: parameters, statistics, counters, random states, agents."""
+        env = self.config.env
+        start.check_spec(str(found.folder), env, found.checkpoint.spec, env, self.node.spec)
         start.check_parameters(self.store.parameters, found.checkpoint)
         for line in [*found.remarks, f"resuming from {found.path}"]:
             self.terminal.say(line)

@@ -145,6 +145,8 @@ def unexpected(found: str, expected: str, agent: int) -> EnvironmentFault:
 def put_reward(rewards: Array, agent: int, reward: Any) -> None:
     """Write an agent's reward."""
     try:
+        if reward is None or isinstance(reward, str):  # of which NumPy would make numbers
+            raise TypeError
         rewards[agent] = reward
     except (TypeError, ValueError):
         raise unexpected(f"the reward {reward!r}", "a number", agent) from None

@@ -42,6 +42,7 @@ from a3c.results.progress import Progress
 from a3c.run import models
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.interrupts import interrupts
+from a3c.run.start import check_spec
 from a3c.run.terminal import Screen, counted
 
 
@@ -153,6 +154,7 @@ def games(
     KeyboardInterrupt and InputError, see play."""
     made = make_games(config, protocol.episodes, policy.device)
     try:
+        check_spec("the model", config.env, policy.spec, config.env, made.spec)
         episodes = play_episodes(made, policy.network, policy.generator, protocol, goes_on)
     except EnvironmentFault as fault:  # no score would mean anything
         raise InputError(f"{config.env} cannot be played: {fault}") from None

@@ -178,14 +178,7 @@ def nothing_to_do(found: Resumed) -> str:
 def model_to_start_from(start_from: str | Path, config: Config, spec: Spec) -> Checkpoint:
     """A shipped game's, a file's or a run's. Raises InputError if `config`'s network differs."""
     saved = models.find(str(start_from))
-    for name in ("observation_shape", "pixels", "discrete", "num_actions"):
-        has, needed = getattr(saved.spec, name), getattr(spec, name)
-        if has != needed:
-            words = name.replace("_", " ")
-            raise InputError(
-                f"--from {start_from} was trained on {saved.config.env}, with {words} {has}; "
-                f"expected {needed}, as {config.env} has"
-            )
+    check_spec(f"--from {start_from}", saved.config.env, saved.spec, config.env, spec)
     check_heads(start_from, config, saved.config)
     network = network_of(config, spec)
     for name, has in network_of(saved.config, spec).items():
@@ -195,6 +188,19 @@ def model_to_start_from(start_from: str | Path, config: Config, spec: Spec) -> C
                 "expected the same"
             )
     return saved
+
+
+def check_spec(model: str, trained_on: str, had: Spec, env: str, spec: Spec) -> None:
+    """Raise InputError where a model's network would not fit an environment: another one, or the
+    same, which has been changed since."""
+    for name in ("observation_shape", "pixels", "discrete", "num_actions"):
+        has, needed = getattr(had, name), getattr(spec, name)
+        if has != needed:
+            words = name.replace("_", " ")
+            raise InputError(
+                f"{model} was trained on {trained_on}, with {words} {has}; "
+                f"expected {needed}, as {env} has"
+            )
 
 
 def check_heads(start_from: str | Path, config: Config, saved: Config) -> None:

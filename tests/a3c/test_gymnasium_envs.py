@@ -364,6 +364,8 @@ def test_observations_that_the_environment_cannot_mean(
         (np.float64(-np.inf), "an infinite reward"),
         (1e300, "an infinite reward"),
         ("one", "the reward 'one'; expected a number"),
+        ("1", "the reward '1'; expected a number"),
+        (None, "the reward None; expected a number"),
         (np.zeros(2), "the reward array.*; expected a number"),
     ],
 )

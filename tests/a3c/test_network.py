@@ -1,6 +1,7 @@
 """Shapes, precision, heads, and the flat vectors."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
 import numpy as np
@@ -155,6 +156,13 @@ def test_images_are_not_normalised() -> None:
 def test_no_gpu_is_looked_for_to_make_initial_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", Mock(side_effect=AssertionError))
     network_for(preset("fast"))
+
+
+def test_networks_that_are_made_at_once_have_each_its_seeds_values() -> None:
+    config = preset("control", env="CartPole-v1", seed=5)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: flatten(network_for(config, spec=VECTOR))[0], range(200)))
+    assert all(torch.equal(made[0], each) for each in made)
 
 
 def test_the_seed_alone_decides_the_initial_values() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ale_py.vector_env import AtariVectorEnv
+from gymnasium import spaces
 
 import a3c
 from a3c import InputError, cli
@@ -24,7 +25,9 @@ from a3c.results.play_folder import default_folder
 from a3c.results.scores import human_normalised
 from a3c.run import checkpoint
 from a3c.run.terminal import Screen
+from a3c.train import train
 from benchmarks import long_games
+from tests.a3c.test_train import small
 from tests.commands.test_film import frames_of
 from tests.playable import (
     Continuous,
@@ -34,6 +37,7 @@ from tests.playable import (
     NotNumbers,
     Playable,
     model_of,
+    registered,
 )
 
 
@@ -520,3 +524,23 @@ def test_games_that_may_last_longer_than_those_of_training(tmp_path: Path) -> No
     assert (returns > -3).all()  # the model that ships; random play has -4 by then
     with pytest.raises(InputError, match="is no Atari game"):
         long_games.play(model_of(NotNumbers, tmp_path), games=2, frames=1200)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "complaint"),
+    [
+        ("observation_space", spaces.Box(-1, 1, (4,), np.float32), r"observation shape \(3,\); ex"),
+        ("action_space", spaces.Discrete(3), "num actions 2; expected 3"),
+        ("action_space", spaces.Box(-1, 1, (2,), np.float32), "discrete True; expected False"),
+    ],
+)
+def test_an_environment_that_was_changed_since(
+    name: str, changed: Any, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(tmp_path, env=registered(Playable), total_agent_steps=64)
+    run = train(config, quiet=True)
+    monkeypatch.setattr(Playable, name, changed)
+    with pytest.raises(InputError, match=f"was trained on .*, with {complaint}"):
+        play(PlayOptions(str(run.folder), episodes=1), quiet=True)
+    with pytest.raises(InputError, match=f"was trained on .*, with {complaint}"):
+        train(replace(config, total_agent_steps=128), resume=run.folder, quiet=True)
