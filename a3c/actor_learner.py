@@ -203,7 +203,9 @@ class ActorLearner:
             self.metrics.add(self.episodes.count(rewards, ended), values)
             norm = values["gradient_norm"]
             if not norm < float("inf"):
-                raise FloatingPointError(f"the gradient is not finite (its norm is {norm})")
+                raise FloatingPointError(
+                    f"the gradient is not finite (its norm is {norm}); a new run may want less --lr"
+                )
 
     def choose(self, outputs: Outputs) -> Tensor:
         """Actions [N] or [N, A]."""

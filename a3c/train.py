@@ -43,13 +43,13 @@ class RunFailed(RuntimeError):
     def __init__(self, message: str, folder: Path, outside: bool = False, begun: bool = True):
         super().__init__(message)
         self.folder = folder
-        self.outside = outside  # a full disk, an environment's fault: the message says it all
+        self.outside = outside  # a full disk, for one: the message says it all
         self.begun = begun
 
     def line(self) -> str:
         """What happened, and what is left."""
         if not self.begun:
-            return f"a run cannot begin: {self}"
+            return f"{self.folder.parent.name} cannot begin: {self}"  # of a study: its setting
         return f"the run stopped: {self}; {standing(self.folder)}"
 
 
@@ -369,7 +369,8 @@ class Training:
             cause = failures[0]
             disk = isinstance(cause, OSError) and cause in self.failures
             # InputError: there is no room for more agents, as a run grows
-            outside = disk or isinstance(cause, EnvironmentFault | InputError)
+            known = EnvironmentFault, InputError, FloatingPointError
+            outside = disk or isinstance(cause, known)
             words = str(cause) if outside else f"{type(cause).__name__}: {cause}"
             raise RunFailed(words, self.folder, outside) from cause
 

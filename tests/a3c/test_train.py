@@ -702,8 +702,10 @@ def test_what_nothing_can_be_learned_from_stops_the_run(
 ) -> None:
     changes = {"normalize": False, "total_agent_steps": 10**9}  # else it is seen before the run
     config = small(tmp_path, env=f"tests.environments:{env}", **changes)
-    with pytest.raises(RunFailed, match=complaint):
+    with pytest.raises(RunFailed, match=complaint) as raised:
         train(config, quiet=True)
+    assert raised.value.outside  # one line, and no traceback
+    assert "Error" not in raised.value.line()
     saved = checkpoint.newest(tmp_path / "latest").checkpoint
     assert saved.tensors["parameters"].isfinite().all()
     assert config.rollout_length == 8
