@@ -321,8 +321,8 @@ class Learned(NamedTuple):
     def of(
         names: list[str], shown: Tensor, applied: Applied, acted_at: float, computed_at: int
     ) -> Learned:
-        """acted_at, computed_at: updates that the parameters had seen
-        which chose the actions, on average, and with which the gradients were computed."""
+        """acted_at, computed_at: updates that the parameters had seen which chose the actions, on
+        average, and with which the gradients were computed."""
         lags = {
             "policy_lag": float(applied.updates_before - acted_at),
             "gradient_lag": float(applied.updates_before - computed_at),
