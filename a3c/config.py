@@ -476,6 +476,31 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+# What stable-baselines3 and CleanRL call options of ours, of any command
+ELSEWHERE = {
+    "learning_rate": "lr",
+    "n_steps": "rollout_length",
+    "num_steps": "rollout_length",
+    "total_timesteps": "total_agent_steps",
+    "n_envs": "num_envs",
+    "n_epochs": "epochs",
+    "update_epochs": "epochs",
+    "num_minibatches": "minibatches",
+    "rms_prop_eps": "rmsprop_eps",
+    "anneal_lr": "lr_schedule",
+    "cuda": "device",
+    "deterministic": "policy",
+    "greedy": "policy",
+}
+
+
+def nearest_option(name: str, choices: list[str]) -> str:
+    """As `nearest`, also for another library's name of an option."""
+    ours = ELSEWHERE.get(name.lstrip("-").replace("-", "_"), "")
+    found = {choice for choice in choices if choice in (ours, option(ours))}
+    return f"; did you mean {found.pop()!r}?" if found else nearest(name, choices)
+
+
 def nearest(word: str, choices: list[str]) -> str:
     """`; did you mean 'x'?` for the closest choice, or nothing if none is close."""
     folded = {choice.casefold(): choice for choice in choices}
@@ -788,7 +813,7 @@ def check_names(names: Iterable[str], also: Sequence[str] = ()) -> None:
     choices = [*also, *(field.name for field in dataclasses.fields(Config))]
     for name in names:
         if name not in choices:
-            raise InputError(f"no option {name!r}{nearest(name, choices)}")
+            raise InputError(f"no option {name!r}{nearest_option(name, choices)}")
 
 
 def as_options(values: dict[str, Any]) -> dict[str, Any]:

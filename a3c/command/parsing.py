@@ -16,7 +16,7 @@ from tyro.constructors import (
 )
 
 from a3c.command.output import to_stdout
-from a3c.config import InputError, nearest, option
+from a3c.config import InputError, nearest, nearest_option, option
 
 Options = TypeVar("Options")
 
@@ -117,6 +117,7 @@ def check_options(kinds: dict[str, Any], words: list[str]) -> None:
     kinds: by field; those that are tyro's Positional have no option.
     """
     names = {option(name): kind for name, kind in kinds.items() if not is_positional(kind)}
+    places = {option(name) for name, kind in kinds.items() if is_positional(kind)}
     switches = {
         name.replace("--", "--no-", 1): name for name, kind in names.items() if kind is bool
     }
@@ -124,7 +125,9 @@ def check_options(kinds: dict[str, Any], words: list[str]) -> None:
         name, *value = word.split("=", 1)
         name = name.replace("_", "-")
         if name.startswith("--") and name not in [*names, *switches, "--help"]:
-            hint = nearest(name, [*names, *switches, "--help"])
+            hint = nearest_option(name, [*names, *switches, "--help"])
+            if name in places:
+                hint = f"; expected {name[2:].upper()} alone, without the name"
             raise InputError(f"unknown option {name!r}{hint}")
         if value and (name in switches or names.get(name) is bool):
             on = switches.get(name, name)

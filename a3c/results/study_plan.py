@@ -18,6 +18,7 @@ from a3c.config import (
     as_options,
     is_read,
     nearest,
+    nearest_option,
     preset,
     preset_values,
     read_toml,
@@ -141,7 +142,7 @@ def check_names(where: str, names: Options, choices: list[str]) -> None:
         if name == "preset" and name not in choices:
             raise InputError(f"{where} sets 'preset'; expected it in [base], for all runs")
         if name not in choices:
-            raise InputError(f"{where} sets {name!r}, no option{nearest(name, choices)}")
+            raise InputError(f"{where} sets {name!r}, no option{nearest_option(name, choices)}")
 
 
 def goal_of(text: Options) -> float | None:

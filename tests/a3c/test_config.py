@@ -9,6 +9,8 @@ import pytest
 
 from a3c import machine
 from a3c.config import (
+    ELSEWHERE,
+    KINDS,
     PRESETS,
     VALUE_METHODS,
     Config,
@@ -20,6 +22,7 @@ from a3c.config import (
     to_dict,
 )
 from a3c.games import Protocol
+from a3c.results.play import PlayOptions
 
 
 def values(config: Config, names: str) -> list[object]:
@@ -358,10 +361,18 @@ def test_a_correction_that_there_is_not() -> None:
 
 
 def test_unknown_names_have_their_nearest() -> None:
+    with pytest.raises(InputError, match="no option 'n_steps'; did you mean 'rollout_length'"):
+        preset("fast", n_steps=5)
     with pytest.raises(InputError, match="no option 'num_env'; did you mean 'num_envs'"):
         preset("fast", num_env=3)
     with pytest.raises(InputError, match="expected fast, paper, seed, control"):
         preset(["fast"])  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_other_libraries_names_stand_for_options_that_there_are() -> None:
+    options = set(KINDS) | set(get_type_hints(PlayOptions))
+    assert set(ELSEWHERE.values()) <= options
+    assert set(ELSEWHERE).isdisjoint(options)
 
 
 def test_the_fields_that_differ() -> None:

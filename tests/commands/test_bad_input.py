@@ -80,6 +80,10 @@ TRAIN = [
     ("train breakout --no-clip-reward", "did you mean '--no-clip-rewards'?"),
     ("train breakout --envs 3", "unknown option '--envs'; did you mean '--num-envs'?"),
     ("train breakout --no-lr", "unknown option '--no-lr'"),
+    ("train breakout --learning-rate 1", "unknown option '--learning-rate'; did you mean '--lr'?"),
+    ("train --n_steps=5", "unknown option '--n-steps'; did you mean '--rollout-length'?"),
+    ("train --env breakout", "unknown option '--env'; expected ENV alone, without the name"),
+    ("play breakout --greedy", "unknown option '--greedy'; did you mean '--policy'?"),
     (
         "train breakout --clip-rewards=False",
         "--clip-rewards takes no value; expected --clip-rewards or --no-clip-rewards",
