@@ -37,7 +37,7 @@ PLAINER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"Error parsing (\S+): no type matching .*: ('.*'; expected)", r"\1 is \2"),
     (r"Unrecognized options: (.*)", r"unexpected words: \1"),
-    (r"Missing from a3c (\w+): STR (.*?)\.? \(required\)", r"\1 needs: \2"),
+    (r"Missing from a3c (\w+): \w+ (.*?)\.? \(required\)", r"\1 needs: \2"),
     (r"Missing value for argument '(\S+)'\. Expected 1 values", r"\1 needs a value"),
     (
         r"Error parsing (\S+): could not convert string to float: (.*)",

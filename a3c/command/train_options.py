@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from a3c.command.parsing import check_options, tyro_cli, whole_number
+from a3c.command.parsing import check_options, is_positional, tyro_cli, whole_number
 from a3c.config import (
     AUTO,
     DEFAULTS,
@@ -223,7 +223,8 @@ def parser_of(default: dict[str, Any]) -> type[Any]:
         title = GROUPS.get(name, title)
         value = as_written(kind)
         hint = with_number if default[name] == AUTO and name == "num_threads" else None
-        about = tyro.conf.arg(help=texts[name], help_behavior_hint=hint)
+        metavar = "[ENV]" if is_positional(kind) else None
+        about = tyro.conf.arg(help=texts[name], help_behavior_hint=hint, metavar=metavar)
         described = Annotated[value, about]  # type: ignore[valid-type]
         groups.setdefault(title, []).append(
             (name, described, dataclasses.field(default=default[name]))

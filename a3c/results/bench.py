@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ LONGEST_SECONDS = 3600
 class BenchOptions:
     """Measure what this machine does, name the part that is the limit, and suggest settings."""
 
-    env: tyro.conf.Positional[str] = "breakout"
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[GAME]")] = "breakout"
     """Atari game (breakout), or any Gymnasium id."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:i."""

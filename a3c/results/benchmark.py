@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -64,7 +64,7 @@ class BenchmarkOptions:
     Give the command again to go on after an interruption.
     """
 
-    spec: tyro.conf.Positional[str]
+    spec: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SPEC")]
     """TOML file that describes the runs."""
     out: str = "benchmark"
     """Folder for the runs, scores.csv, curves.csv, table.md and scores.png. Runs whose folders have

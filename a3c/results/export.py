@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ ENDING = ".onnx"
 class ExportOptions:
     """Write a trained network as an ONNX file, with what one must know to feed it."""
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GAME_MODEL_OR_RUN")]
     """A game whose model ships, a model file, or a run folder (its newest checkpoint)."""
     out: str = f"model{ENDING}"
     """File to write."""

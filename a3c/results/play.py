@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -50,7 +50,7 @@ from a3c.run.terminal import Screen, counted
 class PlayOptions:
     """Play whole games with a trained model; write scores.json and two films."""
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GAME_MODEL_OR_RUN")]
     """A game whose model ships, a model file, or a run folder (its newest checkpoint)."""
     episodes: int = 10
     """Games to play, all at the same time, each from its own seed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
@@ -40,7 +40,10 @@ if TYPE_CHECKING:  # half a second to import, so not at the top
 class PlotOptions:
     """Draw the returns of runs against agent steps, games and time; dotted: of evaluations."""
 
-    runs: tyro.conf.Positional[tuple[str, ...]]
+    runs: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint=""),
+    ]
     """Run folders, one line each."""
     out: str = "curves.png"
     """Picture to write; the ending chooses the kind (png, pdf, svg)."""

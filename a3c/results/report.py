@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -62,7 +62,10 @@ BEST = ("agent_steps", "episodes", "mean", "evaluated_return")  # and of best.js
 class ReportOptions:
     """Write one HTML page about runs; it needs no network and no other file."""
 
-    runs: tyro.conf.Positional[tuple[str, ...]]
+    runs: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint=""),
+    ]
     """Run folders; the first one is what the page is about, the others lie beside its curve."""
     out: str = "report.html"
     """Page to write."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import tyro
@@ -40,7 +40,7 @@ class StudyOptions:
     again to go on after an interruption.
     """
 
-    spec: tyro.conf.Positional[str]
+    spec: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SPEC")]
     """TOML file that describes the study."""
     out: str = "study"
     """Folder for the runs, study.csv and the figures."""

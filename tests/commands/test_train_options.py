@@ -39,9 +39,19 @@ def test_every_option_stands_in_the_help_once_in_the_order_of_config(
     assert places == sorted(places)
     titles = [said.index(f" {title} options ") for title in GROUPS.values()]
     assert titles == sorted(titles)
-    assert "[STR] Atari game" in said
+    assert "[ENV] Atari game" in said
     for text in helps().values():
         assert text in said
+
+
+def test_each_help_calls_its_place_what_the_usage_does(capsys: pytest.CaptureFixture[str]) -> None:
+    usage = re.findall(r"a3c (\w+) (\[?[A-Z_]{3,}(?: \[RUN ...)?\]?)", cli.USAGE)
+    assert len(usage) == 9
+    for command, place in usage:
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        first, _ = capsys.readouterr().out.split("\n\n", 1)
+        assert f" {place}" in first, command
 
 
 def test_every_field_has_its_help_and_every_group_a_first_field() -> None:
