@@ -22,7 +22,8 @@ from a3c.config import ALL_MACHINES
 from a3c.envs.names import atari_game
 from a3c.results import study_plan
 from a3c.results.play import PlayOptions
-from a3c.run import models
+from a3c.results.played import read_scores
+from a3c.run import log, models
 
 ROOT = Path(__file__).parents[2]
 FILES = [
@@ -143,6 +144,19 @@ def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     shutil.copytree(finished, place, symlinks=True)
     monkeypatch.chdir(place)
     return place
+
+
+def explained(where: str) -> set[str]:
+    """The names in the first column of a table of docs/running.md, the header says of what."""
+    _, table = PAGES["docs/running.md"].split(f"| in {where} | what it is |\n", 1)
+    rows = table.split("\n\n", 1)[0].splitlines()[1:]
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+
+def test_all_that_records_say_is_explained(place: Path) -> None:
+    says = {name for record in log.read(place / "runs/latest/metrics.jsonl") for name in record}
+    assert says == explained("a line of `metrics.jsonl`")
+    assert set(read_scores(place / "runs/latest/play")) == explained("`scores.json` of `a3c play`")
 
 
 @pytest.mark.usefixtures("place")
