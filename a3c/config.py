@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import tyro
 
 from a3c import machine
@@ -223,7 +225,9 @@ class Config:
     def __post_init__(self) -> None:
         """Raise InputError if a value is outside its choices or range; `auto` becomes a value."""
         for name, kind in KINDS.items():
-            _check_field(name, kind, getattr(self, name))
+            value = plain(name, getattr(self, name))
+            _check_field(name, kind, value)
+            object.__setattr__(self, name, value)
         for name, rule in RULES.items():
             if is_auto(getattr(self, name)):
                 object.__setattr__(self, name, rule(self))
@@ -817,18 +821,24 @@ def check_names(names: Iterable[str], also: Sequence[str] = ()) -> None:
 
 
 def as_options(values: dict[str, Any]) -> dict[str, Any]:
-    """Options as TOML reads them: a whole number may be written as 1e6 there, too."""
-
-    def whole(name: str, value: Any) -> Any:
-        is_one = isinstance(value, float) and alternatives(KINDS.get(name))[0] is int
-        return int(value) if is_one and value.is_integer() else value
-
+    """Options as TOML reads them, alone or in lists."""
     return {
-        name: [whole(name, each) for each in value]
+        name: [plain(name, each) for each in value]
         if isinstance(value, list)
-        else whole(name, value)
+        else plain(name, value)
         for name, value in values.items()
     }
+
+
+def plain(name: str, value: Any) -> Any:
+    """As JSON has it: of a NumPy scalar the number, of a path the text; of 1e6, where the option
+    is a whole number, that number."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    whole = isinstance(value, float) and alternatives(KINDS.get(name))[0] is int
+    return int(value) if whole and value.is_integer() else value
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Each preset's values; ranges and choices."""
 
 import importlib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 
 from a3c import machine
@@ -251,11 +252,11 @@ def test_presets_can_be_changed(name: str) -> None:
         ("lr", 0.0, "above 0"),
         ("lr", float("nan"), "a number"),
         ("num_envs", 0, "at least 1"),
-        ("num_envs", 2.0, "whole number"),
+        ("num_envs", 2.5, "whole number"),
         ("num_threads", True, "whole number, or auto"),
         ("num_threads", 0, "at least 1 and at most 256, or auto"),
         ("num_threads", -1, "at least 1 and at most 256, or auto"),
-        ("num_threads", 2.0, "whole number, or auto"),
+        ("num_threads", 2.5, "whole number, or auto"),
         ("num_threads", "many", "a whole number, or auto"),
         ("num_threads", "Auto", "a whole number, or auto"),
         ("num_threads", None, "whole number, or auto"),
@@ -273,7 +274,7 @@ def test_presets_can_be_changed(name: str) -> None:
         ("env", 7, "expected text"),
         ("env", "a\nb", "expected a name"),
         ("runs_dir", None, "expected text"),
-        ("runs_dir", Path("runs"), "expected text"),
+        ("runs_dir", 5, "expected text"),
         ("runs_dir", "a\0b", "expected a name"),
         ("device", None, "expected text"),
         ("run_name", None, "expected text"),
@@ -358,6 +359,23 @@ def test_minibatches_must_divide_the_agents(minibatches: int, fits: int) -> None
 def test_a_correction_that_there_is_not() -> None:
     with pytest.raises(InputError, match=r"--correction is 'v-trace'.*did you mean 'vtrace'"):
         Config(correction="v-trace")  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_numbers_and_paths_of_python_become_plain() -> None:
+    given = Config(
+        seed=np.int64(3),  # type: ignore[arg-type]  # what a loop over an array gives
+        total_agent_steps=1e6,  # type: ignore[arg-type]  # as on the command line
+        lr=np.float32(0.5),  # type: ignore[arg-type]
+        clip_rewards=np.False_,  # type: ignore[arg-type]
+        runs_dir=Path("there"),  # type: ignore[arg-type]
+    )
+    assert given == Config(
+        seed=3, total_agent_steps=10**6, lr=0.5, clip_rewards=False, runs_dir="there"
+    )
+    kinds = [type(getattr(given, field.name)) for field in fields(given)]
+    assert set(kinds) == {str, int, float, bool}
+    with pytest.raises(InputError, match=r"--seed is 2.5; expected a whole number"):
+        Config(seed=np.float64(2.5))  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_unknown_names_have_their_nearest() -> None:
