@@ -18,6 +18,10 @@ WINDOW = RECENT_GAMES  # of the running mean and of its band
 BAND_FROM = 50  # games: quartiles of fewer jump from one whole score to the next
 
 
+class NoGamesYet(InputError):
+    """Of a run that is one, and may have games later."""
+
+
 class Curve(NamedTuple):
     """The G games of one run in their order: where each ended, and its return. [G] each."""
 
@@ -44,26 +48,38 @@ def distinct(runs: tuple[str, ...]) -> list[Path]:
     return list(found.values())
 
 
-def read_curves(runs: list[Path]) -> list[Curve]:
-    """The curves of several runs, each with a name of its own.
+def read_curves(runs: list[Path], needed: Path | None = None) -> dict[Path, Curve]:
+    """The curves of those runs that have games, each with a name of its own.
 
-    Raises InputError for a folder that is no run's, or has no games.
+    A line on stderr names a run that has none yet. Raises InputError for a folder that is no run's,
+    NoGamesYet where no run has any, or not the one that is needed.
     """
     names = [Path(os.path.realpath(run)).name for run in runs]
     if len(set(names)) < len(names):  # as of the same second on two machines
         names = [str(run) for run in runs]
-    return [read_curve(run, name) for run, name in zip(runs, names, strict=True)]
+    curves: dict[Path, Curve] = {}
+    left_out: dict[Path, NoGamesYet] = {}
+    for run, name in zip(runs, names, strict=True):
+        try:
+            curves[run] = read_curve(run, name)
+        except NoGamesYet as error:
+            left_out[run] = error
+    if not curves or needed in left_out:
+        raise left_out[needed or runs[0]]
+    for each in left_out.values():
+        print(f"{each}; left out", file=sys.stderr)
+    return curves
 
 
 def read_curve(run: Path, name: str) -> Curve:
-    """All games that a run's metrics.jsonl reports. Raises InputError if there are none.
+    """All games that a run's metrics.jsonl reports. Raises InputError for what is no run, and
+    NoGamesYet if there are none.
 
     A record says how many games ended since the one before, not when: they are placed evenly
     between the two records. A line on stderr says which records are damaged: their games are
     missing.
     """
-    if not run.is_dir():
-        raise InputError(no_games(run))
+    check_is_run(run)
     before: log.Record = {"agent_steps": 0, "seconds": 0.0}
     curve: dict[str, list[float]] = {"agent_steps": [], "seconds": [], "returns": []}
     found = named(log.scan(run / log.METRICS), run / log.METRICS)
@@ -73,7 +89,7 @@ def read_curve(run: Path, name: str) -> Curve:
             curve[column] += places(before[column], record[column], len(record["returns"]))
         before = {column: record[column] for column in before}
     if not curve["returns"]:
-        raise InputError(no_games(run))
+        raise NoGamesYet(f"{run} has no finished games yet; there is nothing to draw")
     return Curve(name, **{column: np.array(values) for column, values in curve.items()})
 
 
@@ -101,15 +117,17 @@ def places(before: float, end: float, count: int) -> list[float]:
     return [before + (end - before) * (k + 1) / count for k in range(count)]
 
 
-def no_games(run: Path) -> str:
-    """Why there is nothing to draw."""
+def check_is_run(run: Path) -> None:
+    """Raise InputError for what has no games to draw, nor will have any."""
+    why = None
     if not run.exists():
-        return f"{run} has no finished games: there is no such folder; expected a run folder"
-    if not run.is_dir():
-        return f"{run} has no finished games: it is a file; expected a run folder"
-    if not (run / log.METRICS).exists():
-        return f"{run} has no finished games: it has no metrics.jsonl; expected a run folder"
-    return f"{run} has no finished games yet; there is nothing to draw"
+        why = "there is no such folder"
+    elif not run.is_dir():
+        why = "it is a file"
+    elif not (run / log.METRICS).exists():
+        why = "it has no metrics.jsonl"
+    if why is not None:
+        raise InputError(f"{run} has no finished games: {why}; expected a run folder")
 
 
 def running(returns: Floats) -> tuple[Floats, Floats, Floats]:

@@ -105,7 +105,9 @@ def draw_returns(runs: Runs, path: Path, measured: str) -> Path:
         lines = {label: averaged(seeds, name, measured) for label, seeds in runs.items()}
         size, text = unit(max(float(place[-1]) for place, *_ in lines.values()), units)
         for label, (place, mean, low, high) in lines.items():
-            axis.plot(place / size, mean, label=f"{label} ({counted(len(runs[label]), 'seed')})")
+            seeds = counted(len(runs[label]), "seed")
+            marker = "." if place[0] == place[-1] else None  # a single record makes no line
+            axis.plot(place / size, mean, label=f"{label} ({seeds})", marker=marker)
             axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
         axis.set_xlabel(text)
     axes[0].set_ylabel(LABELS[measured])

@@ -52,14 +52,15 @@ class PlotOptions:
 def plot(options: PlotOptions) -> Path:
     """Write the picture; returns its path.
 
-    Raises InputError for a folder without games, or a picture that cannot be written.
+    Runs without games are left out. Raises InputError for a folder that is no run's, where no run
+    has games, or for a picture that cannot be written.
     """
     if not options.runs:
         raise InputError("plot needs at least one run folder")
     out = Path(options.out)
     picture_kind(out)
-    runs = distinct(options.runs)
-    curves, evaluated = read_curves(runs), [read_evaluations(run) for run in runs]
+    found = read_curves(distinct(options.runs))
+    curves, evaluated = list(found.values()), [read_evaluations(run) for run in found]
     bands = [running(curve.returns) for curve in curves]  # 40 us a game
     figure, axes = new_figure(15, 4.2, 3, sharey=True)
     for axis, places, units in zip(axes, along(curves), (AGENT_STEPS, GAMES, SECONDS), strict=True):

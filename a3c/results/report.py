@@ -77,19 +77,18 @@ class ReportOptions:
 def report(options: ReportOptions) -> Path:
     """Write the page; returns its path.
 
-    Raises InputError for a folder that is not a run's or has no games, for scores of another
-    model than the first run's, and for a page that cannot be written.
+    Other runs than the first are left out where they have no games. Raises InputError for a folder
+    that is not a run's, a first run without games, for scores of another model than the first
+    run's, and for a page that cannot be written.
     """
     if not options.runs:
         raise InputError("report needs at least one run folder")
     if Path(options.out).suffix.lower() in (f".{kind}" for kind in KINDS):
         raise InputError(f"--out is {options.out!r}; expected a page, as report.html")
     folders = distinct(options.runs)
-    configs = [read_run_config(run) for run in folders]
-    curves = read_curves(folders)
-    runs = [
-        facts(run, curve, *read) for run, curve, read in zip(folders, curves, configs, strict=True)
-    ]
+    configs = {run: read_run_config(run) for run in folders}
+    curves = read_curves(folders, needed=folders[0])
+    runs = [facts(run, curve, *configs[run]) for run, curve in curves.items()]
     page = {"runs": runs, "band_from": BAND_FROM, **played(options.play, folders[0], runs[0])}
     return write_text(Path(options.out), html(page))
 

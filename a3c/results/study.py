@@ -86,12 +86,12 @@ def ready(plans: list[Planned], out: Path) -> Iterator[None]:
     """Nothing is in the way of the runs: their folder is there, and nobody else's; what is needed
     after them is installed. Raises InputError."""
     figures.check_scipy()  # before hours of runs, not after
+    check_memory_of(plans)
     with as_input_error(f"cannot create the folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
     with locked(out) as remarks:
         for planned in plans:
             check_as_planned(planned)
-        check_memory_of(plans)
         for remark in remarks:
             say(remark)
         yield

@@ -177,9 +177,26 @@ def test_a_run_under_two_names_is_drawn_once(run: Path) -> None:
 
 def test_runs_of_one_name_keep_their_paths(run: Path, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other" / "run", [record(10, 1.0, [1.0])])
-    assert [curve.name for curve in curves.read_curves([run, other])] == [str(run), str(other)]
+    assert [curve.name for curve in curves.read_curves([run, other]).values()] == [
+        str(run),
+        str(other),
+    ]
     third = make_run(tmp_path / "third", [record(10, 1.0, [1.0])])
-    assert [curve.name for curve in curves.read_curves([run, third])] == ["run", "third"]
+    assert [curve.name for curve in curves.read_curves([run, third]).values()] == ["run", "third"]
+
+
+def test_a_run_without_games_yet_is_left_out(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = make_run(tmp_path / "new", [record(10, 1.0, [])])
+    newer = make_run(tmp_path / "newer", [record(10, 1.0, [])])
+    assert list(curves.read_curves([new, run, newer])) == [run]
+    said = f"{new} has no finished games yet; there is nothing to draw; left out\n"
+    assert capsys.readouterr().err == said + said.replace("new ", "newer ")
+    for runs, needed in (([new, newer], None), ([new, run], new)):
+        with pytest.raises(InputError, match="/new has no finished games yet; there is nothing"):
+            curves.read_curves(runs, needed)
+    assert capsys.readouterr().err == ""  # one line
 
 
 @pytest.mark.parametrize("ending", charts.KINDS)

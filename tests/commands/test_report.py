@@ -162,6 +162,18 @@ def test_runs_on_one_page_have_a_colour_each(
     assert dom.count("<polyline") == 3 * runs
 
 
+def test_another_run_without_games_yet_is_left_out(made: Path) -> None:
+    assert cli.main(["report", str(made), "other"]) == 0
+    assert [run["name"] for run in carried(Path("report.html"))["runs"]] == ["run"]
+
+
+def test_the_run_that_the_page_is_about_must_have_games(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = complaint(f"report other {made}", capsys)
+    assert "other has no finished games yet; there is nothing to draw\n" in said
+
+
 ROWS = [
     ("it played breakout, the run trained CartPole-v1", {"env": "breakout"}),
     ("it played the model of breakout that ships", {"model": "breakout"}),

@@ -201,6 +201,7 @@ def test_a_folder_name_fits_the_file_system(tmp_path: Path) -> None:
         ("[grid]\nlr = [-1]", "a3c: spec.toml: --lr is -1; expected "),
         ("[base]\nenv = 'CartPole-v1'\nnoop_max = 1", "--noop-max is 1, and CartPole-v1 does not"),
         ("[base]\nenv = 'CartPol-v1'", "a3c: spec.toml: no environment 'CartPol-v1'"),
+        ("[base]\nenv = 'Blackjack-v1'", "Blackjack-v1 gives observations Tuple("),
         ("[base]\nseed = [1, 2]", "[base] seed is [1, 2]; expected one value, or it in [grid]"),
     ],
 )
@@ -658,6 +659,16 @@ def test_cells_show_three_digits() -> None:
     assert figures.table_cell(np.array([12.345, 12.345])) == "12.3"
     assert figures.table_cell(np.array([0.5, np.inf, 2.0])) == "by 2 of 3"
     assert figures.table_cell(np.array([1.0, 3.0])) == "2.00 (1.00 to 3.00)"
+
+
+def test_a_run_of_one_record_is_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "write_figure", lambda figure, path: drawn.append(figure))
+    row = {"agent_steps": "5", "seconds": "1", "mean_return_100": "9"}
+    runs = {"one": [[row]], "two": [[row, {**row, "agent_steps": "9", "seconds": "2"}]]}
+    figures.draw_returns(runs, tmp_path / "return.png", "mean_return_100")
+    markers = [[line.get_marker() for line in axis.get_lines()] for axis in drawn[0].axes]
+    assert markers == [[".", "None"]] * 2
 
 
 def test_a_line_joins_settings_that_differ_in_one_option() -> None:
