@@ -79,6 +79,8 @@ class PlayOptions:
     """auto, cpu, cuda or cuda:i."""
 
     def __post_init__(self) -> None:
+        if self.out is not None and not self.out.strip():
+            raise InputError(f"--out is {self.out!r}; expected the name of a folder")
         if self.policy not in ("sample", "greedy"):
             raise InputError(f"--policy is {self.policy!r}; expected sample or greedy")
         for name in ("episodes", "max_agent_steps", "seed"):

@@ -39,7 +39,8 @@ def find(model: str) -> Checkpoint:
     """
     if (game := shipped_game(model)) is not None:
         return checkpoint.load(shipped()[game] / MODEL)
-    if Path(model).exists() or "/" in model or model.endswith(".safetensors"):
+    is_a_path = "/" in model or model.endswith(".safetensors")
+    if Path(model).exists() or (is_a_path and atari_game(model) is None):
         return checkpoint.find(Path(model))
     choices = list(shipped())
     raise InputError(

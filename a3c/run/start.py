@@ -126,7 +126,8 @@ def check_resumable(config: Config, saved: Config, agent_steps: int) -> None:
                 )
         elif name not in FREE_ON_RESUME:
             words = "the environment" if name == "env" else option(name)
-            raise InputError(f"{words} {value} contradicts the run to resume, which has {before}")
+            had = "none" if before == "" else before
+            raise InputError(f"{words} {value} contradicts the run to resume, which has {had}")
 
 
 def new_length(config: Config, saved: Config, agent_steps: int) -> str:

@@ -83,6 +83,11 @@ TRAIN = [
     ("train breakout --learning-rate 1", "unknown option '--learning-rate'; did you mean '--lr'?"),
     ("train --n_steps=5", "unknown option '--n-steps'; did you mean '--rollout-length'?"),
     ("train --env breakout", "unknown option '--env'; expected ENV alone, without the name"),
+    (
+        "play ALE/MsPacman-v5",
+        "no model 'ALE/MsPacman-v5': expected a model file, a run folder, or ",
+    ),
+    ("play breakout --out=", "--out is ''; expected the name of a folder"),
     ("play breakout --greedy", "unknown option '--greedy'; did you mean '--policy'?"),
     (
         "train breakout --clip-rewards=False",
@@ -420,6 +425,7 @@ def test_a_model_of_another_version(
         ("--config x.toml", "--config contradicts --resume"),
         ("--total-agent-steps 100", "--total-agent-steps is 100; expected at least the 2"),
         ("--num-threads 9", "--num-threads 9 contradicts"),
+        ("--run-name x", "--run-name x contradicts the run to resume, which has none"),
     ],
 )
 def test_resuming_with_a_contradicting_option(
