@@ -17,11 +17,12 @@ from gymnasium import spaces
 
 import a3c
 from a3c import InputError, cli
-from a3c.games import make_games, play_episodes
+from a3c.games import Episode, make_games, play_episodes
 from a3c.results import play as module
 from a3c.results import progress
 from a3c.results.play import PlayOptions, play
 from a3c.results.play_folder import default_folder
+from a3c.results.policy import Policy
 from a3c.results.scores import human_normalised
 from a3c.run import checkpoint
 from a3c.run.terminal import Screen
@@ -507,6 +508,28 @@ def test_one_game_is_one_game(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     words = ["--episodes", "1", "--out", str(tmp_path / "out"), "--no-film"]
     assert cli.main(["play", model_of(Playable, tmp_path), *words]) == 0
     assert " 1 whole game," in capsys.readouterr().out
+
+
+def test_of_an_even_number_of_games_the_median_is_the_lower_of_the_two_in_the_middle() -> None:
+    episodes = [Episode(seed, float(seed)) for seed in (3, 0, 2, 1)]
+    best, median = module.best_and_median(episodes)
+    assert (best.episodic_return, median.episodic_return) == (3, 1)
+
+
+def test_games_and_the_draw_of_actions_have_the_seed_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_by: list[int] = []
+
+    def policy_of(saved: checkpoint.Checkpoint, device: str, seed: int) -> Policy:
+        drawn_by.append(seed)
+        return Policy(saved, device, seed)
+
+    monkeypatch.setattr(module, "Policy", policy_of)
+    model = model_of(Playable, tmp_path)
+    options = PlayOptions(model, 3, str(tmp_path / "out"), film=False, seed=40)
+    assert play(options, quiet=True)["seeds"] == [40, 41, 42]
+    assert drawn_by == [40]
 
 
 def test_train_and_play_mean_the_same_no_ops(capsys: pytest.CaptureFixture[str]) -> None:

@@ -671,6 +671,42 @@ def test_a_run_of_one_record_is_a_dot(tmp_path: Path, monkeypatch: pytest.Monkey
     assert markers == [[".", "None"]] * 2
 
 
+def two_records(threads: str, agent_steps: str) -> list[dict[str, str]]:
+    first = {"num_threads": threads, "agent_steps": "10", "seconds": "2", "policy_lag": "0.5"}
+    first |= {"episodes": "100", "mean_return_100": "3", "evaluated_return": ""}
+    last = {"agent_steps": agent_steps, "seconds": "4", "policy_lag": "1.5", "mean_return_100": "9"}
+    return [first, {**first, **last}]
+
+
+def test_threads_are_drawn_by_their_speed_and_their_lag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "write_figure", lambda figure, path: drawn.append(figure))
+    runs = {"one": [two_records("1", "100")], "two": [two_records("2", "180")]}
+    figures.draw_threads(runs, tmp_path / "threads.png")
+    for axis, expected in zip(drawn[0].axes, ([25, 45], [1, 1]), strict=True):
+        (line,) = (line for line in axis.get_lines() if len(np.asarray(line.get_xdata())) == 2)
+        assert np.asarray(line.get_xdata()).tolist() == [1, 2]
+        assert np.asarray(line.get_ydata()).tolist() == expected
+
+
+def test_the_table_has_each_measure_in_its_column(tmp_path: Path) -> None:
+    runs = {"one": [two_records("1", "100")], "two": [two_records("2", "180")]}
+    lines = figures.write_table(runs, 5.0, tmp_path / "table.md").read_text().splitlines()
+    names = [name.strip() for name in lines[0].strip("|").split("|")]
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert dict(zip(names, cells, strict=True)) == {
+        "setting": "one",
+        "seeds": "1",
+        "return at the end": "9.00",
+        "agent steps per second": "25.0",
+        "policy lag, updates": "1.00",
+        "agent steps to a return of 5": "100",
+        "seconds to a return of 5": "4.00",
+    }
+
+
 def test_a_line_joins_settings_that_differ_in_one_option() -> None:
     axis = Figure().subplots()
     runs = {
