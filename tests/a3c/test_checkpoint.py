@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -180,6 +181,15 @@ def test_what_is_no_run_says_what_there_is(
     with pytest.raises(InputError, match=f"the newest run is {run}") as caught:
         checkpoint.find(asked)
     assert ("leads to gone, which is gone" in str(caught.value)) == (what == "dangling")
+
+
+def test_the_newest_of_other_runs_is_named(tmp_path: Path) -> None:
+    """By when its checkpoint was saved, not by its name."""
+    for name, saved_at in ("a", 2000.0), ("b", 3000.0), ("c", 1000.0):
+        checkpoint.folder(tmp_path / name).mkdir(parents=True)
+        checkpoint.save_into(tmp_path / name, example(agent_steps=5))
+        os.utime(checkpoint.numbered(tmp_path / name)[0], (saved_at, saved_at))
+    assert checkpoint.other_run(tmp_path / "d") == f"; the newest run is {tmp_path / 'b'}"
 
 
 def test_a_best_that_could_not_be_written_is_not_said_to_be_there(

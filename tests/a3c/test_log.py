@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -214,3 +215,19 @@ def test_tensorboards_curves_are_the_records_also_after_a_resume(tmp_path: Path)
     assert curve("time/forward") == [(100, 0.25)]  # a share
     assert curve("charts/learning_rate") == [(100, 0.25)]
     assert curve("charts/policy_lag") == [(100, 2)]
+
+
+def test_the_curves_of_time_are_shares_of_it() -> None:
+    board = Mock()
+    seconds = {"seconds_environment": 3.0, "seconds_forward": 1.0, "seconds_waiting": 4.0}
+    log.curves(board, record(7, **seconds))
+    shares = {
+        tag: value for (tag, value, _), _ in board.add_scalar.call_args_list if "time/" in tag
+    }
+    assert shares == {
+        "time/environment": 0.375,
+        "time/forward": 0.125,
+        "time/backward": 0.0,
+        "time/apply": 0.0,
+        "time/waiting": 0.5,
+    }

@@ -240,6 +240,9 @@ def test_what_the_network_does_not_have_does_not_matter() -> None:
     vectors = replace(pixels, pixels=False, observation_shape=(4,))
     one, other = preset("fast"), preset("fast", network="paper", std="dependent")
     assert start.network_of(one, pixels) == start.network_of(other, pixels)  # discrete: no std
+    continuous = replace(vectors, discrete=False)
+    dependent = preset("fast", std="dependent")
+    assert start.network_of(one, continuous) != start.network_of(dependent, continuous)
     changed = preset("fast", scale_pixels=False, subtract_background=False)
     assert start.network_of(one, vectors) == start.network_of(changed, vectors)
     for name in ("scale_pixels", "subtract_background"):
