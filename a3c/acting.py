@@ -32,10 +32,10 @@ class Agents:
 class Actor:
     """N agents that act with one network; no autograd graph, nothing derived.
 
-    What a rollout's learning needs of the observations is kept by the network, as far as it was
-    computed to act. Where learning uses newer parameters that would be in vain: with `seen`
-    [T, N, ...] the observations themselves are kept there. Where it looks ahead, the action after a
-    rollout is chosen at its end, and the next one begins with it, whatever has been learned since.
+    The network keeps the activations that it computes to act, and learning starts from them. Where
+    learning uses newer parameters these are useless: then the observations are kept, in `seen`
+    [T, N, ...]. Where it looks ahead, the action after a rollout is chosen at its end, and the next
+    one begins with it, whatever has been learned since.
     """
 
     def __init__(

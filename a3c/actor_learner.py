@@ -75,9 +75,9 @@ class ActorLearner:
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
         self.acted_at_steps = [0]  # the same at each step of a rollout
-        # [P]; with --sync-every, where learning takes newer ones: the copy that acts
+        # [P]; with --sync-every, where learning takes newer ones, the copy that acts is another
         older = self.learns_with_newest and config.sync_every > 1
-        self.acting_parameters = self.parameters.clone() if older else None
+        self.acting_parameters = self.parameters.clone() if older else self.parameters
         self.under_way: Figures | None = None  # of the last rollout
         # True from a rollout's first step to its Figures: a thread that dies there saves no games
         self.torn = False
@@ -124,11 +124,9 @@ class ActorLearner:
         """
         if self.rollouts % self.config.sync_every == 0:
             self.acted_at = self.store.copy_to(self.parameters, self.target_parameters)
-            if self.acting_parameters is not None:
-                self.acting_parameters.copy_(self.parameters)
+            self.acting_parameters.copy_(self.parameters)
         else:
-            if self.acting_parameters is not None:
-                self.parameters.copy_(self.acting_parameters)
+            self.parameters.copy_(self.acting_parameters)
             if self.target_parameters is not None:
                 self.store.copy_target_to(self.target_parameters)
         if self.target is not None:
@@ -192,7 +190,8 @@ class ActorLearner:
         return list(losses.shown), torch.stack(list(losses.shown.values()))
 
     def settle(self) -> None:
-        """Account for the last rollout, once. Raises FloatingPointError if nothing was applied.
+        """Account for the last rollout, once. Raises FloatingPointError if the gradient of one of
+        its updates was not finite, which was not applied then.
 
         Called one rollout later, when nobody waits for its figures any more; at the thread's end;
         and where all threads stand still.
@@ -256,8 +255,7 @@ class ActorLearner:
         saved: dict[str, NDArray[Any] | Tensor] = {"generator": self.generator.get_state()}
         saved |= self.behaviour.save()
         if self.config.sync_every > 1:
-            acting = self.acting_parameters
-            saved["parameters"] = self.parameters if acting is None else acting
+            saved["parameters"] = self.acting_parameters
             saved["sync"] = np.array([self.rollouts, self.acted_at])
         environments = None if self.torn else self.envs.save_state()
         if environments is None:
@@ -289,8 +287,7 @@ class ActorLearner:
         else:
             self.generator.manual_seed(seed_of(self.config, self.index, updates))
         if "sync" in saved:
-            acting = self.acting_parameters
-            (self.parameters if acting is None else acting).copy_(saved["parameters"])
+            self.acting_parameters.copy_(saved["parameters"])
             self.rollouts, self.acted_at = saved["sync"].tolist()
         self.behaviour.load(saved)
         if "observations" not in saved or not at_home:

@@ -49,7 +49,7 @@ SHORTEST_EXPONENTIAL = 10_000_000  # agent steps; shorter runs have the rates of
 MOMENTUM_LEARNING_RATE = 1.0  # the same with momentum, which does not scale gradients of 0.05 or so
 DECAY = 0.97  # of the average of squared gradients, for such updates
 SMALL_LAG = 3  # updates; a policy does not suffer from so small a lag, uncorrected
-GROWTH = 256  # a growing run's rollout has at most a 256th of the agent steps before it
+GROWTH = 256  # a rollout that has grown has at most a 256th of the agent steps before it
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class Config:
     one update with the newest parameters. auto: as many as leave each at least 320 agent steps."""
     grow: bool = True
     """Begin with the agents of one update, and let them be more as the run learns, up to num_envs:
-    copies of their games go on in different ways. A thread's rollout has at most a 256th of the
-    agent steps before it; so neither its policy nor its agents' games are old. Not in a
-    cluster."""
+    copies of their games go on in different ways. A thread's rollout that has grown has at most a
+    256th of the agent steps before it; so neither its policy nor its agents' games are old. Not in
+    a cluster."""
     epochs: int = 1
     """Times that each agent step of a rollout is learned from, dealt anew each time."""
     sync_every: int = 1
@@ -143,7 +143,8 @@ class Config:
     """RMSProp: weights of a matrix with more than 256 inputs learn with lr times the root of 256 by
     their number: 0.31 of it behind the convolutions of `paper`, which has 2,592."""
     momentum: float = 0.9
-    """What of a momentum stays in an update; the rest is the gradient's."""
+    """Decay alpha of a momentum in an update: alpha of it stays, and 1 - alpha of the gradient is
+    added."""
     rmsprop_decay: float = AUTO
     """Decay of the running average of squared gradients in an update. auto: 0.97 for 320 agent
     steps, 0.97 ** 2 for twice as many: the average spans as much data however large updates are."""
@@ -153,8 +154,8 @@ class Config:
     """Value at which the average of squared gradients starts. debiased: at nothing, and it is
     divided by the weight of the gradients that it has seen, as Adam's is."""
     grad_clip: Literal["global-norm", "average-norm"] = "global-norm"
-    """global-norm: scale the whole gradient down to max_grad_norm. average-norm: scale each
-    tensor's gradient so that its L2 norm divided by its number of elements is max_grad_norm."""
+    """global-norm: a gradient whose norm is above max_grad_norm is scaled down to it. average-norm:
+    so is each tensor's, its norm being the L2 norm divided by its number of elements."""
     max_grad_norm: float = 0.5
     """Bound of the gradient's norm, see grad_clip."""
 

@@ -1,8 +1,9 @@
 """Which device to compute on, in which precision, and the ways to it and back.
 
 A thread that trains waits for its device in `wait` and nowhere else: at most once for each agent
-step, when actions come down, and once for each rollout, when the figures of its updates do. A test
-counts. (`synchronise` is for set-up and checkpoints.)
+step, when actions come down, and once for each rollout, when the figures of its updates do; and in
+`ToDevice.send`, should both its buffers be still on their way. A test counts. (`synchronise` is for
+set-up and checkpoints.)
 """
 
 from __future__ import annotations

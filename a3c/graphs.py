@@ -28,8 +28,8 @@ Returned = TypeVar("Returned")
 class Graphs:
     """What the graphs of one thread share: memory, and the generator that they draw from.
 
-    One may write where another, recorded before it, has had what it no longer needs. What a graph
-    returned is not among that while it is held; so it is read before any earlier one is replayed.
+    They use one another's temporary memory, but not that of returned tensors which are still held.
+    So what a graph returned is read before any earlier one is replayed.
     """
 
     def __init__(self, generator: Generator, wanted: bool):

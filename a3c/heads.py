@@ -32,8 +32,8 @@ class MakesHeads(Protocol):
 class ActorCriticHeads(nn.Module):
     """Policy [..., A or 2A], the distribution's parameters, and value [...].
 
-    For vectors actor and critic learn from torsos of their own: an unclipped value's large errors
-    would drown the policy's gradient in a shared one.
+    For vectors actor and critic learn from torsos of their own, but with an LSTM of `mlp`: an
+    unclipped value's large errors would drown the policy's gradient in a shared one.
     """
 
     def __init__(self, width: int, spec: Spec, std: str):
@@ -159,7 +159,7 @@ def of_actions(values: Tensor, actions: Tensor) -> Tensor:
 
 
 def initialise(module: nn.Module, gain: float) -> None:
-    """Orthogonal weights (Saxe et al., 2014) and zero biases in every layer below `module`."""
+    """Orthogonal weights (Saxe et al., 2014) and zero biases in `module` and all its layers."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.orthogonal_(layer.weight, gain)

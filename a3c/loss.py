@@ -38,8 +38,9 @@ def vtrace(
 
     v - V = rho delta + gamma c (v' - V');  advantage = rho (delta + gamma lam (v' - V'))
 
-    Returns the values' targets v and the advantages, [T, N] each. Where both policies are the same
-    the advantages are `gae`'s, and v is V plus those; with lam = 1 they are the paper's.
+    Returns the values' targets v and the advantages, [T, N] each. Where both policies are the same,
+    and no bound is below 1, the advantages are `gae`'s, and v is V plus those; with lam = 1 they
+    are the paper's.
     """
     ratios = log_ratios.exp()
     rhos, traces = ratios.clamp(max=rho_bar), ratios.clamp(max=c_bar)  # [T, N]

@@ -24,7 +24,8 @@ class A3C:
 
     def __init__(self, config: Config):
         self.config = config
-        self.learns_with_newest = config.correction != "none"  # else there is nothing to correct
+        # without V-trace it learns with the parameters that acted
+        self.learns_with_newest = config.correction != "none"
 
     def heads(self, width: int, spec: Spec) -> nn.Module:
         return ActorCriticHeads(width, spec, self.config.std)
@@ -74,8 +75,8 @@ class A3C:
     ) -> tuple[Tensor, Tensor]:
         """What values and policy are taught: returns and advantages, [T, N] each.
 
-        values, log_probs [T, N] and the LSTM's states after each step are the learning network's:
-        with the states of the one that acted its values of what follows would be others.
+        values, log_probs [T, N] and the LSTM's states after each step are the learning network's,
+        for its values of what follows: the states kept in acting may be an older network's.
         """
 
         def value_after(t: int, observations: Tensor) -> Tensor:

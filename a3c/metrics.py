@@ -76,7 +76,8 @@ class Stopwatch:
 class Metrics:
     """Sums since the last record, and the recent games. Safe to use from several threads.
 
-    gauges: to be set where there is more to record: figures by name of the last so many seconds.
+    gauges: a function that a cluster sets. Of the seconds since the last record it makes more
+    figures for it, by name.
     """
 
     def __init__(self, frames_per_agent_step: float):

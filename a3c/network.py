@@ -207,7 +207,8 @@ def flatten(network: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def layout(network: nn.Module) -> list[Piece]:
-    """The tensors, in the order of the flat vector. A weight has the fan-in of its outputs."""
+    """Size and fan-in of each tensor, in the order of the flat vector. Fan-in: a weight's inputs of
+    each output; 1 of biases."""
     return [
         Piece(tensor.numel(), tensor[0].numel() if tensor.dim() in (2, 4) else 1)
         for tensor in network.parameters()

@@ -97,8 +97,8 @@ class Momentum:
     """
 
     def __init__(self, parameters: Tensor, config: Config):
-        self.alpha, self.sync = config.momentum, config.mode == "sync"
-        rows = 1 if self.sync else config.num_threads
+        self.alpha = config.momentum
+        rows = 1 if config.mode == "sync" else config.num_threads
         self.momentum = parameters.new_zeros(rows, *parameters.shape)
         self.scratch = torch.empty_like(parameters)  # [P]
         self.lr = parameters.new_zeros((), dtype=torch.float64)
@@ -108,7 +108,7 @@ class Momentum:
 
     def step(self, parameters: Tensor, gradients: Tensor, norm: Tensor, thread: int) -> None:
         finite = norm.isfinite()
-        momentum = self.momentum[0 if self.sync else thread]  # [P]
+        momentum = self.momentum[thread]  # [P]; in sync mode ALL, -1: the only row
         momentum.mul_(torch.where(finite, self.alpha, 1.0))
         momentum.add_(gradients, alpha=1 - self.alpha)
         torch.mul(momentum, torch.where(finite, self.lr, 0.0), out=self.scratch)

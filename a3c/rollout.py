@@ -1,4 +1,4 @@
-"""Rollout: what happened in T agent steps of N agents, and nothing derived from it."""
+"""Rollout: what happened in T agent steps of N agents; no returns or advantages."""
 
 from __future__ import annotations
 

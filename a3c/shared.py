@@ -1,4 +1,4 @@
-"""SharedParameters: all that threads share, and the only place where they meet.
+"""SharedParameters: what threads learn together, and the lock on it.
 
 What is shared: the parameter vector [P], the optimiser's state, a target vector [P]
 where the method needs one, and the counters `agent_steps` and `updates`. Each thread has everything
@@ -9,7 +9,8 @@ ever copies half an update, and the counters are exact. (The paper's Hogwild wri
 lock; what ours costs: docs/architecture.md, "One lock".)
 
 What is stale on purpose: in async mode a thread computes its gradients with the parameters that it
-copied before its rollout, or before this update; others may have applied theirs in the meantime.
+copied before its rollout (or an earlier one: --sync-every), or before this update; others may have
+applied theirs in the meantime.
 
 In sync mode the threads hand in their gradients, the last one to arrive applies the average in
 the fixed order of the threads (so that a seed gives the same run however the threads are
@@ -58,14 +59,15 @@ class Applied(NamedTuple):
 
 
 class SharedParameters:
-    """See the module's docstring. `layout` are the tensors in `parameters` [P].
+    """See the module's docstring. `layout`: the sizes of the tensors in `parameters` [P].
 
     after_update: called after each update, in sync mode while all threads stand still.
     in_update: to be set where wanted; called in each update, with the agent steps before it, while
     the lock is held: the parameters are those of exactly this update.
     target_every_agent_steps: 0 for no target vector.
     first_thread: the index of its first thread among those of all nodes.
-    average: in sync mode, called by the last thread to arrive; of a cluster's node the cluster's.
+    average: in sync mode, called by the last thread to arrive. A cluster puts its own in its place,
+    which averages over all nodes.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class SharedParameters:
         return vectors if self.target is None else {**vectors, "target": self.target}
 
     def load(self, saved: dict[str, Tensor], agent_steps: int, updates: int) -> None:
-        """Go on from what `save` returned, before the threads start."""
+        """Go on from what `save` returned; before the threads start, or with the lock held."""
         for name, vector in self.save().items():
             vector.copy_(saved[name])
         self.agent_steps, self.updates = agent_steps, updates

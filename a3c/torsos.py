@@ -46,7 +46,7 @@ class Dense(NamedTuple):
     widths: tuple[int, ...]  # of its layers
     activation: Callable[[Tensor], Tensor]
     cells: int  # of the LSTM
-    shared_if_recurrent: bool  # by all that the heads learn
+    shared_if_recurrent: bool  # with an LSTM policy and value have one torso, not one each
 
 
 DENSE: dict[str, Dense] = {

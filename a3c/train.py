@@ -172,7 +172,7 @@ class Training:
         self.best_mean: float | None = None
         self.saved: dict[str, Any] = {"agent_steps": 0, "metrics": metrics.save()}  # last progress
         self.written: int | None = None  # updates of the newest checkpoint
-        self.changed = False  # that has other options
+        self.changed = False  # the run goes on with other options than that checkpoint's
         self.failures: list[BaseException] = []
         self.unclosed: list[BaseException] = []  # why environments could not be closed
         self.origin: str | None = None  # of its first parameters

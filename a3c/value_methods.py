@@ -75,7 +75,8 @@ class ValueMethod:
             return n_step_returns(rewards, ends, self.state_values(last, None), gamma)
         (values,) = target.review(network)  # [T, N, A]
         after = following(values, last)  # [T, N, A], of the observations after each step
-        actions = following_actions(rollout) if self.looks_ahead else None  # [T, N]
+        ahead = rollout.next_actions  # [N] where acting looks ahead
+        actions = None if ahead is None else following(rollout.actions, ahead)  # [T, N]
         return one_step_returns(rewards, ends, self.state_values(after, actions), gamma)
 
     def state_values(self, values: Tensor, actions: Tensor | None) -> Tensor:
@@ -90,8 +91,9 @@ class EpsilonGreedy:
     """A thread's agents act at random with probability epsilon, else by the highest value.
 
     Each agent has an epsilon of its own. It goes from 1, linearly in the agent steps of all
-    threads, to a final one that is drawn once: from what the paper's threads draw theirs, from time
-    to time, and each is an agent there. So few threads of many agents explore as its many do.
+    threads, to a final one that is drawn once from the paper's three. There each thread is one
+    agent and draws its own, from time to time; here each agent does, once, so that a few threads
+    explore as variedly as its many.
     """
 
     def __init__(self, config: Config, thread: int, agents: int, device: torch.device):
@@ -133,9 +135,3 @@ def target_values(target: Network, observations: Tensor) -> Tensor:
     """Action values [N, A]."""
     (values,), _ = target(observations, None)
     return values
-
-
-def following_actions(rollout: Rollout) -> Tensor:
-    """int64 [T, N]: what each agent did after each step, in the episode that began there too."""
-    assert rollout.next_actions is not None
-    return following(rollout.actions, rollout.next_actions)

@@ -81,3 +81,12 @@ def test_training_knows_nothing_of_what_is_done_with_its_results() -> None:
     assert users("a3c.results") <= {"a3c", "a3c.cli"} | {
         name for name in MODULES if name.startswith("a3c.results")
     }
+
+
+def test_only_who_makes_a_run_knows_the_methods() -> None:
+    makers = {"a3c.methods", "a3c.node", "a3c.memory", "a3c.cluster.cluster", "a3c.results.policy"}
+    assert users("a3c.methods") | users("a3c.value_methods") <= makers
+
+
+def test_the_gate_knows_no_tensor() -> None:
+    assert not [name for name in IMPORTS["a3c.gate"] if name.split(".")[0] in ("torch", "a3c")]
