@@ -16,7 +16,14 @@ from a3c.acting import Actor, Choose
 from a3c.config import VALUE_METHODS, Config
 from a3c.envs import numpy_envs
 from a3c.envs.on_device import OnDevice
-from a3c.envs.protocol import Array, EnvironmentFault, NumpyEnvs, NumpyStep, Spec
+from a3c.envs.protocol import (
+    Array,
+    EnvironmentFault,
+    NumpyEnvs,
+    NumpyStep,
+    Spec,
+    closed_on_failure,
+)
 from a3c.heads import Outputs
 from a3c.network import Network
 
@@ -125,7 +132,10 @@ class Games:
 
 def make_games(config: Config, episodes: int, device: torch.device) -> Games:
     """For so many games at the same time. Raises InputError, as make_envs does."""
-    return Games([numpy_envs(config, 1, device) for _ in range(episodes)])
+    envs: list[NumpyEnvs] = []
+    with closed_on_failure(envs):
+        envs.extend(numpy_envs(config, 1, device) for _ in range(episodes))
+    return Games(envs)
 
 
 def play_episodes(

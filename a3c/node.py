@@ -16,7 +16,7 @@ from a3c.config import Config, InputError, stages
 from a3c.devices import pick_precision, room_for, synchronise
 from a3c.envs import make_envs
 from a3c.envs.names import atari_game
-from a3c.envs.protocol import EnvironmentFault, Envs
+from a3c.envs.protocol import EnvironmentFault, Envs, closed_on_failure
 from a3c.gate import Gate
 from a3c.measuring import measure_background, measure_moments
 from a3c.memory import check_memory
@@ -54,23 +54,28 @@ class Node:
         if atari_game(config.env) is not None:  # said before the emulator is compiled
             check_network(config, pixels=True)
         check_memory(config, devices)
+        self.failures: list[BaseException] = []  # of the threads, the first one first
+        self.threads: list[threading.Thread] = []
+        self.noted = False  # its provenance
+        self.kept: dict[str, Tensor] | None = None  # what `save` gives while the agents are made
         envs = self.environments()
+        with closed_on_failure(envs):
+            self._join(envs, first_thread)
+
+    def _join(self, envs: list[Envs], first_thread: int) -> None:
+        """Make what threads share, and a learner for each one's environments."""
         self.spec = envs[0].spec
         first = self.network(self.device)
-        self.gate = Gate(config.num_threads)
+        self.gate = Gate(self.config.num_threads)
         self.store = SharedParameters(
             flatten(first)[0],
             layout(first),
-            config,
+            self.config,
             after_update=self.look,
             target_every_agent_steps=self.method.target_every_agent_steps,
             first_thread=first_thread,
         )
         self.learners = [self.learner(index, each) for index, each in enumerate(envs)]
-        self.failures: list[BaseException] = []  # of the threads, the first one first
-        self.threads: list[threading.Thread] = []
-        self.noted = False  # its provenance
-        self.kept: dict[str, Tensor] | None = None  # what `save` gives while the agents are made
 
     def device_of(self, thread: int) -> torch.device:
         """The device of a thread: they are dealt in turn."""
@@ -82,10 +87,13 @@ class Node:
 
     def environments(self) -> list[Envs]:
         """Make the environments of each thread, with the agents of this stage."""
-        return [
-            make_envs(self.current, self.current.num_envs, self.device_of(index))
-            for index in range(self.current.num_threads)
-        ]
+        envs: list[Envs] = []
+        with closed_on_failure(envs):
+            envs.extend(
+                make_envs(self.current, self.current.num_envs, self.device_of(index))
+                for index in range(self.current.num_threads)
+            )
+        return envs
 
     def learner(self, index: int, envs: Envs) -> ActorLearner:
         """Make one thread's learner; with a target network, if the method needs one.

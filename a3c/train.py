@@ -17,7 +17,7 @@ import torch
 from a3c.config import Config, InputError
 from a3c.devices import pick_devices, without_tf32
 from a3c.envs.names import frames_per_agent_step
-from a3c.envs.protocol import EnvironmentFault
+from a3c.envs.protocol import EnvironmentFault, closed_on_failure
 from a3c.evaluation import Evaluation
 from a3c.evaluator import Evaluator
 from a3c.metrics import RECENT_GAMES, Metrics
@@ -79,9 +79,10 @@ def train(
         folder = None if found is None else found.folder
         del found  # its checkpoint holds all games; it is read again once the folder is locked
         with place(config, metrics, terminal) as node:
-            training = Training(config, metrics, node, terminal)
+            with closed_on_failure([node]):
+                training = Training(config, metrics, node, terminal)
             run = new_run(training, start_from) if folder is None else resumed_run(training, folder)
-            with closed_if_refused(training), run:
+            with closed_before_it_begins(training), run:
                 try:
                     training.supervise()
                     return training.end()
@@ -106,12 +107,13 @@ def place(config: Config, metrics: Metrics, terminal: Terminal) -> Iterator[Node
 
 
 @contextmanager
-def closed_if_refused(training: Training) -> Iterator[None]:
+def closed_before_it_begins(training: Training) -> Iterator[None]:
     """The environments, of a run that cannot begin. One that has begun closes them in its end."""
     try:
         yield
-    except InputError:
-        training.close()
+    except Exception:
+        if not training.begun:
+            training.close()
         raise
 
 
@@ -167,7 +169,7 @@ class Training:
         self.store = node.store  # whose counters are the run's
         self.evaluator = evaluator_of(config, node, metrics)
         self.evaluation: Evaluation | None = None
-        self.interrupted = False
+        self.begun = self.interrupted = False
         self.new = self.established = False  # established: config.json and runs/latest are its own
         self.best_mean: float | None = None
         self.saved: dict[str, Any] = {"agent_steps": 0, "metrics": metrics.save()}  # last progress
@@ -239,6 +241,7 @@ class Training:
 
     def supervise(self) -> None:
         """Start the threads; log and save until the last of them has ended."""
+        self.begun = True
         self.metrics.begin()
         ended = self.store.finished  # before: from here on threads may change it
         try:

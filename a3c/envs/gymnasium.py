@@ -13,7 +13,7 @@ from gymnasium import spaces
 from a3c.config import InputError
 from a3c.envs import classic_control
 from a3c.envs.coding import Coding, Unreadable, check_finite, to_float32
-from a3c.envs.protocol import Array, EnvironmentFault, NumpyStep, Spec
+from a3c.envs.protocol import Array, EnvironmentFault, NumpyStep, Spec, closed_on_failure
 from a3c.envs.spaces import space_of
 
 PICTURE_SIDE = 20  # pixels; the smallest that the network `paper` reads
@@ -32,17 +32,18 @@ class GymnasiumEnvs:
     def __init__(self, env: str, num_envs: int):
         self.num_envs = num_envs
         self.envs = [made(env)]
-        self.observation_space = self.envs[0].observation_space
-        self.spec = gymnasium_spec(env, self.observation_space, self.envs[0].action_space)
-        self.coding = Coding(self.spec)
-        for _ in range(num_envs - 1):
-            self.envs.append(made(env))
-            check_alike(env, *self.envs[-2:])
+        with closed_on_failure(self.envs):
+            self.observation_space = self.envs[0].observation_space
+            self.spec = gymnasium_spec(env, self.observation_space, self.envs[0].action_space)
+            self.coding = Coding(self.spec)
+            for _ in range(num_envs - 1):
+                self.envs.append(made(env))
+                check_alike(env, *self.envs[-2:])
 
     def reset(self, seed: int) -> Array:
         rows = self._rows()
         for i, env in enumerate(self.envs):
-            self._put(rows, i, env.reset(seed=seed + i)[0])
+            self._put(rows, i, seeded_reset(env, seed + i))
         return self.encode(rows)
 
     def step(self, actions: Array) -> NumpyStep:
@@ -125,6 +126,13 @@ def made(env: str) -> gymnasium.Env[Any, Any]:
     except (gymnasium.error.Error, ImportError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{env} cannot be made: {reason}") from None
+
+
+def seeded_reset(env: gymnasium.Env[Any, Any], seed: int) -> Any:
+    """The first observation of an episode; some environments draw from their spaces as well."""
+    env.observation_space.seed(seed)
+    env.action_space.seed(seed)
+    return env.reset(seed=seed)[0]
 
 
 def check_alike(env: str, one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> None:
@@ -234,7 +242,8 @@ def image_shape(env: str, box: spaces.Box[Any]) -> tuple[int, ...]:
     low, high = box.low.min(), box.high.max()
     if not (np.issubdtype(box.dtype, np.integer) and low == 0 and high == 255):
         raise InputError(
-            f"{env} gives images of {box.dtype} from {low:g} to {high:g}; expected uint8, 0 to 255"
+            f"{env} gives images of {box.dtype} from {low:g} to {high:g}; expected uint8, 0 to "
+            "255, or a vector, as gymnasium.wrappers.FlattenObservation makes one"
         )
     if len(shape) == 2:
         return (*shape, 1)

@@ -6,6 +6,8 @@ next episode, and the last one of the ended episode apart from it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -147,3 +149,23 @@ class Envs(Protocol):
 
     def close(self) -> None:
         """Free what the environments hold."""
+
+
+class Closable(Protocol):
+    """What holds something until it is closed: environments may have threads and programs."""
+
+    def close(self) -> Any:
+        """Free it."""
+
+
+@contextmanager
+def closed_on_failure(made: Sequence[Closable]) -> Iterator[None]:
+    """Close what is in `made` by then, where what needs it cannot be made: else a thread of an
+    environment keeps the process alive. The failure is told, whatever closing says."""
+    try:
+        yield
+    except Exception:
+        for each in made:
+            with suppress(Exception):
+                each.close()
+        raise

@@ -351,8 +351,9 @@ def environments(
     """The environments alone, with random actions; no device takes part."""
     progress.status(f"environments, {counted(threads, 'thread')}")
     agents = min(config.num_envs, max(1, MOST_AGENTS // threads))
-    made = [numpy_envs(config, agents, device) for _ in range(threads)]
+    made: list[NumpyEnvs] = []
     try:
+        made.extend(numpy_envs(config, agents, device) for _ in range(threads))
         at_once(lambda envs: envs.reset(0), made)
         rate = Stretch(torch.device("cpu"), seconds).rate([stepping(envs) for envs in made])
     finally:

@@ -16,9 +16,9 @@ import numpy as np
 from a3c import extras
 from a3c.config import Config, InputError
 from a3c.envs.atari import AtariEnvs, native_size
-from a3c.envs.gymnasium import GymnasiumEnvs
+from a3c.envs.gymnasium import GymnasiumEnvs, seeded_reset
 from a3c.envs.names import atari_game
-from a3c.envs.protocol import Array
+from a3c.envs.protocol import Array, closed_on_failure
 from a3c.games import Episode, checksum
 from a3c.results.output import whole_file
 
@@ -132,10 +132,11 @@ def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
     """Also compares what was seen: rewards alone may agree by chance."""
     with rendering(name):
         coder, env = made_to_render(name)
-        observation, _ = env.reset(seed=episode.seed)
-    observed, total, ended = checksum(encoded(coder, observation)), 0.0, False
-    frames_per_second, shape = speed(env.metadata), None
     with closing(coder), closing(env):
+        with rendering(name):
+            observation = seeded_reset(env, episode.seed)
+        observed, total, ended = checksum(encoded(coder, observation)), 0.0, False
+        frames_per_second, shape = speed(env.metadata), None
         for action in episode.actions:
             if ended:
                 break
@@ -178,7 +179,8 @@ def made_to_render(name: str) -> tuple[GymnasiumEnvs, gymnasium.Env[Any, Any]]:
     with warnings.catch_warnings():  # of undeclared render modes: where it fails, one line says so
         warnings.simplefilter("ignore")
         coder = GymnasiumEnvs(name, 1)
-        return coder, gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
+        with closed_on_failure([coder]):
+            return coder, gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
 
 
 def checked(frame: Any, shape: tuple[int, ...] | None) -> Array:

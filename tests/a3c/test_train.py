@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import gymnasium
 import pytest
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from a3c import cli
 from a3c.acting import Actor
@@ -956,6 +958,48 @@ def test_what_cannot_begin_leaves_no_environment_open(
         train(config, quiet=True)
     assert counts["close"] == counts["__init__"] > 2
     assert not torch.backends.cudnn.allow_tf32  # from here on float32 is float32
+
+
+class Counted(CartPoleEnv):
+    """Environments that count how many of them are open; with so many, none is made or reset."""
+
+    open = 0
+    fails_at: tuple[str, int] = ("", 0)
+
+    def __init__(self, **words: Any):
+        self.fail("make")
+        super().__init__(**words)
+        Counted.open += 1
+
+    def fail(self, what: str) -> None:
+        if Counted.fails_at == (what, Counted.open):
+            raise RuntimeError(f"cannot {what}")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.fail("reset")
+        return super().reset(seed=seed, options=options)
+
+    def close(self) -> None:
+        Counted.open -= 1
+        super().close()
+
+
+@pytest.mark.parametrize("fails_at", [("make", 3), ("make", 5), ("make", 9), ("reset", 10)])
+def test_what_fails_before_it_begins_leaves_no_environment_open(
+    fails_at: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One may have threads, or programs, that keep a process alive: of a thread's, of another
+    thread's, of the evaluator's, or where the first agent acts."""
+    gymnasium.register("Counted-v0", Counted)
+    monkeypatch.setattr(Counted, "open", 0)
+    monkeypatch.setattr(Counted, "fails_at", fails_at)
+    config = small(
+        tmp_path, env="Counted-v0", num_threads=2, evaluate_every=1000, evaluate_episodes=2
+    )
+    with pytest.raises(RuntimeError, match=f"cannot {fails_at[0]}"):
+        train(config, quiet=True)
+    assert Counted.open == 0
+    gymnasium.registry.pop("Counted-v0")
 
 
 def test_two_processes_in_one_folder(tmp_path: Path, start_process: StartProcess) -> None:
