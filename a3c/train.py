@@ -193,6 +193,8 @@ class Training:
             self.terminal.say(start.origin(start_from, model))
             parameters = model.tensors["parameters"]
         self.terminal.say(f"starting {self.node.games()} games of {config.env}")
+        for line in start.warnings_of(config, self.node.spec):
+            self.terminal.say(line)
         with self.faults_of_environments():
             self.node.begin()
         if parameters is not None:  # the background that was measured is among them

@@ -133,6 +133,16 @@ def scaling(space: Space) -> tuple[Array, Array] | None:
     return np.where(bounded, low, 0.0), np.where(bounded, high - low, 1.0)
 
 
+def same_reading(one: Space, other: Space) -> bool:
+    """Whether a network reads the same of equal observations: bounds of floats do not matter."""
+    if (one.discrete, one.shape) != (other.discrete, other.shape) or one.discrete:
+        return one.discrete and other.discrete
+    first, second = scaling(one), scaling(other)
+    if first is None or second is None:
+        return first is second
+    return all(map(np.array_equal, first, second))
+
+
 def numbers(observations: Any, dtype: np.dtype[Any]) -> Array:
     """As an array. Raises InputError if they cannot be read as `dtype`."""
     try:

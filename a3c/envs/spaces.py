@@ -27,6 +27,13 @@ class Space:
         for name in ("shape", "low", "high"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
+    def __str__(self) -> str:
+        """Short, as Gymnasium shows it: of bounds the least and the greatest."""
+        if self.discrete:
+            return f"Discrete({self.size}, start={self.start})"
+        low, high = self.bounds()
+        return f"Box({low.min():g}, {high.max():g}, {self.shape}, {self.dtype})"
+
     @property
     def start(self) -> int:
         """The first value of a Discrete space."""

@@ -5,10 +5,12 @@ Everything that can be wrong about it is said before anything is written.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from a3c.config import (
@@ -23,6 +25,8 @@ from a3c.config import (
     option,
     to_dict,
 )
+from a3c.envs.coding import same_reading
+from a3c.envs.names import atari_game
 from a3c.envs.protocol import Spec
 from a3c.network import network_name
 from a3c.optimiser import learning_rate
@@ -201,6 +205,29 @@ def check_spec(model: str, trained_on: str, had: Spec, env: str, spec: Spec) -> 
             raise InputError(
                 f"{model} was trained on {trained_on}, with {words} {has}; "
                 f"expected {needed}, as {env} has"
+            )
+    seen, now = had.observations, spec.observations
+    if seen is not None and now is not None and not same_reading(seen, now):
+        raise InputError(
+            f"{model} was trained on {trained_on}, with observations {seen}; expected {now}, as "
+            f"{env} has"
+        )
+
+
+FAR = 0.2, 10.0  # half the width of actions' bounds: a policy's deviation is 1 at first
+
+
+def warnings_of(config: Config, spec: Spec) -> Iterator[str]:
+    """What is easily overlooked in an environment of one's own, in lines."""
+    if config.clip_rewards and atari_game(config.env) is None:
+        yield "learning sees the signs of rewards alone; --no-clip-rewards shows it their sizes"
+    if not spec.discrete and spec.actions is not None:
+        low, high = spec.actions.bounds()
+        widths = (high - low)[np.isfinite(high - low)] / 2
+        if ((widths < FAR[0]) | (widths > FAR[1])).any():
+            yield (
+                "some actions' bounds are far from -1 and 1, where a policy begins: see "
+                "gymnasium.wrappers.RescaleAction"
             )
 
 

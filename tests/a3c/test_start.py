@@ -3,13 +3,19 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from a3c.config import Config, InputError, preset
+from a3c.envs.protocol import Spec
+from a3c.envs.spaces import space_of
 from a3c.optimiser import learning_rate
 from a3c.run import checkpoint, log, models, provenance, start
 from a3c.train import train
@@ -248,6 +254,48 @@ def test_what_the_network_does_not_have_does_not_matter() -> None:
     for name in ("scale_pixels", "subtract_background"):
         changed = preset("fast", **{name: False})
         assert start.network_of(one, pixels) != start.network_of(changed, pixels)
+
+
+def spec_of_spaces(observations: spaces.Box[Any] | spaces.Discrete, **changes: Any) -> Spec:
+    seen = space_of(observations)
+    return replace(Spec((3,), False, False, True, 2, seen, space_of(spaces.Discrete(2))), **changes)
+
+
+BYTES, FLOATS = spaces.Box(0, 10, (3,), np.int64), spaces.Box(-1, 1, (3,))
+
+
+@pytest.mark.parametrize(
+    ("had", "has", "expected"),
+    [
+        (BYTES, spaces.Box(0, 1000, (3,), np.int64), r"Box\(0, 10, \(3,\), int64\); expected Box"),
+        (spaces.Discrete(3), FLOATS, r"Discrete\(3, start=0\); expected Box\(-1, 1, "),
+        (FLOATS, BYTES, r"observations Box\(-1, 1, \(3,\), float32\); expected"),
+        (FLOATS, spaces.Box(-2, 9, (3,)), None),  # as they are
+        (BYTES, spaces.Box(0, 10, (3,), np.int32), None),
+        (spaces.Discrete(3), spaces.Discrete(3, start=5), None),
+    ],
+)
+def test_observations_that_mean_something_else_by_now(
+    had: spaces.Box[Any], has: spaces.Box[Any], expected: str | None
+) -> None:
+    refused = nullcontext() if expected is None else pytest.raises(InputError, match=expected)
+    with refused:
+        start.check_spec("the model", "My-v0", spec_of_spaces(had), "My-v0", spec_of_spaces(has))
+
+
+def test_what_is_easily_overlooked_in_an_environment_of_ones_own() -> None:
+    def said(config: Config, **changes: Any) -> list[str]:
+        lines = start.warnings_of(config, spec_of_spaces(FLOATS, **changes))
+        return [line.split()[0] for line in lines]
+
+    assert said(preset("control", env="CartPole-v1")) == []
+    assert said(preset("fast", env="CartPole-v1")) == ["learning"]
+    assert said(preset("fast", env="CartPole-v1", clip_rewards=False)) == []
+    assert said(preset("fast")) == []
+    config = preset("control", env="Pendulum-v1")
+    for low, high, expected in (-1, 1, []), (-9, 9, []), (-99, 99, ["some"]), (0, 0.1, ["some"]):
+        box = spaces.Box(np.array([low, -np.inf]), np.array([high, np.inf]), dtype=np.float64)
+        assert said(config, discrete=False, actions=space_of(box)) == expected
 
 
 def test_a_model_that_is_not_there_is_named_before_games_are_made(
