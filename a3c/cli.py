@@ -13,6 +13,7 @@ import site
 import sys
 import sysconfig
 import traceback
+from functools import partial
 from pathlib import Path
 
 from a3c import __version__
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         prints_its_result = not {*words[:1]} & {*WRITE_FILES} or {"-h", "--help"} & {*words}
         return 1 if prints_its_result else 0
     except InputError as error:
-        print(f"a3c: {error}", file=sys.stderr)
+        print(f"a3c: {in_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         what_is_left = f": {error}" if str(error) else ""
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RunFailed as error:
         if not error.outside:
             traceback.print_exception(error.__cause__)
-        print(f"a3c: {error.line()}", file=sys.stderr)
+        print(f"a3c: {in_one_line(error.line())}", file=sys.stderr)
         return 1
     except OSError as error:
         if name := refused_name(error):
@@ -121,6 +122,11 @@ def run(words: list[str]) -> bool:
     return True
 
 
+def in_one_line(message: object) -> str:
+    """What has arrays in it, such as a space's bounds, has many."""
+    return " ".join(line.strip() for line in str(message).splitlines())
+
+
 def allow_all_letters() -> None:
     """A file's name that the terminal cannot show is written with backslashes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -156,18 +162,20 @@ def models_command(words: list[str]) -> None:
     """`a3c models`: the table of what ships."""
     if words not in ([], ["--help"], ["-h"]):
         raise InputError(f"models takes no options; found {words[0]!r}")
-    show(Screen(highlight=False).print, ships.table())
+    show(Screen().print, ships.table())
 
 
 def bench_command(options: BenchOptions) -> None:
     """`a3c bench`: tables, or one JSON object; how far it has come goes to stderr."""
-    found = bench(options, Screen(stderr=True, highlight=False))
+    found = bench(options, Screen(stderr=True))
     if options.json:
         show(print, strict_json.dumps(found.to_dict(), indent=2))
         return
-    screen = Screen(highlight=False, markup=False)
-    for each in bench_tables.shown(found):
+    screen = Screen()
+    *tables, command = bench_tables.shown(found)
+    for each in tables:
         show(screen.print, each)
+    show(partial(screen.print, command, soft_wrap=True))  # on one line, to be copied
 
 
 if __name__ == "__main__":

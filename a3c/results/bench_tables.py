@@ -13,7 +13,7 @@ from a3c.results.bench import PARTS, Bench
 
 
 def shown(found: Bench) -> Iterator[RenderableType]:
-    """Tables and sentences, one below the other."""
+    """Tables and sentences, one below the other; the last one is the command."""
     yield (
         f"{found.env} on {found.device} ({found.device_name}), "
         f"{found.cores} physical cores, torch in {found.precision}"

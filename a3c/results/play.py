@@ -132,7 +132,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     config = replace(saved.config, noop_max=noop_max, num_threads=1)
     policy = Policy(saved, options.device, options.seed)
     stop = threading.Event()
-    with interrupts(stop.set), Progress(Screen(quiet=quiet, highlight=False)) as progress:
+    with interrupts(stop.set), Progress(Screen(quiet=quiet)) as progress:
         goes_on = watched(progress, stop, protocol)
         episodes, unclosed = games(policy, config, protocol, goes_on)
         scores = {**identity(options.model, run, saved), **summary(episodes, config, protocol)}

@@ -47,4 +47,4 @@ class Progress:
     def say(self, line: RenderableType) -> None:
         """One plain line, or a table, that stays."""
         wraps = isinstance(line, str)
-        self.console.show(lambda: self.console.print(line, markup=False, soft_wrap=wraps))
+        self.console.show(lambda: self.console.print(line, soft_wrap=wraps))

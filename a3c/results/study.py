@@ -78,7 +78,7 @@ def out_folder(name: str) -> Path:
 
 def say(line: str) -> None:
     """To who still reads: a reader who has left ends no study."""
-    Screen(highlight=False).say(line)
+    Screen().say(line)
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: N
 def table_of(plans: list[Planned]) -> Iterator[Screen]:
     """Show where the runs stand for as long as there is somebody to see it: a reader who leaves
     stops nothing."""
-    screen = Screen(highlight=False)
+    screen = Screen()
     live = Live(console=screen, get_renderable=lambda: progress(plans), refresh_per_second=0.5)
     screen.show(live.start)
     try:

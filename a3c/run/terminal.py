@@ -31,6 +31,11 @@ class Screen(Console):
 
     gone = False
 
+    def __init__(self, **words: Any):
+        """Of a Console's keyword arguments. What is printed is as it is: rich would make emoji and
+        colours of what stands in names and paths."""
+        super().__init__(highlight=False, markup=False, emoji=False, **words)
+
     @property
     def redraws(self) -> bool:
         """Whether what is shown can be drawn again in its place: on a terminal that can."""
@@ -55,7 +60,7 @@ class Screen(Console):
 
     def say(self, line: str) -> None:
         """One plain line, which may be longer than the terminal is wide."""
-        self.show(lambda: self.print(line, markup=False, soft_wrap=True))
+        self.show(lambda: self.print(line, soft_wrap=True))
 
 
 class Terminal:
@@ -64,7 +69,7 @@ class Terminal:
     def __init__(self, config: Config, metrics: Metrics, quiet: bool = False):
         self.config, self.metrics = config, metrics
         self.agent_steps = 0
-        self.console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Screen(quiet=quiet, soft_wrap=True)
         redraws = self.console.redraws
         self.live = Live(console=self.console, auto_refresh=False) if redraws else None
         self.latest: dict[str, Any] = {}

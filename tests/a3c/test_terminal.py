@@ -1,5 +1,6 @@
 """What a run says: plain lines, the live status, and which line is the last."""
 
+import io
 import os
 import pty
 import re
@@ -12,11 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from a3c.metrics import Metrics
 from a3c.run import checkpoint
 from a3c.run.folder import Run
-from a3c.run.terminal import Terminal
+from a3c.run.terminal import Screen, Terminal
 from a3c.train import train
 from tests.a3c.conftest import A3C, StartProcess
 from tests.a3c.test_train import small
@@ -57,6 +59,20 @@ def test_games_are_counted_in_english(tmp_path: Path, capsys: pytest.CaptureFixt
     for episodes, words in ((0, "0 games"), (1, "1 game"), (2000, "2,000 games")):
         said.goodbye(Run(tmp_path, 32, episodes, None, finished=True))
         assert f"32 agent steps, {words}, mean return" in capsys.readouterr().out
+
+
+def test_names_are_shown_as_they_are() -> None:
+    """Where rich would make an emoji of a part of a path, or a colour of a folder's name."""
+    file = io.StringIO()
+    screen = Screen(file=file, width=60)
+    screen.say("go on: a3c train --resume runs/x:100:y/[red]z")
+    table = Table("[red]z", title="x:100:y [red]z")
+    table.add_row(":100:[red]z")
+    screen.print(table)
+    said = file.getvalue()
+    assert said.startswith("go on: a3c train --resume runs/x:100:y/[red]z\n")
+    assert said.count(":100:") == 3
+    assert said.count("[red]z") == 4
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(), ValueError])

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import zeros
 
 from a3c import cli, memory
-from a3c.config import preset
+from a3c.config import InputError, preset
 from a3c.results import study
 from a3c.run import checkpoint
 from a3c.train import train
@@ -224,6 +224,14 @@ def test_one_line_and_nothing_created(
 ) -> None:
     assert expected in complaint(words.split(), capsys)
     assert not list(nowhere.iterdir())
+
+
+def test_bounds_of_many_numbers_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "run", Mock(side_effect=InputError("Box([0 0]\n   [9 9]); no")))
+    assert cli.main(["train"]) == 2
+    assert capsys.readouterr().err == "a3c: Box([0 0] [9 9]); no\n"
 
 
 @pytest.mark.parametrize(

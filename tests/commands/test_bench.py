@@ -5,6 +5,7 @@ No test asserts a time or a rate.
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from a3c.command.train_options import train_options
 from a3c.config import Config, InputError, preset
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import Array, NumpyStep
-from a3c.results import bench, progress
+from a3c.results import bench, bench_tables, progress
 from a3c.results.bench import Setting, Stretch
 from a3c.run.terminal import Screen
 
@@ -66,6 +67,19 @@ def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1].startswith("suggested: a3c train CartPole-v1 --num-threads ")
     assert max(map(len, lines)) <= 80
     assert not [line for line in lines if "emulator" in line]
+
+
+def test_a_long_command_stays_on_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who copies it has all of it."""
+    command = (
+        f"suggested: a3c train a_module.of_ones_own:{'Long' * 9}-v0 --num-threads 1 --num-envs 8"
+    )
+    monkeypatch.setattr(cli, "bench", Mock())
+    monkeypatch.setattr(bench_tables, "shown", lambda found: iter([command]))
+    assert cli.main(["bench", "CartPole-v1"]) == 0
+    assert capsys.readouterr().out == f"{command}\n"
 
 
 def test_the_default_is_suggested_unless_another_is_clearly_faster() -> None:
