@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,11 @@ def check_scipy() -> None:
         raise extras.missing("a table of several runs", "SciPy", "study")
 
 
-def draw(path: Path, goal: float | None) -> list[Path]:
-    """Write the figures that `path`, a study.csv, has the data for, beside it."""
+def draw(path: Path, goal: float | None, unfinished: Sequence[str] = ()) -> list[Path]:
+    """Write the figures that `path`, a study.csv, has the data for, beside it, and the table.
+
+    unfinished: runs that have not come to their end, in words: the table names them.
+    """
     check_scipy()
     runs = read_csv(path)
     figures = []
@@ -48,7 +51,7 @@ def draw(path: Path, goal: float | None) -> list[Path]:
             figures.append(draw_speed_up(runs, goal, path.parent / "speed-up.png"))
     if len(values_of(runs, "lr")) > 1:
         figures.append(draw_learning_rates(runs, path.parent / "learning-rate.png"))
-    return [*figures, write_table(runs, goal, path.parent / "table.md")]
+    return [*figures, write_table(runs, goal, path.parent / "table.md", unfinished)]
 
 
 def values_of(runs: Runs, name: str) -> list[float]:
@@ -238,7 +241,7 @@ def reached(run: Rows, goal: float, name: str, measured: str = "mean_return_100"
     return float(column(run, name)[passed[0]]) if len(passed) else np.inf
 
 
-def write_table(runs: Runs, goal: float | None, path: Path) -> Path:
+def write_table(runs: Runs, goal: float | None, path: Path, unfinished: Sequence[str] = ()) -> Path:
     """The settings' means over seeds, with their intervals, as Markdown."""
     measures: dict[str, Callable[[Rows], float]] = {
         "return at the end": final_return,
@@ -260,7 +263,15 @@ def write_table(runs: Runs, goal: float | None, path: Path) -> Path:
         ]
         for label, seeds in runs.items()
     ]
-    return write_text(path, "\n".join(markdown(["setting", "seeds", *measures], rows)) + "\n")
+    lines = markdown(["setting", "seeds", *measures], rows)
+    if unfinished:
+        lines += [
+            "",
+            "Not at their end, and counted here and in the figures as far as they came:",
+            "",
+        ]
+        lines += [f"- {run}" for run in unfinished]
+    return write_text(path, "\n".join(lines) + "\n")
 
 
 def by_evaluation(goal: float | None) -> dict[str, Callable[[Rows], float]]:

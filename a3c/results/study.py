@@ -62,11 +62,23 @@ def study(options: StudyOptions) -> list[Path]:
         if went.interrupted:
             say(f"interrupted; go on: a3c study {as_word(options.spec)} --out {as_word(out)}")
         path = out / "study.csv"
-        paths = [path, *figures.draw(path, spec.goal)] if write_study(path, plans) else []
+        written = write_study(path, plans)
+        paths = [path, *figures.draw(path, spec.goal, unfinished(plans))] if written else []
         if not paths:
             say("no run has ended a game: there is nothing to write")
     went.check()
     return paths
+
+
+def unfinished(plans: list[Planned]) -> list[str]:
+    """The runs that were interrupted or have failed, in words: their ends are none of a setting."""
+    found = []
+    for planned in plans:
+        last = log.last(planned.folder / log.METRICS)
+        if last is not None and last["agent_steps"] < planned.config.total_agent_steps:
+            run = f"{label_of(planned.setting)}, seed {planned.config.seed}"
+            found.append(f"{run} ({come_to(planned)[0]} agent steps)")
+    return found
 
 
 def out_folder(name: str) -> Path:

@@ -33,7 +33,7 @@ from a3c.train import RunFailed, train
 from benchmarks.asteroids import foreseen, to_come
 from benchmarks.time_to_score import passed
 from benchmarks.update_profile import PARTS, belongs
-from tests.commands.made_run import record
+from tests.commands.made_run import make_run, record
 
 SPEC = """
 [base]
@@ -177,6 +177,12 @@ def test_a_row_counts_as_far_beyond_the_end_as_such_a_run_may_go(
         row = short("breakout")._replace(agent_steps=20 + beyond)
         found = {("breakout", 1): Found(row, [])}
         assert is_all_there_is(one, found, row.episodes) == (0 <= beyond <= most)
+    # somebody keeps the logs without the weights; but a run that is there is read
+    (folder := checkpoint.folder(make_run(one.runs_dir / "breakout-1", []))).mkdir(exist_ok=True)
+    found = {("breakout", 1): Found(short("breakout"), [])}
+    assert is_all_there_is(one, found, 1)
+    (folder / "000000000020.safetensors").touch()
+    assert not is_all_there_is(one, found, 1)
 
 
 def test_a_thin_curve_of_a_run_without_a_folder_is_kept(spec: Path, tmp_path: Path) -> None:

@@ -307,7 +307,20 @@ def test_an_interrupted_study_writes_what_it_has(
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 0
     assert "interrupted; go on: a3c study spec.toml --out out\n" in capsys.readouterr().out
     assert len(Path("out/study.csv").read_text().splitlines()) == 3
-    assert Path("out/table.md").exists()
+    assert "Not at their end" not in Path("out/table.md").read_text()
+
+
+def test_the_table_names_the_runs_that_are_not_at_their_end(tmp_path: Path) -> None:
+    plans = planned('[base]\nenv = "CartPole-v1"\n[grid]\nlr = [0.1, 0.2]\nseed = [1, 2]', tmp_path)
+    for one, done in zip(plans, (1.0, 0.25, 1.0), strict=False):
+        steps = int(done * one.config.total_agent_steps)
+        make_run(one.runs_dir / "CartPole-v1-1", [record(steps, 1.0, [20.0])])
+    left = study.unfinished(plans)
+    total = plans[0].config.total_agent_steps
+    assert left == [f"lr 0.2, seed 1 ({total // 4:,} of {total:,} agent steps)"]
+    assert study_csv.write_study(tmp_path / "study.csv", plans)
+    figures.draw(tmp_path / "study.csv", None, left)
+    assert (tmp_path / "table.md").read_text().endswith(f"they came:\n\n- {left[0]}\n")
 
 
 def test_a_run_that_fails_stops_no_other(
@@ -693,7 +706,7 @@ def test_threads_are_drawn_by_their_speed_and_their_lag(
 
 def test_the_table_has_each_measure_in_its_column(tmp_path: Path) -> None:
     runs = {"one": [two_records("1", "100")], "two": [two_records("2", "180")]}
-    lines = figures.write_table(runs, 5.0, tmp_path / "table.md").read_text().splitlines()
+    lines = figures.write_table(runs, 5.0, tmp_path / "table.md", []).read_text().splitlines()
     names = [name.strip() for name in lines[0].strip("|").split("|")]
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert dict(zip(names, cells, strict=True)) == {
