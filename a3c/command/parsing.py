@@ -121,7 +121,10 @@ def check_options(kinds: dict[str, Any], words: list[str]) -> None:
     switches = {
         name.replace("--", "--no-", 1): name for name, kind in names.items() if kind is bool
     }
-    for word in words:
+    for before, word in zip(["", *words], words, strict=False):
+        if not word.strip() and (before.startswith("--") or option("env") not in places):
+            where = before if before.startswith("--") else "a name"
+            raise InputError(f"{where} is {word!r}; expected a name; is a variable not set?")
         name, *value = word.split("=", 1)
         name = name.replace("_", "-")
         if name.startswith("--") and name not in [*names, *switches, "--help"]:

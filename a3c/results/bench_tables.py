@@ -77,7 +77,8 @@ def memory(found: Bench) -> str:
     """What the suggested setting takes, and what there is."""
     sizes = found.memory
     there = "unknown" if sizes.host_available is None else size(sizes.host_available)
-    line = f"memory: such a run takes about {size(sizes.host_needed)}; available: {there}"
+    needed = size(sizes.host_needed)
+    line = f"memory: besides PyTorch itself such a run takes about {needed}; available: {there}"
     if sizes.device_needed is not None and sizes.device_total is not None:
         line += f"\nGPU memory: it took {size(sizes.device_needed)} of {size(sizes.device_total)}"
     return line

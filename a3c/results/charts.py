@@ -58,6 +58,13 @@ def whole_numbers(axis: Axes) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
+def as_label(name: str) -> str:
+    """A folder's name as matplotlib shows it whole: it hides what begins with _, and takes what
+    stands between $ for mathematics."""
+    shown = name.encode(errors="replace").decode().replace("$", r"\$")
+    return f"./{shown}" if shown.startswith("_") else shown
+
+
 def write_figure(figure: Figure, path: Path) -> Path:
     """Put the first axes' legend below all axes, in height of its own, and write the picture.
 

@@ -50,7 +50,7 @@ def check_of_run(folder: Path, played: dict[str, Any], run: Path, env: str, end:
     kept = kept_checkpoints(run)
     if (why := stranger(played, run, env, end, kept)) is not None:
         raise InputError(
-            f"{folder} is not about {run}: {why}; expected the folder of a3c play {run}"
+            f"{folder} does not fit {run}: {why}; expected the folder of a3c play {run}"
         )
 
 
@@ -68,7 +68,8 @@ def stranger(played: dict[str, Any], run: Path, env: str, end: int, kept: list[K
     of_run = {checkpoint.agent_steps for checkpoint in kept} or {end}
     if steps not in of_run:
         known = ", ".join(str(steps) for steps in sorted(of_run))
-        return f"its model, of {steps} agent steps, is none of the run's checkpoints ({known})"
+        none = "no longer one" if played.get("run") == run.resolve().name else "none"
+        return f"its model, of {steps} agent steps, is {none} of the run's checkpoints ({known})"
     if sha256 is not None and kept:
         return f"its model has {steps} agent steps as a checkpoint of the run, but other parameters"
     return None

@@ -16,6 +16,7 @@ from a3c.results.charts import (
     GAMES,
     SECONDS,
     Units,
+    as_label,
     new_figure,
     picture_kind,
     unit,
@@ -67,7 +68,7 @@ def plot(options: PlotOptions) -> Path:
         size, label = unit(max(float(place[-1]) for place in places), units)
         for curve, place, (mean, low, high) in zip(curves, places, bands, strict=True):
             marker = "." if len(mean) == 1 else None  # a single game makes no line
-            axis.plot(place / size, mean, label=curve.name, marker=marker)
+            axis.plot(place / size, mean, label=as_label(curve.name), marker=marker)
             axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
         if (column := EVALUATED_ALONG[units]) is not None:
             draw_evaluations(axis, evaluated, column, size)

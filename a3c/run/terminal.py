@@ -162,9 +162,10 @@ class Terminal:
         if self.latest:  # not of a run that was finished before
             self.refresh(run.agent_steps)
         self.close_live()
+        games = min(run.episodes, RECENT_GAMES) or RECENT_GAMES
         self.say(
             f"{run.agent_steps:,} agent steps, {counted(run.episodes, 'game')}, "
-            f"mean return of the last {RECENT_GAMES}: {number(run.mean_return_100)}"
+            f"mean return of the last {games}: {number(run.mean_return_100)}"
         )
         if run.best is not None:
             self.say(best_line(run))

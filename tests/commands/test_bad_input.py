@@ -226,6 +226,19 @@ def test_one_line_and_nothing_created(
     assert not list(nowhere.iterdir())
 
 
+@pytest.mark.parametrize(
+    "words", ["train --resume", "train --config", "train --from", "play", "plot"]
+)
+def test_an_empty_word_is_not_the_current_folder(
+    words: str, nowhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a shell's variable that is not set."""
+    where = words.split()[-1] if "--" in words else "a name"
+    said = complaint([*words.split(), ""], capsys)
+    assert said == f"a3c: {where} is ''; expected a name; is a variable not set?\n"
+    assert not list(nowhere.iterdir())
+
+
 def test_bounds_of_many_numbers_are_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,6 +169,21 @@ def test_the_legend_stands_below_the_axes(run: Path, tmp_path: Path) -> None:
     assert legend.get_window_extent().y1 < axis.get_window_extent().y0
 
 
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("_old", "./_old"), (r"cost $\frac$", r"cost $\frac$"), ("b\udcffd", "b?d"), ("a_b", "a_b")],
+)
+def test_a_run_has_its_name_in_the_picture(name: str, label: str, tmp_path: Path) -> None:
+    """Whatever matplotlib makes of underscores, dollars, and letters that are none."""
+    made = make_run(tmp_path / name, [record(10, 1.0, [1.0]), record(20, 2.0, [1.0])])
+    figure, axes = charts.new_figure(4, 3)
+    axes[0].plot([0, 1], [0, 1], label=charts.as_label(made.name))
+    charts.write_figure(figure, tmp_path / "curve.png")
+    (legend,) = figure.legends
+    assert [text.get_text().replace(r"\$", "$") for text in legend.get_texts()] == [label]
+    assert plot.plot(plot.PlotOptions((str(made),), str(tmp_path / "plot.png"))).exists()
+
+
 def test_a_run_under_two_names_is_drawn_once(run: Path) -> None:
     (run.parent / "latest").symlink_to(run.name)
     named = (str(run), str(run.parent / "latest"), f"{run}/")

@@ -174,6 +174,14 @@ def test_the_run_that_the_page_is_about_must_have_games(
     assert "other has no finished games yet; there is nothing to draw\n" in said
 
 
+def test_scores_of_a_checkpoint_that_is_gone_by_now(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_play(Path("play"), agent_steps_trained=1500, checkpoint_sha256="0" * 64, run="run")
+    said = complaint(f"report {made} --play play", capsys)
+    assert "its model, of 1500 agent steps, is no longer one of the run's checkpoints (20" in said
+
+
 ROWS = [
     ("it played breakout, the run trained CartPole-v1", {"env": "breakout"}),
     ("it played the model of breakout that ships", {"model": "breakout"}),
@@ -218,7 +226,7 @@ def test_scores_of_another_model_are_refused(
 ) -> None:
     make_play(Path("play"), **changes)
     said = complaint("report run --play play", capsys)
-    assert said.startswith("a3c: play is not about run: ")
+    assert said.startswith("a3c: play does not fit run: ")
     assert expected in said
     assert said.endswith("; expected the folder of a3c play run\n")
 
