@@ -17,6 +17,11 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
         signal.signal(number, usual)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the longest of the files that wait for each other, so that none has to."""
+    items.sort(key=lambda item: item.path.name != "test_cluster.py")
+
+
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` is 2 threads of 16 agents in every test, whatever the machine has."""

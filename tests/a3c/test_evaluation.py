@@ -39,7 +39,8 @@ CPU = torch.device("cpu")
 
 def evaluated(tmp_path: Path, **changes: Any) -> Config:
     """A run of a second with an evaluation at every quarter of it."""
-    return small(tmp_path, **{"evaluate_every": 1000, "evaluate_episodes": 2, **changes})
+    often = {"total_agent_steps": 4000, "evaluate_every": 1000, "evaluate_episodes": 2}
+    return small(tmp_path, **{**often, **changes})
 
 
 def records(run: Run) -> list[dict[str, Any]]:
@@ -58,21 +59,22 @@ def test_learning_does_not_depend_on_it_and_it_is_reproducible(
     tmp_path: Path, mode: str, recurrent: bool
 ) -> None:
     env = registered(Playable)  # whose games are short
-    config = evaluated(tmp_path, env=env, mode=mode, recurrent=recurrent)
+    half = {"total_agent_steps": 2000, "evaluate_every": 500}
+    config = evaluated(tmp_path, env=env, mode=mode, recurrent=recurrent, **half)
     one, other = (train(config, quiet=True) for _ in range(2))
     without = train(replace(config, evaluate_every="never"), quiet=True)
     assert equal(final(one), final(without))
     assert games(one.folder) == games(without.folder)
     assert records(one) == records(other)
-    assert steps(one) == [1024, 2016, 3008, 4000]  # the updates of 32 that reach a multiple
+    assert steps(one) == [512, 1024, 1504, 2016]  # the updates of 32 that reach a multiple
     assert not (without.folder / "evaluations.jsonl").exists()
 
 
 def test_on_atari_as_well(tmp_path: Path) -> None:
     """Games of at most 50 agent steps."""
-    options = {"env": "pong", "num_threads": 1, "num_envs": 2, "total_agent_steps": 400}
+    options = {"env": "pong", "num_threads": 1, "num_envs": 2, "total_agent_steps": 200}
     config = preset("fast", **options, max_episode_frames=200, runs_dir=str(tmp_path))
-    config = replace(config, evaluate_every=200, evaluate_episodes=2)
+    config = replace(config, evaluate_every=100, evaluate_episodes=2)
     one, other = (train(config, quiet=True) for _ in range(2))
     without = train(replace(config, evaluate_every="never"), quiet=True)
     assert equal(final(one), final(without))

@@ -20,7 +20,7 @@ from a3c.run import checkpoint, log
 from a3c.train import train
 from tests.a3c.test_train import small
 
-KILLS = 10
+KILLS = 6
 
 
 # Forked from a process that has imported all and done nothing: a start of Python takes seconds
