@@ -229,9 +229,8 @@ def counted(run: Run) -> dict[str, Any]:
 
 
 def test_a_resumed_run_has_the_clock_and_the_best_mean_of_before(tmp_path: Path) -> None:
-    config = small(
-        tmp_path, total_agent_steps=4000, lr=1e-9
-    )  # learns nothing: games stay short, and a hundred of them end
+    # it learns nothing: games stay short, and a hundred of them end
+    config = small(tmp_path, total_agent_steps=4000, lr=1e-9)
     run = train(config, quiet=True)
     best = checkpoint.folder(run.folder) / checkpoint.BEST
     before = best.read_bytes()
