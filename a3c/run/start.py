@@ -16,6 +16,7 @@ from torch import Tensor
 from a3c.config import (
     AUTO,
     FREE_ON_RESUME,
+    PRESETS,
     RULES,
     VALUE_METHODS,
     Config,
@@ -221,6 +222,13 @@ def warnings_of(config: Config, spec: Spec) -> Iterator[str]:
     """What is easily overlooked in an environment of one's own, in lines."""
     if config.clip_rewards and atari_game(config.env) is None:
         yield "learning sees the signs of rewards alone; --no-clip-rewards shows it their sizes"
+    control = PRESETS["control"]
+    steps = ("lr", "rmsprop_decay", "rmsprop_eps", "max_grad_norm")
+    if spec.pixels and all(getattr(config, name) == control[name] for name in steps):
+        yield (
+            "the preset control is tuned on vectors; for images try --preset fast --num-threads 1 "
+            "--no-clip-rewards"
+        )
     if not spec.discrete and spec.actions is not None:
         low, high = spec.actions.bounds()
         widths = (high - low)[np.isfinite(high - low)] / 2

@@ -292,6 +292,9 @@ def test_what_is_easily_overlooked_in_an_environment_of_ones_own() -> None:
     assert said(preset("fast", env="CartPole-v1")) == ["learning"]
     assert said(preset("fast", env="CartPole-v1", clip_rewards=False)) == []
     assert said(preset("fast")) == []
+    assert said(preset("control", env="CartPole-v1"), pixels=True) == ["the"]
+    assert said(preset("control", env="CartPole-v1", lr=1e-3), pixels=True) == []  # tuned
+    assert said(preset("fast", env="CartPole-v1", clip_rewards=False), pixels=True) == []
     config = preset("control", env="Pendulum-v1")
     for low, high, expected in (-1, 1, []), (-9, 9, []), (-99, 99, ["some"]), (0, 0.1, ["some"]):
         box = spaces.Box(np.array([low, -np.inf]), np.array([high, np.inf]), dtype=np.float64)
