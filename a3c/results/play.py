@@ -35,6 +35,7 @@ from a3c.results.play_folder import (
     check_folder,
     default_folder,
     run_of,
+    where_it_leads,
     write_scores,
 )
 from a3c.results.policy import Policy
@@ -119,9 +120,10 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     """
     torch.set_num_threads(1)  # a second thread would wait longer than it works on so few agents
     without_tf32()
-    saved, run = models.find(options.model), run_of(options.model)
+    model = where_it_leads(options.model)
+    saved, run = models.find(model), run_of(model)
     protocol = options.protocol(saved.config, saved.spec)
-    out = Path(options.out) if options.out else default_folder(options.model)
+    out = Path(options.out) if options.out else default_folder(model)
     check_folder(out, saved.sha256, run)
     window = open_window() if options.render else None
     if options.noop_max is not None and atari_game(saved.config.env) is None:

@@ -21,6 +21,13 @@ SCORES = "scores.json"
 BEST, MEDIAN = "best.mp4", "median.mp4"
 
 
+def where_it_leads(model: str) -> str:
+    """A link's own target, to be asked for once: runs/latest leads to another run by and by."""
+    path = Path(model)
+    leads = models.shipped_game(model) is None and path.is_symlink() and path.exists()
+    return str(path.resolve()) if leads else model
+
+
 def run_of(model: str) -> Path | None:
     """The run that a model is a checkpoint of, links resolved; None for any other model."""
     if models.shipped_game(model) is not None:

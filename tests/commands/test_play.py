@@ -24,7 +24,7 @@ from a3c.results.play import PlayOptions, play
 from a3c.results.play_folder import default_folder
 from a3c.results.policy import Policy
 from a3c.results.scores import human_normalised
-from a3c.run import checkpoint
+from a3c.run import checkpoint, models
 from a3c.run.terminal import Screen
 from a3c.train import train
 from benchmarks import long_games
@@ -256,14 +256,23 @@ def test_a_link_that_moves_while_games_are_played(
 ) -> None:
     """As runs/latest does when another run begins."""
     run, latest = made_run(tmp_path), tmp_path / "latest"
-
-    def moving(*words: Any) -> Any:
+    other = made_run(tmp_path / "elsewhere")
+    for name, moved_by in (("play_episodes", play_episodes), ("models.find", models.find)):
         latest.unlink()
-        latest.symlink_to("another")
-        return play_episodes(*words)
+        latest.symlink_to(run)
 
-    monkeypatch.setattr(module, "play_episodes", moving)
-    assert play(PlayOptions(str(latest), 1, film=False))["run"] == run.name
+        def moving(*words: Any, moved_by: Any = moved_by) -> Any:
+            found = moved_by(*words)
+            latest.unlink()
+            latest.symlink_to(other)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{module.__name__}.{name}", moving)
+            play(PlayOptions(str(latest), 1, film=False))
+        assert not (other / "play").exists()
+        assert read(run / "play")["run"] == run.name
+        shutil.rmtree(run / "play")
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_games(
