@@ -183,8 +183,9 @@ def test_what_is_no_run_says_what_there_is(
     assert ("leads to gone, which is gone" in str(caught.value)) == (what == "dangling")
 
 
-def test_the_newest_of_other_runs_is_named(tmp_path: Path) -> None:
+def test_the_newest_of_other_runs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By when its checkpoint was saved, not by its name."""
+    monkeypatch.chdir(tmp_path)  # away from whatever runs there are
     for name, saved_at in ("a", 2000.0), ("b", 3000.0), ("c", 1000.0):
         checkpoint.folder(tmp_path / name).mkdir(parents=True)
         checkpoint.save_into(tmp_path / name, example(agent_steps=5))
