@@ -21,9 +21,8 @@ from a3c.torsos import CONVOLUTIONAL, DENSE, LSTM_CELLS, ConvolutionalTorso, Vec
 
 MOST_DEVIATIONS = 10.0  # standard deviations that a normalised observation may be from the mean
 
-SEEDING = (
-    threading.Lock()
-)  # PyTorch's generator is the whole process's, whose threads may all train
+# PyTorch's generator is the whole process's, whose threads may all train
+SEEDING = threading.Lock()
 
 State = tuple[Tensor, Tensor]  # hidden and cell state of all LSTMs side by side, [N, cells] each
 

@@ -122,7 +122,7 @@ def check_options(kinds: dict[str, Any], words: list[str]) -> None:
         name.replace("--", "--no-", 1): name for name, kind in names.items() if kind is bool
     }
     for before, word in zip(["", *words], words, strict=False):
-        if not word.strip() and (before.startswith("--") or option("env") not in places):
+        if not word.strip():
             where = before if before.startswith("--") else "a name"
             raise InputError(f"{where} is {word!r}; expected a name; is a variable not set?")
         name, *value = word.split("=", 1)

@@ -144,7 +144,7 @@ def is_all_there_is(planned: Planned, found: dict[tuple[str, int], Found], episo
     """Whether a run has no checkpoint here but a row, of its length and protocol. With which
     settings it was made the row does not say: only its commit."""
     had = found.get(key(planned))
-    if had is None or (planned.folder.exists() and checkpoint.numbered(planned.folder)):
+    if had is None or checkpoint.numbered(planned.folder):
         return False
     config = planned.config
     beyond = had.score.agent_steps - config.total_agent_steps

@@ -293,7 +293,7 @@ def test_names_without_a_word_and_folders_of_another_kind(
     nowhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = complaint(["train", " "], capsys)
-    assert said == "a3c: the environment is ' '; expected a name, such as breakout\n"
+    assert said == "a3c: a name is ' '; expected a name; is a variable not set?\n"
     (nowhere / "run" / "checkpoints").mkdir(parents=True)
     (nowhere / "run" / "config.json").write_text("{}")
     said = complaint(["play", "run/checkpoints"], capsys)
