@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from a3c.config import InputError
 from a3c.results.charts import AGENT_STEPS, new_figure, unit, write_figure
 from a3c.results.curves import WINDOW, read_curve, running
 from a3c.run import log
@@ -52,7 +53,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=Path("seed.png"))
     options = parser.parse_args()
-    print(draw(options.run, options.out))
+    try:
+        print(draw(options.run, options.out))
+    except InputError as error:
+        parser.error(str(error))
     print(write_curve(options.run, options.out.with_suffix(".csv")))
 
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 import a3c
-from a3c.config import DEFAULTS
+from a3c.config import DEFAULTS, InputError
 from a3c.envs.names import atari_game
 from atari2600 import AtariEnv, AtariVectorEnv
 
@@ -89,7 +89,10 @@ def main() -> None:
     parser.add_argument("model", help="a run folder or a model file, of Asteroids")
     model = parser.parse_args().model
     torch.set_num_threads(1)
-    policy, values = a3c.load(model, "cpu"), []
+    try:
+        policy, values = a3c.load(model, "cpu"), []
+    except InputError as error:
+        parser.error(str(error))
     if atari_game(policy.config.env) != "asteroids":
         parser.error(f"{model} plays {policy.config.env}; expected a model of Asteroids")
 

@@ -23,6 +23,7 @@ from a3c.config import preset
 from a3c.run import checkpoint, log
 from a3c.run.provenance import commit, processor
 from a3c.train import train
+from atari2600 import games
 
 RESULTS = Path(__file__).parent / "results" / "both_emulators.md"
 EMULATORS = ("atari2600", "ale")
@@ -58,7 +59,7 @@ def sameness(game: str, agent_steps: int) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--games", nargs="*", default=GAMES)
+    parser.add_argument("--games", nargs="*", choices=games.names(), metavar="GAME", default=GAMES)
     parser.add_argument("--agent-steps", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

@@ -12,6 +12,7 @@ import argparse
 import torch
 
 import a3c
+from a3c.config import InputError
 from a3c.envs.atari import atari_options
 from a3c.envs.names import atari_game
 from atari2600 import AtariVectorEnv
@@ -25,7 +26,10 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     torch.set_num_threads(1)
     for name in parser.parse_args().models:
-        policy = a3c.load(name, "cpu")
+        try:
+            policy = a3c.load(name, "cpu")
+        except InputError as error:
+            parser.error(str(error))
         game = atari_game(policy.config.env)
         if game is None:
             parser.error(f"{name} plays {policy.config.env}; expected an Atari game")

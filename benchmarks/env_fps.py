@@ -30,6 +30,7 @@ from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
 from gymnasium.spaces import Discrete
 
 from a3c.run.provenance import commit, processor
+from atari2600 import games
 from atari2600.vector_env import AtariVectorEnv
 
 RESULTS = Path(__file__).parent / "results" / "env_fps.md"
@@ -159,7 +160,7 @@ def report(rows: list[str], ratios: list[float], starts: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--games", nargs="*", default=GAMES)
+    parser.add_argument("--games", nargs="*", choices=games.names(), metavar="GAME", default=GAMES)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=25)
     options = parser.parse_args()

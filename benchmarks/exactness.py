@@ -171,7 +171,8 @@ def report(rows: dict[str, str], seeds: int, frames: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--games", nargs="*", default=games.names())
+    names = games.names()
+    parser.add_argument("--games", nargs="*", choices=names, metavar="GAME", default=names)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)

@@ -11,14 +11,14 @@ import argparse
 
 import numpy as np
 
-from atari2600 import AtariEnv, AtariVectorEnv
+from atari2600 import AtariEnv, AtariVectorEnv, games
 
 GAMES, STEPS = 4, 6000  # games of each action, agent steps of a game at most
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("game")
+    parser.add_argument("game", choices=games.names(), metavar="game")
     game = parser.parse_args().game
     names = AtariEnv(game).get_action_meanings()
     actions = np.repeat(np.arange(len(names)), GAMES)

@@ -46,7 +46,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=400_000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    returns, lengths = play(options.model, options.games, options.frames)
+    try:
+        returns, lengths = play(options.model, options.games, options.frames)
+    except InputError as error:
+        parser.error(str(error))
     print(f"mean return {returns.mean():,.0f} ± {returns.std():,.0f}, {options.games} games")
     print(f"mean length {lengths.mean():,.0f} agent steps, the longest {lengths.max():,}")
 

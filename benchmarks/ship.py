@@ -17,7 +17,7 @@ from typing import Any
 
 import imageio_ffmpeg
 
-from a3c.config import Config
+from a3c.config import Config, InputError
 from a3c.envs.names import atari_game
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
@@ -40,11 +40,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
-    saved = checkpoint.newest(run).checkpoint
+    try:
+        saved = checkpoint.newest(run).checkpoint
+    except InputError as error:
+        parser.error(str(error))
     if saved.progress["agent_steps"] < saved.config.total_agent_steps:
-        raise SystemExit(f"ship: {run} has not reached its {saved.config.total_agent_steps} steps")
+        parser.error(f"{run} has not reached its {saved.config.total_agent_steps:,} agent steps")
     game = atari_game(saved.config.env)
-    assert game is not None
+    if game is None:
+        parser.error(f"{run} plays {saved.config.env}; expected an Atari game")
     models = ROOT / "models"
     with tempfile.TemporaryDirectory(dir=models, prefix=".") as unfinished:
         make(Path(unfinished), game, run, saved)

@@ -552,3 +552,34 @@ def test_what_was_run_is_written_though_nobody_reads_how_to_go_on(
     with nobody_reads(), suppress(BrokenPipeError):  # as the pipe is closed
         assert cli.main(["study", str(spec), "--out", str(tmp_path / "out")]) == 0
     write_study.assert_called_once()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("held_actions pongg", "argument game: invalid choice: 'pongg'"),
+        ("env_fps --games pong pongg", "argument --games: invalid choice: 'pongg'"),
+        ("exactness --games pongg", "argument --games: invalid choice: 'pongg'"),
+        ("both_emulators --games pongg", "argument --games: invalid choice: 'pongg'"),
+        ("asteroids nowhere", "no model 'nowhere': expected a model file, a run folder, or"),
+        ("asteroids pong", "pong plays pong; expected a model of Asteroids"),
+        ("long_games nowhere", "no model 'nowhere': expected a model file, a run folder, or"),
+        ("dead_units nowhere", "no model 'nowhere': expected a model file, a run folder, or"),
+        ("ship nowhere", "no run folder 'nowhere'"),
+        ("ancestor nowhere", "nowhere has no finished games"),
+    ],
+)
+def test_a_benchmarks_argument(
+    words: str,
+    complaint: str,
+    nowhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program, *rest = words.split()
+    monkeypatch.setattr(sys, "argv", [program, *rest])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{program}").main()
+    assert ended.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{program}: error: {complaint}")
