@@ -104,7 +104,7 @@ def ready(plans: list[Planned], out: Path) -> Iterator[None]:
     with locked(out) as remarks:
         for planned in plans:
             check_as_planned(planned)
-        for remark in remarks:
+        for remark in (*remarks, *filter(None, map(begins_anew, plans))):
             say(remark)
         yield
 
@@ -123,6 +123,15 @@ def check_as_planned(planned: Planned) -> None:
                 f"{planned.folder} was run with {option(name)} {getattr(had, name)}, "
                 f"the study has {getattr(has, name)}; expected {named}another --out"
             )
+
+
+def begins_anew(planned: Planned) -> str | None:
+    """A line for a run that has come some way, of which only records are left."""
+    last = log.last(planned.folder / log.METRICS)
+    if last is None or not last["agent_steps"] or checkpoint.numbered(planned.folder):
+        return None
+    steps = f"{last['agent_steps']:,} agent steps"
+    return f"{planned.folder} has no checkpoint of its {steps}: the run begins anew"
 
 
 def check_memory_of(plans: list[Planned]) -> None:

@@ -21,7 +21,7 @@ from a3c.run import checkpoint
 from a3c.run.folder import Run, locked
 from a3c.train import RunFailed, train
 from tests.a3c.test_checkpoint import example
-from tests.commands.made_run import evaluation, make_run, record, write_evaluations
+from tests.commands.made_run import evaluation, make_run, record, save_checkpoint, write_evaluations
 
 SPEC = """
 goal = 20
@@ -112,6 +112,21 @@ def test_no_run_starts_where_one_has_not_the_memory(
     with pytest.raises(InputError, match="2 x 65,536 agents of CartPole-v1 need about"):
         study.check_memory_of(plans)
     study.check_memory_of(plans[:1])
+
+
+def test_a_run_whose_checkpoints_are_gone_begins_anew_and_a_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, kept = planned(SPEC, tmp_path)[:2]
+    for one in (gone, kept):
+        values = {**vars(one.config), "runs_dir": str(one.runs_dir)}
+        run = make_run(one.runs_dir / "a", [record(2000, 2.0, [20])], **values)
+    save_checkpoint(run, 2000, **values)
+    with study.ready([gone, kept], tmp_path / "out"):
+        said = " ".join(capsys.readouterr().out.split())
+    assert said.endswith("has no checkpoint of its 2,000 agent steps: the run begins anew")
+    assert said.count("begins anew") == 1
+    assert said.startswith(str(gone.folder))
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "breakout", "ALE/Breakout-v5"])
