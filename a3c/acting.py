@@ -53,7 +53,7 @@ class Actor:
         self.agents: Agents
         self.last: Rollout | None = None
 
-    def start(self, seed: int) -> None:
+    def reset(self, seed: int) -> None:
         """New episodes for all agents."""
         observations = self.envs.reset(seed)
         state = self.network.initial_state(self.envs.num_envs, observations.device)

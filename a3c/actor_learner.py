@@ -27,7 +27,12 @@ from a3c.network import Network, flatten
 from a3c.rollout import Rollout
 from a3c.shared import Applied, SharedParameters
 
-AGENTS = ("observations", "hidden", "cell", "next_actions")  # where they stand, in a checkpoint
+AGENT_TENSORS = (
+    "observations",
+    "hidden",
+    "cell",
+    "next_actions",
+)  # where they stand, in a checkpoint
 RENEWED_EVERY = 5  # agent steps of each agent; 20 of them are a rollout by default
 
 
@@ -55,7 +60,7 @@ class ActorLearner:
         self.network.make_room(config.rollout_length, group_size)
         # With several updates a rollout, only the first could learn with the copy that acted
         many = config.minibatches * config.epochs > 1
-        self.learns_with_newest = many or method.learns_with_newest
+        self.learns_with_newest = many or method.needs_newest
         several = config.mode == "async" and config.num_threads > 1
         self.renews = self.learns_with_newest and several and config.sync_every == 1
         self.seen = self.room_for_observations() if self.learns_with_newest else None
@@ -217,9 +222,9 @@ class ActorLearner:
         shape = self.config.rollout_length, self.envs.num_envs, *spec.observation_shape
         return torch.empty(shape, dtype=dtype, device=self.device)
 
-    def start(self, updates: int = 0) -> None:
+    def start_games(self, updates: int = 0) -> None:
         """New episodes for all agents; another game than at any other number of updates."""
-        self.actor.start(seed_of(self.config, self.index, updates))
+        self.actor.reset(seed_of(self.config, self.index, updates))
         self.episodes = Episodes(self.envs.num_envs)
 
     def record(self) -> None:
@@ -291,14 +296,14 @@ class ActorLearner:
             self.rollouts, self.acted_at = saved["sync"].tolist()
         self.behaviour.load(saved)
         if "observations" not in saved or not at_home:
-            return self.start(updates)
+            return self.start_games(updates)
         self.envs.reset(seed_of(self.config, self.index, updates))
         games = {k.removeprefix("envs."): v.numpy() for k, v in saved.items() if "envs." in k}
         copies = self.envs.num_envs // len(saved["returns"])  # more than one where a run has grown
         self.episodes.returns[:] = np.tile(saved["returns"].numpy(), copies)
         self.episodes.lengths[:] = np.tile(saved["lengths"].numpy(), copies)
         # In memory of PyTorch's: sums round otherwise where a file's lies elsewhere in a cache line
-        names = [name for name in AGENTS if name in saved]
+        names = [name for name in AGENT_TENSORS if name in saved]
         own = {name: torch.cat([saved[name]] * copies).to(self.device) for name in names}
         self.envs.load_state(games, own["observations"])
         state = (own["hidden"], own["cell"]) if "hidden" in own else None

@@ -1,7 +1,8 @@
 """The command `a3c`: parses, calls one function, prints errors that a person can act on.
 
-Exit codes: 0 done (or interrupted and saved), 1 the run failed, 2 bad input, 130 interrupted with
-nothing to save, or twice. Bad input is one line; a programming fault keeps its traceback.
+Exit codes: 0 done (or interrupted and saved), 1 the run failed, or a result could not be printed, 2
+bad input, 130 interrupted with nothing to save, or twice. Bad input is one line; a programming
+fault keeps its traceback.
 """
 
 from __future__ import annotations

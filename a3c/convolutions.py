@@ -27,8 +27,8 @@ class Replay(torch.autograd.Function):
     """The backward pass of a convolutional torso whose forward pass has been done in parts.
 
     Acting computes the activations, one agent step at a time; learning computes the gradient over
-    all T N samples. The linear layer's goes over them at once, the convolutions' in chunks whose
-    activations stay in a core's cache.
+    all T N samples. The linear layer's goes over them at once, the convolutions' on a CPU in
+    chunks whose activations stay in a core's cache.
     """
 
     CHUNK = 64  # samples

@@ -25,9 +25,9 @@ from a3c.devices import ToHost
 from a3c.envs.protocol import EnvironmentFault
 from a3c.games import (
     Episode,
-    Games,
+    EvaluationProtocol,
+    GameEnvs,
     GoesOn,
-    Protocol,
     make_games,
     play_episodes,
     usual_epsilon,
@@ -37,7 +37,7 @@ from a3c.network import Network, flatten
 from a3c.shared import SharedParameters
 
 BEST_EPISODES = 30  # fresh games by which the best policy is scored
-EVALUATION, SCORING = 1, 2  # what seeds are for
+EVALUATION, SCORING = 1, 2  # what seeds are for; another is in value_methods.py
 
 
 class Snapshot(NamedTuple):
@@ -86,9 +86,9 @@ class Evaluator:
         self.failure: BaseException | None = None
         self.thread = threading.Thread(target=self._guarded, name="evaluator", daemon=True)
         self.on_failure: Callable[[], None] = lambda: None
-        store.in_update = self.look
+        store.in_update = self.copy_if_due
 
-    def look(self, before: int) -> None:
+    def copy_if_due(self, before: int) -> None:
         """In each update, the store's lock held: copy what is to be evaluated.
 
         A copy of [P], less than a millisecond, for all of a thousand updates or more.
@@ -230,14 +230,14 @@ class Evaluator:
         return not self.stopped
 
     def _play(
-        self, games: Games, parameters: Tensor, seed: int, greedy: bool, goes_on: GoesOn
+        self, games: GameEnvs, parameters: Tensor, seed: int, greedy: bool, goes_on: GoesOn
     ) -> list[Episode] | None:
         """A whole game in each of `games` with parameters [P]; None if `goes_on` said no."""
         self.parameters.copy_(parameters)
         self.network.prepare()
         self.generator.manual_seed(seed)
         epsilon = usual_epsilon(self.config, games.spec, greedy)
-        protocol = Protocol(len(games.envs), seed, greedy, epsilon)
+        protocol = EvaluationProtocol(len(games.envs), seed, greedy, epsilon)
         episodes = play_episodes(games, self.network, self.generator, protocol, goes_on)
         return episodes if len(episodes) == protocol.episodes else None
 

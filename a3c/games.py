@@ -34,7 +34,7 @@ SAMPLED_EPSILON = 0.05  # of value methods, as Mnih et al. (2015) evaluate their
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """How a policy is evaluated, beyond what the environment's Config says."""
 
     episodes: int
@@ -60,7 +60,7 @@ class Episode:
         return len(self.actions)
 
 
-class Games:
+class GameEnvs:
     """NumpyEnvs of one game each. Those whose game has ended leave, so that one long game costs no
     more than one game."""
 
@@ -130,19 +130,19 @@ class Games:
                 stack.callback(env.close)
 
 
-def make_games(config: Config, episodes: int, device: torch.device) -> Games:
+def make_games(config: Config, episodes: int, device: torch.device) -> GameEnvs:
     """For so many games at the same time. Raises InputError, as make_envs does."""
     envs: list[NumpyEnvs] = []
     with closed_on_failure(envs):
         envs.extend(numpy_envs(config, 1, device) for _ in range(episodes))
-    return Games(envs)
+    return GameEnvs(envs)
 
 
 def play_episodes(
-    games: Games,
+    games: GameEnvs,
     network: Network,
     generator: Generator,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     goes_on: GoesOn,
 ) -> list[Episode]:
     """One game of each of N agents, played at the same time; the order is that of the seeds.
@@ -153,7 +153,7 @@ def play_episodes(
     """
     envs = OnDevice(games, generator.device)
     actor = Actor(envs, network, chooser(network, generator, protocol, games))
-    actor.start(protocol.seed)
+    actor.reset(protocol.seed)
     episodes = [Episode(protocol.seed + i) for i in range(protocol.episodes)]
     for agent_steps in range(1, protocol.max_agent_steps + 1):
         moment = actor.step()
@@ -172,7 +172,9 @@ def play_episodes(
     return finished(episodes, games, protocol)
 
 
-def finished(episodes: list[Episode], games: Games, protocol: Protocol) -> list[Episode]:
+def finished(
+    episodes: list[Episode], games: GameEnvs, protocol: EvaluationProtocol
+) -> list[Episode]:
     """Those that have ended, and those as long as a game may be, which are cut."""
     for i in games.playing:
         episodes[i].cut = episodes[i].length == protocol.max_agent_steps
@@ -187,7 +189,9 @@ def checksum(observation: Array, before: int = 0) -> int:
     return zlib.crc32(observation.tobytes(), before)
 
 
-def chooser(network: Network, generator: Generator, protocol: Protocol, games: Games) -> Choose:
+def chooser(
+    network: Network, generator: Generator, protocol: EvaluationProtocol, games: GameEnvs
+) -> Choose:
     """Chooses for all N games, of which those that have ended stand still; returns the others'."""
     random = np.random.default_rng(protocol.seed)
     everyone: Tensor | None = None  # [N, A or 2A]
@@ -205,8 +209,8 @@ def chooser(network: Network, generator: Generator, protocol: Protocol, games: G
 
 
 def usual_epsilon(config: Config, spec: Spec, greedy: bool) -> float:
-    """Of a Protocol, where none is asked for. A method of values has no policy to sample from: it
-    is its best action, and now and then a random one."""
+    """Of an EvaluationProtocol, where none is asked for. A method of values has no policy to sample
+    from: it is its best action, and now and then a random one."""
     if greedy:
         return GREEDY_EPSILON if spec.discrete else 0.0
     return SAMPLED_EPSILON if config.method in VALUE_METHODS else 0.0

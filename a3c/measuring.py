@@ -71,7 +71,7 @@ def measuring(learner: ActorLearner, envs: Envs) -> Actor:
     actor = Actor(
         envs, learner.network, lambda out: behaviour.act(learner.network, out, learner.generator)
     )
-    actor.start(seed_of(learner.config, learner.index))
+    actor.reset(seed_of(learner.config, learner.index))
     return actor
 
 

@@ -263,7 +263,7 @@ def most_bytes(config: Config, spec: Spec) -> int:
             Metrics(1),
             device,
         )
-        learner.start()
+        learner.start_games()
         learner.cycle()
     return live.most
 

@@ -47,7 +47,7 @@ class Behaviour(Protocol):
 class Method(MakesHeads, Protocol):
     """What a thread asks of a method."""
 
-    learns_with_newest: bool  # take the newest parameters before the loss: a full forward pass more
+    needs_newest: bool  # take the newest parameters before the loss: a full forward pass more
     target_every_agent_steps: int  # how often the target vector is copied; 0: it needs none
     looks_ahead: bool  # wants to know the action after a rollout's last step: it is chosen by then
 

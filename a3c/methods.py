@@ -24,8 +24,9 @@ class A3C:
 
     def __init__(self, config: Config):
         self.config = config
-        # without V-trace it learns with the parameters that acted
-        self.learns_with_newest = config.correction != "none"
+        # V-trace weighs by what the newest would choose; where a rollout makes several updates
+        # ActorLearner takes them in any case
+        self.needs_newest = config.correction != "none"
 
     def heads(self, width: int, spec: Spec) -> nn.Module:
         return ActorCriticHeads(width, spec, self.config.std)

@@ -21,7 +21,7 @@ RECENT_GAMES = 100
 STAGES = ("environment", "forward", "backward", "apply", "waiting")
 
 
-class Game(NamedTuple):
+class FinishedEpisode(NamedTuple):
     """One finished episode: its unclipped return and its length in agent steps."""
 
     episodic_return: float
@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
     rollouts: int
     sums: dict[str, float]
-    games: list[Game]
+    games: list[FinishedEpisode]
 
 
 class Episodes:
@@ -43,14 +43,14 @@ class Episodes:
         self.returns = np.zeros(num_envs, np.float64)
         self.lengths = np.zeros(num_envs, np.int64)  # agent steps
 
-    def count(self, rewards: Floats, ended: Floats) -> list[Game]:
+    def count(self, rewards: Floats, ended: Floats) -> list[FinishedEpisode]:
         """Add T agent steps, [T, N] each; returns the games that ended, in order."""
         games = []
         for reward, end in zip(rewards, ended, strict=True):
             self.returns += reward
             self.lengths += 1
             for i in np.flatnonzero(end):
-                games.append(Game(float(self.returns[i]), int(self.lengths[i])))
+                games.append(FinishedEpisode(float(self.returns[i]), int(self.lengths[i])))
                 self.returns[i] = self.lengths[i] = 0
         return games
 
@@ -99,13 +99,13 @@ class Metrics:
     def _clear(self) -> None:
         self._rollouts = 0
         self._sums: dict[str, float] = {}
-        self._games: list[Game] = []
+        self._games: list[FinishedEpisode] = []
 
     def seconds(self) -> float:
         """Wall-clock time of this run, without the time between its parts."""
         return self.seconds_before + time.monotonic() - self.start
 
-    def add(self, games: list[Game], values: dict[str, float]) -> None:
+    def add(self, games: list[FinishedEpisode], values: dict[str, float]) -> None:
         """One rollout of one thread: games that ended, and figures, means of its updates."""
         self.merge(Part(1, values, games))
 

@@ -32,8 +32,8 @@ class Network(nn.Module):
 
     A rollout is `prepare` (new parameters), `forward` for each of its steps t (to act, without an
     autograd graph; `make_room` has made room for what it computes), then `replay` (to learn, with
-    one). To learn with newer parameters: `prepare`, `read`, `replay`, for any part of the agents.
-    What one of them keeps for another is in the same memory each time.
+    one; no experience replay). To learn with newer parameters: `prepare`, `read`, `replay`, for any
+    part of the agents. What one of them keeps for another is in the same memory each time.
 
     Its initial values depend on `config.seed` alone, and torch's global generator is left alone.
     Raises InputError if the network that is asked for does not read such observations.

@@ -60,9 +60,9 @@ class Node:
         self.kept: dict[str, Tensor] | None = None  # what `save` gives while the agents are made
         envs = self.environments()
         with closed_on_failure(envs):
-            self._join(envs, first_thread)
+            self._make_store_and_learners(envs, first_thread)
 
-    def _join(self, envs: list[Envs], first_thread: int) -> None:
+    def _make_store_and_learners(self, envs: list[Envs], first_thread: int) -> None:
         """Make what threads share, and a learner for each one's environments."""
         self.spec = envs[0].spec
         first = self.network(self.device)
@@ -123,7 +123,7 @@ class Node:
     def start_games(self, updates: int) -> None:
         """New games for all agents; other ones than at any other number of updates."""
         for learner in self.learners:
-            learner.start(updates)
+            learner.start_games(updates)
         self.record()
 
     def record(self) -> None:
@@ -151,7 +151,7 @@ class Node:
             if network.moments is not None and network.return_std is not None:
                 measure_moments(learner, network.moments, network.return_std, envs)
 
-    def games(self) -> str:
+    def games_in_words(self) -> str:
         """How many, in words; where there will be more, of how many."""
         words = [f"{each.num_threads} x {each.num_envs}" for each in (self.current, self.config)]
         return " of ".join(dict.fromkeys(words))
@@ -298,7 +298,7 @@ class Node:
             if own:
                 learner.load(own, updates)
             else:  # more nodes than there were
-                learner.start(updates)
+                learner.start_games(updates)
         self.record()
 
     def is_home(self, saved: dict[str, Tensor]) -> bool:

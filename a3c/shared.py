@@ -85,7 +85,7 @@ class SharedParameters:
         self.parameters = parameters.clone()  # [P]
         self.device = parameters.device
         self.optimiser, self.layout = make_optimiser(parameters, layout, config), layout
-        self.target_every = target_every_agent_steps
+        self.target_every_agent_steps = target_every_agent_steps
         self.target = parameters.clone() if target_every_agent_steps else None  # [P]
         self.agent_steps = 0
         self.updates = 0
@@ -251,7 +251,8 @@ class SharedParameters:
         before = self.agent_steps
         self.agent_steps += agent_steps
         self.updates += updates
-        if self.target is not None and passed(self.target_every, before, self.agent_steps):
+        every = self.target_every_agent_steps
+        if self.target is not None and passed(every, before, self.agent_steps):
             self.target.copy_(self.parameters)
         self.in_update(before)
 

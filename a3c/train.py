@@ -78,7 +78,7 @@ def train(
             return already_finished(found, metrics, terminal)
         folder = None if found is None else found.folder
         del found  # its checkpoint holds all games; it is read again once the folder is locked
-        with place(config, metrics, terminal) as node:
+        with node_or_cluster(config, metrics, terminal) as node:
             with closed_on_failure([node]):
                 training = Training(config, metrics, node, terminal)
             run = new_run(training, start_from) if folder is None else resumed_run(training, folder)
@@ -92,7 +92,9 @@ def train(
 
 
 @contextmanager
-def place(config: Config, metrics: Metrics, terminal: Terminal) -> Iterator[Node | Cluster]:
+def node_or_cluster(
+    config: Config, metrics: Metrics, terminal: Terminal
+) -> Iterator[Node | Cluster]:
     """Where it trains: a node, or a cluster of them, which looks the same from here."""
     if config.nodes == 1 and not config.cluster:
         yield Node(config, pick_devices(config.device), metrics)
@@ -192,7 +194,7 @@ class Training:
             self.origin = start.lasting_name(start_from)
             self.terminal.say(start.origin(start_from, model))
             parameters = model.tensors["parameters"]
-        self.terminal.say(f"starting {self.node.games()} games of {config.env}")
+        self.terminal.say(f"starting {self.node.games_in_words()} games of {config.env}")
         for line in start.warnings_of(config, self.node.spec):
             self.terminal.say(line)
         with self.faults_of_environments():
@@ -270,7 +272,7 @@ class Training:
             now = time.monotonic()
             if now >= next_log:
                 next_log = now + self.config.log_every_seconds
-                self.terminal.record(self._write_record())
+                self.terminal.logged(self._write_record())
             if now >= next_save:
                 next_save = now + self.config.checkpoint_every_seconds
                 self.save()
@@ -393,7 +395,7 @@ class Training:
         self.log.sync()  # a checkpoint that outlives a power cut has all that was logged before it
         checkpoint.save_into(self.folder, saved)
         self.written = saved.progress["updates"]
-        self.terminal.record(record)
+        self.terminal.logged(record)
         if not self.established:
             self.established = True
             for line in establish(self.folder, self.config, self.new):

@@ -29,14 +29,14 @@ from a3c.rollout import Rollout, Truncation
 
 # Mnih et al. 2016, supplement 8: final epsilons and how often each is drawn
 FINAL_EPSILONS, PROBABILITIES = (0.1, 0.01, 0.5), (0.4, 0.3, 0.3)
-EPSILONS = 1  # what the seed of a thread's draw is for
+EPSILONS = 1  # what the seed of a thread's draw is for; others are in evaluator.py
 
 
 class ValueMethod:
     """One-step Q-learning, one-step Sarsa or n-step Q-learning, as `config.method` says."""
 
     torsos = 1
-    learns_with_newest = False
+    needs_newest = False
 
     def __init__(self, config: Config):
         self.config = config

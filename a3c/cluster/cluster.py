@@ -24,7 +24,7 @@ from torch import Tensor
 from a3c.cluster.exchange import Newest, tensors_of
 from a3c.cluster.machines import Machine, alive, check_number
 from a3c.cluster.member import Member, RefusedError
-from a3c.cluster.server import Contribution, Seen, Server, Status
+from a3c.cluster.server import Contribution, Server, Status, ToEvaluate
 from a3c.config import Config, InputError
 from a3c.devices import pick_devices, pick_precision
 from a3c.envs import make_envs, spec_of
@@ -197,9 +197,10 @@ class Cluster:
         told = self.answered({first: self.members[first].is_home.remote(self.part_of(saved, 0))})
         return all(told.values())
 
-    def games(self) -> str:
-        """How many, in words."""
-        return f"{len(self.members)} x {self.config.num_threads} x {self.config.num_envs}"
+    def games_in_words(self) -> str:
+        """How many, in words; machines with fewer cores than threads have fewer."""
+        most = "at most " if self.config.cluster else ""
+        return f"{most}{len(self.members)} x {self.config.num_threads} x {self.config.num_envs}"
 
     def newcomers(self) -> list[dict[str, Any]]:
         """As Node's."""
@@ -332,11 +333,13 @@ class Cluster:
         self.taking_part.add(index)
         self.died_at.pop(index, None)
         with suppress(RayActorError):
-            self.used.add(answer(self.members[index].place.remote()))  # maybe another one by now
+            self.used.add(
+                answer(self.members[index].machine_id.remote())
+            )  # maybe another one by now
             self.facts.append(answer(self.members[index].provenance.remote()))
         self.say(f"node {index} has joined")
 
-    def show(self, seen: Seen) -> None:
+    def show(self, seen: ToEvaluate) -> None:
         """Parameters to be evaluated, to whoever looks at this store."""
         store = self.store
         store.parameters.copy_(torch.tensor(seen.parameters))

@@ -72,7 +72,7 @@ class Newest(NamedTuple):
     """The server's word to a node."""
 
     life: int  # another one after each start of the server
-    version: int  # exchanges that it has applied
+    version: int  # exchanges that it has applied; in sync mode averages of all nodes'
     agent_steps: int
     updates: int
     vectors: dict[str, Vector]  # as many as were sent; to one that joins all, the target as well

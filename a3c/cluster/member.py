@@ -73,7 +73,7 @@ class Member:
         """What computes here."""
         return {**self.node.provenance(), "node": self.index}
 
-    def place(self) -> str:
+    def machine_id(self) -> str:
         """Ray's id of the machine."""
         return ray.get_runtime_context().get_node_id()
 
@@ -141,7 +141,7 @@ class Member:
 
         def after_update() -> None:
             look()
-            self.look()
+            self.wake_exchanger()
 
         store.after_update = after_update
         while self.node.goes_on(0):
@@ -149,7 +149,7 @@ class Member:
                 self.exchange_once()
         self.exchange_once()
 
-    def look(self) -> None:
+    def wake_exchanger(self) -> None:
         """After each update."""
         if self.exchange.new_updates() >= max(self.config.num_threads, LEAST_UPDATES):
             self.news.set()

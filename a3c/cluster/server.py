@@ -47,7 +47,7 @@ class HandedIn(NamedTuple):
     ends: bool  # the last update of its threads' rollouts
 
 
-class Seen(NamedTuple):
+class ToEvaluate(NamedTuple):
     """The parameters [P] as they are to be evaluated, and the counters before and with them."""
 
     agent_steps_before: int
@@ -73,7 +73,7 @@ class Status(NamedTuple):
     agent_steps: int
     updates: int
     metrics: list[Part]  # since the last time
-    seen: list[Seen]  # since the last time
+    seen: list[ToEvaluate]  # since the last time
     nodes: dict[int, Contribution]
     arrived: list[int]  # nodes that joined and have contributed since, since the last time
 
@@ -94,12 +94,12 @@ class Server:
             config,
             target_every_agent_steps=target_every_agent_steps,
         )
-        self.store.in_update = self.look
+        self.store.in_update = self.copy_if_due
         self.ready = self.pausing = self.stopping = False
         self.version = 0
         self.applied = 0, 0.0, 0.0
         self.metrics: list[Part] = []
-        self.seen: list[Seen] = []
+        self.seen: list[ToEvaluate] = []
         self.nodes: dict[int, Contribution] = {}
         self.heard: dict[int, int] = {}  # the number of each node's last exchange
         self.members: set[int] = set()
@@ -111,12 +111,12 @@ class Server:
         self.strays: set[int] = set()  # that a server before this one knew, and that are no members
         self.outcome: Newest  # of the last round
 
-    def look(self, before: int) -> None:
-        """Keep a copy of the parameters where they are to be evaluated, as Evaluator.look does."""
+    def copy_if_due(self, before: int) -> None:
+        """Copy the parameters where they are to be evaluated, as Evaluator.copy_if_due does."""
         store = self.store
         if store.to_be_evaluated(before):
             parameters = store.parameters.numpy().copy()
-            self.seen.append(Seen(before, store.agent_steps, store.updates, parameters))
+            self.seen.append(ToEvaluate(before, store.agent_steps, store.updates, parameters))
 
     async def load(
         self, vectors: dict[str, Vector], agent_steps: int, updates: int, members: set[int]

@@ -112,8 +112,8 @@ def defaults_in_force(
 ) -> dict[str, Any]:
     """The options without the words: those of the run to resume, of --config, or of a preset.
 
-    num_threads may still be `auto`, but not that of a run. Raises InputError for a value in a file
-    that its option cannot have.
+    Options in RULES may still be `auto`, but not those of a run. Raises InputError for a value in a
+    file that its option cannot have.
     """
     if where["resume"] is not None:
         return to_dict(saved_config(where["resume"]))

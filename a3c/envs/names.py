@@ -24,10 +24,11 @@ gymnasium.register_envs(ale_py)
 
 EMULATORS = ("ale_py", "atari2600")
 MANY_IDS = 5  # that a line names
-ATARI_OPTIONS = [  # of the environment's protocol, and the lives that only these games tell
-    "emulator", "frame_skip", "frame_skip_max", "sticky_actions", "noop_max", "full_action_set",
-    "max_episode_frames", "life_loss_terminal",
+ATARI_PROTOCOL = [  # how a game is played, in training and in evaluation
+    "noop_max", "frame_skip", "frame_skip_max", "sticky_actions", "full_action_set",
+    "max_episode_frames",
 ]  # fmt: skip
+ATARI_OPTIONS = [*ATARI_PROTOCOL, "emulator", "life_loss_terminal"]
 GAMES_BY_ID = {  # as the emulators register them; ids that users register keep their own options
     known.id: known.kwargs["game"]
     for known in gymnasium.registry.values()

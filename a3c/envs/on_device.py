@@ -1,8 +1,8 @@
 """OnDevice: NumPy environments as tensors on a device, their frames stacked there.
 
 Up go rewards and ends in one array, and whole observations or the newest frames; down come the
-actions. What the agents see lies in the same memory at every step: where environments write images
-on a CPU, in theirs, without a copy.
+actions. What the agents see lies in the same memory at every step, but for images on a CPU: those
+are used where the environments write them, without a copy.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ from a3c.run.terminal import Screen, counted
 Work = Callable[[], int]  # does a piece of work of one thread; returns its agent steps
 
 PARTS = ("environment", "acting", "learning")
-CPU_AGENTS = (16, 64)  # of each thread, in the settings that are compared
-GPU_AGENTS = (64, 256, 1024)
+CPU_AGENTS_TRIED = (16, 64)  # of each thread, in the settings that are compared
+GPU_AGENTS_TRIED = (64, 256, 1024)
 GPU_THREADS = 4  # beside one, and one for each core: threads share the device and the interpreter
 FEWEST_GPU_AGENTS, MOST_AGENTS = 256, 4096  # of all threads
 CLEARLY_FASTER = 1.1  # times the default's rate; less is a machine's noise
@@ -229,7 +229,7 @@ def candidates(env: str, name: str, device: torch.device) -> list[Config]:
     default = preset(preset_name, env=env, device=name)
     agents: tuple[int, ...] = (default.num_envs,)
     if is_auto(preset_values(preset_name)["minibatches"]):
-        agents = CPU_AGENTS if device.type == "cpu" else GPU_AGENTS
+        agents = CPU_AGENTS_TRIED if device.type == "cpu" else GPU_AGENTS_TRIED
     pairs = sorted(
         (threads * each, threads, each)
         for threads in thread_counts(device)
@@ -369,7 +369,7 @@ def started(config: Config, device: torch.device) -> Iterator[list[ActorLearner]
     config = replace(config, grow=False)  # the rate is that of all of its agents
     node = Node(config, [device], Metrics(frames_per_agent_step(config)))
     try:
-        at_once(ActorLearner.start, node.learners)
+        at_once(ActorLearner.start_games, node.learners)
         synchronise([device])
         node.record()
         yield node.learners

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # half a second to import, so not at the top
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-KINDS = ["png", "pdf", "svg"]
+PICTURE_KINDS = ["png", "pdf", "svg"]
 LEGEND_COLUMNS = 2
 LEGEND_ROW = 0.22  # inches
 
@@ -68,7 +68,7 @@ def as_label(name: str) -> str:
 def write_figure(figure: Figure, path: Path) -> Path:
     """Put the first axes' legend below all axes, in height of its own, and write the picture.
 
-    Raises InputError for another ending than KINDS, or if it cannot be written.
+    Raises InputError for another ending than PICTURE_KINDS, or if it cannot be written.
     """
     kind = picture_kind(path)
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -83,11 +83,11 @@ def write_figure(figure: Figure, path: Path) -> Path:
 
 
 def picture_kind(path: Path) -> str:
-    """The kind of picture that a name asks for. Raises InputError if it is none of KINDS."""
+    """The kind of picture that a name asks for. Raises InputError for one not in PICTURE_KINDS."""
     kind = path.suffix.removeprefix(".").lower()
-    if kind not in KINDS:
-        endings = ", ".join(f".{kind}" for kind in KINDS)
-        hint = nearest(path.suffix.lower(), [f".{kind}" for kind in KINDS])
+    if kind not in PICTURE_KINDS:
+        endings = ", ".join(f".{kind}" for kind in PICTURE_KINDS)
+        hint = nearest(path.suffix.lower(), [f".{kind}" for kind in PICTURE_KINDS])
         raise InputError(f"{path} does not end like a picture; expected {endings}{hint}")
     return kind
 

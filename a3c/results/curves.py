@@ -93,7 +93,7 @@ def read_curve(run: Path, name: str) -> Curve:
     return Curve(name, **{column: np.array(values) for column, values in curve.items()})
 
 
-def read_evaluations(run: Path) -> Evaluations:
+def evaluation_curve(run: Path) -> Evaluations:
     """What a run's evaluations.jsonl reports; nothing of a run that was not evaluated.
 
     A line on stderr says which records are damaged.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from a3c.config import Config
-from a3c.envs.names import atari_game
+from a3c.envs.names import ATARI_PROTOCOL, atari_game
 from a3c.envs.protocol import Array
-from a3c.games import Episode, Protocol
+from a3c.games import Episode, EvaluationProtocol
 from a3c.results.scores import human_normalised
 
 FIGURES: dict[str, Callable[[Array], Any]] = {
@@ -22,7 +22,9 @@ FIGURES: dict[str, Callable[[Array], Any]] = {
 }
 
 
-def summary(episodes: list[Episode], config: Config, protocol: Protocol) -> dict[str, Any]:
+def summary(
+    episodes: list[Episode], config: Config, protocol: EvaluationProtocol
+) -> dict[str, Any]:
     """The figures of scores.json, with the protocol they were obtained under."""
     returns = np.array([episode.episodic_return for episode in episodes])
     lengths = [episode.length for episode in episodes]
@@ -51,12 +53,4 @@ def summary(episodes: list[Episode], config: Config, protocol: Protocol) -> dict
 
 def atari_protocol(config: Config) -> dict[str, Any]:
     """How Atari is played, in the words of Config."""
-    names = (
-        "noop_max",
-        "frame_skip",
-        "frame_skip_max",
-        "sticky_actions",
-        "full_action_set",
-        "max_episode_frames",
-    )
-    return {name: getattr(config, name) for name in names}
+    return {name: getattr(config, name) for name in ATARI_PROTOCOL}

@@ -19,9 +19,9 @@ from a3c.envs.names import atari_game
 from a3c.envs.protocol import Array, EnvironmentFault, Spec
 from a3c.games import (
     Episode,
-    Games,
+    EvaluationProtocol,
+    GameEnvs,
     GoesOn,
-    Protocol,
     make_games,
     play_episodes,
     usual_epsilon,
@@ -30,8 +30,8 @@ from a3c.results.evaluate import FIGURES, summary
 from a3c.results.film import Each, NoFilm, Window, film, open_window, show
 from a3c.results.output import whole_file
 from a3c.results.play_folder import (
-    BEST,
-    MEDIAN,
+    BEST_FILM,
+    MEDIAN_FILM,
     check_folder,
     default_folder,
     run_of,
@@ -68,7 +68,7 @@ class PlayOptions:
     noop_max: int | None = None
     """A game starts with fewer no-ops than this, drawn at random (Atari); 0 for none. Default: as
     in training."""
-    max_agent_steps: int = Protocol.max_agent_steps
+    max_agent_steps: int = EvaluationProtocol.max_agent_steps
     """The longest game: one that has not ended after this many agent steps is cut, and said so."""
     film: bool = True
     """Write films of the best and the median game."""
@@ -91,14 +91,14 @@ class PlayOptions:
         if self.epsilon is not None:
             check_number("epsilon", float, self.epsilon, PLAY_RANGES)
 
-    def protocol(self, config: Config, spec: Spec) -> Protocol:
+    def protocol(self, config: Config, spec: Spec) -> EvaluationProtocol:
         """With the epsilon in force, for the model's method and the kind of its actions."""
         greedy = self.policy == "greedy"
         usual = usual_epsilon(config, spec, greedy)
         epsilon = usual if self.epsilon is None else self.epsilon
         if epsilon and not spec.discrete:
             raise InputError(f"--epsilon is {epsilon}; expected none, the actions are continuous")
-        return Protocol(self.episodes, self.seed, greedy, epsilon, self.max_agent_steps)
+        return EvaluationProtocol(self.episodes, self.seed, greedy, epsilon, self.max_agent_steps)
 
 
 # As in training, but that each of the games has a seed of its own
@@ -152,7 +152,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
 
 
 def games(
-    policy: Policy, config: Config, protocol: Protocol, goes_on: GoesOn
+    policy: Policy, config: Config, protocol: EvaluationProtocol, goes_on: GoesOn
 ) -> tuple[list[Episode], Exception | None]:
     """Those that have ended, one at least; and why an environment could not be closed. Raises
     KeyboardInterrupt and InputError, see play."""
@@ -169,7 +169,7 @@ def games(
     return episodes, unclosed
 
 
-def closed(made: Games) -> Exception | None:
+def closed(made: GameEnvs) -> Exception | None:
     """Close the games: why that failed, if it did."""
     try:
         made.close()
@@ -191,7 +191,7 @@ def identity(model: str, run: Path | None, saved: Checkpoint) -> dict[str, Any]:
     }
 
 
-def watched(progress: Progress, stop: threading.Event, protocol: Protocol) -> GoesOn:
+def watched(progress: Progress, stop: threading.Event, protocol: EvaluationProtocol) -> GoesOn:
     """Tells how far the games have come, and ends them at Ctrl-C."""
 
     def goes_on(under_way: int, agent_steps: int) -> bool:
@@ -240,14 +240,14 @@ def pictures(
 
 def films(best: Episode, median: Episode, config: Config, out: Path, each: Each) -> Iterator[str]:
     """Film both games into the folder; yields a line about each film that is written."""
-    film(best, config, out / BEST, each)
-    yield f"best game, return {best.episodic_return:g}: {out / BEST}"
+    film(best, config, out / BEST_FILM, each)
+    yield f"best game, return {best.episodic_return:g}: {out / BEST_FILM}"
     if median is best:
-        with whole_file(out / MEDIAN) as temporary:
-            shutil.copyfile(out / BEST, temporary)
+        with whole_file(out / MEDIAN_FILM) as temporary:
+            shutil.copyfile(out / BEST_FILM, temporary)
     else:
-        film(median, config, out / MEDIAN, each)
-    yield f"median game, return {median.episodic_return:g}: {out / MEDIAN}"
+        film(median, config, out / MEDIAN_FILM, each)
+    yield f"median game, return {median.episodic_return:g}: {out / MEDIAN_FILM}"
 
 
 def best_and_median(episodes: list[Episode]) -> tuple[Episode, Episode]:

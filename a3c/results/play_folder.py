@@ -18,7 +18,7 @@ from a3c.run.files import flush
 from a3c.run.folder import from_here
 
 SCORES = "scores.json"
-BEST, MEDIAN = "best.mp4", "median.mp4"
+BEST_FILM, MEDIAN_FILM = "best.mp4", "median.mp4"
 
 
 def where_it_leads(model: str) -> str:
@@ -64,7 +64,7 @@ def check_folder(out: Path, sha256: str, run: Path | None) -> None:
         doing = "write into" if there == out else "create"
         why = error.strerror
         raise InputError(f"cannot {doing} the folder {out}: {why}; --out names another") from None
-    for path in (out / name for name in (SCORES, BEST, MEDIAN)):
+    for path in (out / name for name in (SCORES, BEST_FILM, MEDIAN_FILM)):
         if path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder; --out names another place")
     if os.path.lexists(out / SCORES) and not belongs(out, sha256, run):
@@ -88,6 +88,6 @@ def write_scores(out: Path, scores: dict[str, Any]) -> Path:
         temporary.write_text(strict_json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         if temporary != out / SCORES:  # a device, which keeps nothing
             flush(temporary, os.O_RDWR)  # a full disk leaves the films as well
-        for name in (BEST, MEDIAN):
+        for name in (BEST_FILM, MEDIAN_FILM):
             (out / name).unlink(missing_ok=True)
     return out / SCORES

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from a3c.config import InputError, as_input_error
-from a3c.results.play_folder import BEST, SCORES
+from a3c.results.play_folder import BEST_FILM, SCORES
 from a3c.run import checkpoint, models, strict_json
 
 # What a page shows of scores.json
@@ -115,7 +115,7 @@ def kept_checkpoints(run: Path) -> list[Kept]:
 
 def best_film(folder: Path) -> str | None:
     """The best game as a data URI, or None if it was not filmed."""
-    path = folder / BEST
+    path = folder / BEST_FILM
     with as_input_error(f"cannot read {path}"):
         if not path.exists():
             return None

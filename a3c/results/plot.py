@@ -28,8 +28,8 @@ from a3c.results.curves import (
     Curve,
     Evaluations,
     distinct,
+    evaluation_curve,
     read_curves,
-    read_evaluations,
     running,
 )
 
@@ -61,7 +61,7 @@ def plot(options: PlotOptions) -> Path:
     out = Path(options.out)
     picture_kind(out)
     found = read_curves(distinct(options.runs))
-    curves, evaluated = list(found.values()), [read_evaluations(run) for run in found]
+    curves, evaluated = list(found.values()), [evaluation_curve(run) for run in found]
     bands = [running(curve.returns) for curve in curves]  # 40 us a game
     figure, axes = new_figure(15, 4.2, 3, sharey=True)
     for axis, places, units in zip(axes, along(curves), (AGENT_STEPS, GAMES, SECONDS), strict=True):

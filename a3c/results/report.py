@@ -30,13 +30,13 @@ from a3c.config import (
 )
 from a3c.envs.names import atari_game
 from a3c.metrics import significant
-from a3c.results.charts import KINDS
+from a3c.results.charts import PICTURE_KINDS
 from a3c.results.curves import (
     BAND_FROM,
     Curve,
     distinct,
+    evaluation_curve,
     read_curves,
-    read_evaluations,
     running,
 )
 from a3c.results.output import write_text
@@ -55,7 +55,7 @@ METHOD_WORDS = {
 WAYS = {"async": "Asynchronous", "sync": "Synchronous"}
 # What the page says of a run's end
 LAST = ("agent_steps", "episodes", "updates", "seconds", "mean_return_100")
-BEST = ("agent_steps", "episodes", "mean", "evaluated_return")  # and of best.json
+BEST_FIELDS = ("agent_steps", "episodes", "mean", "evaluated_return")  # and of best.json
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def report(options: ReportOptions) -> Path:
     """
     if not options.runs:
         raise InputError("report needs at least one run folder")
-    if Path(options.out).suffix.lower() in (f".{kind}" for kind in KINDS):
+    if Path(options.out).suffix.lower() in (f".{kind}" for kind in PICTURE_KINDS):
         raise InputError(f"--out is {options.out!r}; expected a page, as report.html")
     folders = distinct(options.runs)
     configs = {run: read_run_config(run) for run in folders}
@@ -102,7 +102,7 @@ def played(asked: str, run: Path, about: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"scores": None, "film": None}
     try:
         if asked or folder.exists():
-            found["scores"] = evaluation(folder, run, about)
+            found["scores"] = played_scores(folder, run, about)
             found["film"] = best_film(folder)
     except InputError as error:
         if asked:
@@ -153,8 +153,8 @@ def seconds_by_stage(records: list[dict[str, Any]]) -> dict[str, float]:
 def settings(config: Config) -> list[tuple[str, Any, bool]]:
     """Every option: its name, its value, whether the default is another one.
 
-    Without the folder of the runs, which says nothing about the run. A number of threads never is
-    the default, which is `auto`: that is another number elsewhere.
+    Without the folder of the runs, which says nothing about the run. Numbers of threads and of
+    agents never are the default, which is `auto`: those are others elsewhere.
     """
     values = to_dict(config)
     del values["runs_dir"]
@@ -173,7 +173,7 @@ def is_default(config: Config, name: str, defaults: dict[str, Any]) -> bool:
 def command(config: Config) -> str:
     """The command that repeats a run on any machine: the nearest preset, and what differs from it.
 
-    So it names the number of threads wherever the preset leaves that to the machine.
+    So it names the numbers of threads and of agents where the preset leaves them to the machine.
     """
     words = {name: changes(config, preset_values(name)) for name in PRESETS}
     nearest = min(PRESETS, key=lambda name: len(words[name]))
@@ -218,7 +218,7 @@ def on_page(curve: Curve) -> dict[str, list[float]]:
 
 def evaluations_on_page(run: Path) -> dict[str, list[float]]:
     """Mean returns of the evaluations made as the run went, at up to CURVE_POINTS of them."""
-    return thinned(read_evaluations(run)._asdict())
+    return thinned(evaluation_curve(run)._asdict())
 
 
 def thinned(columns: Mapping[str, NDArray[Any]]) -> dict[str, list[float]]:
@@ -234,10 +234,10 @@ def thinned(columns: Mapping[str, NDArray[Any]]) -> dict[str, list[float]]:
 def best_on_page(run: Path) -> dict[str, Any] | None:
     """The score of the best policy by evaluation, if the run has come to one."""
     score = best.read_score(run)
-    return None if score is None else {name: score[name] for name in BEST}
+    return None if score is None else {name: score[name] for name in BEST_FIELDS}
 
 
-def evaluation(folder: Path, run: Path, about: dict[str, Any]) -> dict[str, Any]:
+def played_scores(folder: Path, run: Path, about: dict[str, Any]) -> dict[str, Any]:
     """What `a3c play` wrote about this run, with the published scores of the game beside it."""
     scores = read_scores(folder)
     check_of_run(folder, scores, run, about["env"], about["agent_steps"])

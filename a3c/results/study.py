@@ -149,8 +149,7 @@ def finished(planned: Planned) -> bool:
     comes after the last record; and its evaluations are there."""
     try:
         newest = checkpoint.newest(planned.folder).checkpoint
-        trained = newest.progress["agent_steps"] >= planned.config.total_agent_steps
-        return trained and best.is_complete(planned.folder, planned.config)
+        return best.is_complete(planned.folder, planned.config, newest.progress["agent_steps"])
     except InputError:  # there is none, or `train` will say what is wrong with it
         return False
 

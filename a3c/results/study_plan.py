@@ -42,7 +42,7 @@ FREE = {"runs_dir", "checkpoint_every_seconds", "log_every_seconds"}
 LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 
 
-class Spec(NamedTuple):
+class StudySpec(NamedTuple):
     """What a SPEC says. A grid always has a list of seeds."""
 
     path: Path
@@ -72,15 +72,15 @@ class Planned(NamedTuple):
         )
 
 
-def read_spec(path: Path) -> Spec:
+def read_spec(path: Path) -> StudySpec:
     """The SPEC. Raises InputError if it cannot be read, or for a key or a kind that is wrong."""
     try:
-        return spec_of(read_toml(path), path)
+        return study_spec_of(read_toml(path), path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def spec_of(text: Options, path: Path) -> Spec:
+def study_spec_of(text: Options, path: Path) -> StudySpec:
     """The SPEC of a TOML file's tables. Raises InputError."""
     for key in text:
         if key not in KEYS:
@@ -105,7 +105,7 @@ def spec_of(text: Options, path: Path) -> Spec:
     settings = [as_options(as_table("[[settings]]", setting)) for setting in settings]
     for setting in settings:
         check_setting(setting, grid)
-    return Spec(path, base, settings, grid, goal_of(text))
+    return StudySpec(path, base, settings, grid, goal_of(text))
 
 
 def as_table(name: str, value: Any) -> Options:
@@ -155,7 +155,7 @@ def goal_of(text: Options) -> float | None:
     return float(goal)
 
 
-def plan(spec: Spec, out: Path) -> list[Planned]:
+def plan(spec: StudySpec, out: Path) -> list[Planned]:
     """Every run of a study. Raises InputError, with the SPEC's name, for what cannot be run."""
     try:
         return combinations(spec, out)
@@ -163,7 +163,7 @@ def plan(spec: Spec, out: Path) -> list[Planned]:
         raise InputError(f"{spec.path}: {error}") from None
 
 
-def combinations(spec: Spec, out: Path) -> list[Planned]:
+def combinations(spec: StudySpec, out: Path) -> list[Planned]:
     """Settings times combinations of the grid. Raises InputError.
 
     Every setting before the next seed: a part of a study compares them all, and a noisy hour
@@ -184,7 +184,7 @@ def combinations(spec: Spec, out: Path) -> list[Planned]:
     return plans
 
 
-def config_of(spec: Spec, varied: Options, runs_dir: Path) -> Config:
+def config_of(spec: StudySpec, varied: Options, runs_dir: Path) -> Config:
     """The options of one run; its preset is that of `a3c train` where the SPEC names none."""
     options = {"env": Config.env, **spec.base, **varied, "runs_dir": str(runs_dir)}
     if not isinstance(options["env"], str):

@@ -32,11 +32,11 @@ def load(run: Path) -> Checkpoint | None:
     return None if saved is None or evaluated_return(saved) is None else saved
 
 
-def is_complete(run: Path, config: Config) -> bool:
-    """Whether a run that has been trained has been evaluated at its end, and its best scored.
-
-    It lacks that where it was interrupted after its last update.
-    """
+def is_complete(run: Path, config: Config, agent_steps: int) -> bool:
+    """Whether a run that has done so many agent steps has been trained, evaluated at its end, and
+    its best scored. It lacks the last two where it was interrupted after its last update."""
+    if agent_steps < config.total_agent_steps:
+        return False
     if config.evaluate_every == "never":
         return True
     at_end = evaluated_at_end(log.read_evaluations(run), config)

@@ -191,7 +191,7 @@ def curves(board: SummaryWriter, record: Record) -> None:
         board.add_scalar(f"time/{stage}", seconds[stage] / total, steps)
 
 
-# CleanRL's names of what is no loss; whatever else a record has is one
+# What is no loss, named as CleanRL does where it has it; all else is one, but for NODE_RATE
 TAGS = {
     "agent_steps_per_second": "charts/SPS",
     "lr": "charts/learning_rate",

@@ -68,9 +68,7 @@ def to_resume(
 
 def has_ended(found: Resumed) -> bool:
     """Whether there is nothing left to do: neither to train nor to evaluate."""
-    config = found.checkpoint.config
-    trained = found.agent_steps >= config.total_agent_steps
-    return trained and best.is_complete(found.folder, config)
+    return best.is_complete(found.folder, found.checkpoint.config, found.agent_steps)
 
 
 def run_to_resume(resume: str | Path) -> Path:

@@ -96,7 +96,7 @@ class Terminal:
         """One plain line."""
         self.console.say(line)
 
-    def record(self, record: dict[str, Any]) -> None:
+    def logged(self, record: dict[str, Any]) -> None:
         """Take note of a new record of the log. Plain lines: often at first, then every 30 s."""
         self.latest, self.agent_steps = record, record["agent_steps"]
         now = time.monotonic()

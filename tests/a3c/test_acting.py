@@ -14,7 +14,7 @@ from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import NumpyStep
 from a3c.method import learning_ends, learning_rewards
 from a3c.methods import A3C
-from a3c.metrics import Episodes, Game
+from a3c.metrics import Episodes, FinishedEpisode
 from a3c.network import Network, flatten
 from a3c.rollout import Rollout, Truncation
 from a3c.shared import Applied
@@ -33,7 +33,7 @@ def network_for(config: Config) -> Network:
 
 def run(
     steps: list[NumpyStep], config: Config, network: Network | None = None
-) -> tuple[Rollout, list[Game], Agents]:
+) -> tuple[Rollout, list[FinishedEpisode], Agents]:
     """One rollout over scripted steps."""
     envs = OnDevice(Scripted(steps), CPU)
     network = network or network_for(config)
@@ -41,12 +41,12 @@ def run(
     network.make_room(config.rollout_length, envs.num_envs)
     generator = torch.Generator()
     actor = Actor(envs, network, lambda out: A3C(config).act(network, out, generator))
-    actor.start(0)
+    actor.reset(0)
     rollout = actor.rollout(config.rollout_length)
     return rollout, games_of(rollout), actor.agents
 
 
-def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[Game]:
+def games_of(rollout: Rollout, episodes: Episodes | None = None) -> list[FinishedEpisode]:
     """The games that ended, by the way that the log has them."""
     names, shown = ["entropy", "gradient_norm"], torch.tensor([0.5, 2.0])
     applied = Applied(3, torch.tensor(2.0), 0.1, 0.25)  # waited so long for the lock
@@ -68,7 +68,7 @@ def test_rewards_are_normalised_for_the_optimiser_and_never_in_the_return() -> N
     rollout, _, _ = run(steps, config, network)
     found = learning_rewards(rollout, config, network, by(network))
     assert found.tolist() == [[3.5, -1.5], [0, 1]]
-    assert games_of(rollout) == [Game(7.0, 2)]
+    assert games_of(rollout) == [FinishedEpisode(7.0, 2)]
 
 
 def test_rewards_are_clipped_for_the_optimiser_and_never_in_the_return() -> None:
@@ -80,7 +80,7 @@ def test_rewards_are_clipped_for_the_optimiser_and_never_in_the_return() -> None
     assert found.tolist() == [[1, -1], [0, 1]]
     assert rollout.rewards.tolist() == [[7, -3], [0, 2]]
     episodes = Episodes(2)
-    assert games_of(rollout, episodes) == [Game(7.0, 2)]
+    assert games_of(rollout, episodes) == [FinishedEpisode(7.0, 2)]
     assert episodes.returns.tolist() == [0.0, -1.0]
     assert episodes.lengths.tolist() == [0, 2]
 
@@ -91,14 +91,14 @@ def test_a_lost_life_ends_nothing_but_the_optimisers_episode(life_loss_terminal:
     config = config_for(steps, life_loss_terminal=life_loss_terminal)
     rollout, games, _ = run(steps, config)
     assert learning_ends(rollout, config).tolist() == [[float(life_loss_terminal)], [1.0]]
-    assert games == [Game(2.0, 2)]
+    assert games == [FinishedEpisode(2.0, 2)]
 
 
 def test_a_game_that_ends_is_followed_by_the_next_in_the_same_rollout() -> None:
     steps = [step([1], terminated=[True]), step([2], terminated=[True]), step([4])]
     rollout, _, _ = run(steps, config_for(steps))
     episodes = Episodes(1)
-    assert games_of(rollout, episodes) == [Game(1.0, 1), Game(2.0, 1)]
+    assert games_of(rollout, episodes) == [FinishedEpisode(1.0, 1), FinishedEpisode(2.0, 1)]
     assert episodes.returns.tolist() == [4.0]
 
 

@@ -22,7 +22,7 @@ from a3c.config import (
     stages,
     to_dict,
 )
-from a3c.games import Protocol
+from a3c.games import EvaluationProtocol
 from a3c.results.play import PlayOptions
 
 
@@ -412,4 +412,6 @@ def test_how_often_a_run_is_saved_and_noted_is_what_the_documents_say() -> None:
     assert usual.checkpoint_every_seconds == 60
     assert usual.log_every_seconds == 5
     assert importlib.import_module("a3c.train").FIRST_CHECKPOINT_SECONDS == 5
-    assert Protocol(episodes=1, seed=0, greedy=False, epsilon=0.0).max_agent_steps == 108_000
+    assert (
+        EvaluationProtocol(episodes=1, seed=0, greedy=False, epsilon=0.0).max_agent_steps == 108_000
+    )

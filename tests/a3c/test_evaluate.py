@@ -13,7 +13,7 @@ from torch import Tensor
 
 import a3c
 from a3c.config import preset
-from a3c.games import Episode, Games, GoesOn, Protocol, make_games, play_episodes
+from a3c.games import Episode, EvaluationProtocol, GameEnvs, GoesOn, make_games, play_episodes
 from a3c.methods import A3C
 from a3c.network import Network
 from a3c.results.evaluate import summary
@@ -22,14 +22,16 @@ from a3c.run import checkpoint
 from tests.playable import HalfNeverEnds, Playable, model_of
 from tests.scripted import VECTOR, Scripted, step
 
-FOUR = Protocol(episodes=4, seed=0, greedy=False, epsilon=0.0)
+FOUR = EvaluationProtocol(episodes=4, seed=0, greedy=False, epsilon=0.0)
 
 
-def played(model: str, protocol: Protocol = FOUR, **changes: Any) -> list[Episode]:
+def played(model: str, protocol: EvaluationProtocol = FOUR, **changes: Any) -> list[Episode]:
     return play(a3c.load(model, "cpu"), replace(protocol, **changes))
 
 
-def play(policy: Policy, protocol: Protocol, goes_on: GoesOn = lambda *_: True) -> list[Episode]:
+def play(
+    policy: Policy, protocol: EvaluationProtocol, goes_on: GoesOn = lambda *_: True
+) -> list[Episode]:
     games = make_games(policy.config, protocol.episodes, policy.device)
     return play_episodes(games, policy.network, policy.generator, protocol, goes_on)
 
@@ -91,7 +93,7 @@ def test_epsilon_is_the_share_of_random_actions(greedy: bool, tmp_path: Path) ->
     policy.network.heads.policy.linear.bias[1] = 50.0  # without epsilon it takes no other action
 
     def share(epsilon: float) -> float:
-        protocol = Protocol(episodes=50, seed=0, greedy=greedy, epsilon=epsilon)
+        protocol = EvaluationProtocol(episodes=50, seed=0, greedy=greedy, epsilon=epsilon)
         return float(np.mean([episode.actions for episode in play(policy, protocol)]))
 
     assert share(0.0) == 1
@@ -152,6 +154,6 @@ def test_a_lost_life_ends_no_game() -> None:
     network = Network(config, VECTOR, A3C(config))
     network.prepare()
     protocol = replace(FOUR, episodes=1)
-    games = Games([Scripted(steps)])
+    games = GameEnvs([Scripted(steps)])
     (played,) = play_episodes(games, network, torch.Generator(), protocol, lambda *_: True)
     assert (played.episodic_return, played.length, played.cut) == (7.0, 3, False)

@@ -17,7 +17,7 @@ from a3c.config import InputError
 from a3c.envs.coding import Coding, Unreadable
 from a3c.envs.gymnasium import GymnasiumEnvs, gymnasium_spec
 from a3c.envs.protocol import Array, EnvironmentFault, Spec
-from a3c.games import Games
+from a3c.games import GameEnvs
 
 TWO = spaces.Discrete(2)
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
@@ -428,7 +428,7 @@ def test_all_are_closed_also_where_one_cannot_be(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError(f"number {len(closed)}")
 
     monkeypatch.setattr(SameArray, "close", close, raising=False)
-    games = Games([GymnasiumEnvs("SameArray-v0", 1) for _ in range(3)])
+    games = GameEnvs([GymnasiumEnvs("SameArray-v0", 1) for _ in range(3)])
     for envs in (GymnasiumEnvs("SameArray-v0", 3), games):
         closed.clear()
         with pytest.raises(RuntimeError, match="number"):

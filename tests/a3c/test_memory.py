@@ -112,7 +112,7 @@ agents = int(sys.argv[1])
 config = preset("fast", num_threads=1, num_envs=agents, rollout_length=5, minibatches=1)
 node = Node(config, [torch.device("cpu")], Metrics(4))
 (learner,) = node.learners
-learner.start()
+learner.start_games()
 learner.cycle()
 with tempfile.TemporaryDirectory() as folder:
     saved = checkpoint.Checkpoint(config, node.spec, {}, node.save())

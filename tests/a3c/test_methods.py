@@ -39,7 +39,7 @@ class ActionValues(nn.Module):
 
 class NStepQ:
     torsos = 1
-    learns_with_newest = True
+    needs_newest = True
     target_every_agent_steps = 300
     looks_ahead = False
 

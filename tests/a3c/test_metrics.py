@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from a3c.metrics import Game, Metrics
+from a3c.metrics import FinishedEpisode, Metrics
 
 PassTime = Callable[[float], None]
 
@@ -50,8 +50,11 @@ def test_rates_after_a_resume_are_those_of_what_was_done_since(pass_time: PassTi
 @pytest.mark.usefixtures("pass_time")
 def test_a_record_has_means_of_figures_and_sums_of_thread_seconds() -> None:
     metrics = Metrics(frames_per_agent_step=1)
-    metrics.add([Game(3.0, 10)], {"entropy": 0.5, "seconds_forward": 2.0})
-    metrics.add([Game(-1.0, 20), Game(4.0, 30)], {"entropy": 0.25, "seconds_forward": 3.0})
+    metrics.add([FinishedEpisode(3.0, 10)], {"entropy": 0.5, "seconds_forward": 2.0})
+    metrics.add(
+        [FinishedEpisode(-1.0, 20), FinishedEpisode(4.0, 30)],
+        {"entropy": 0.25, "seconds_forward": 3.0},
+    )
     record = metrics.drain(60, updates=2)
     assert (record["entropy"], record["seconds_forward"]) == (0.375, 5)
     assert (record["returns"], record["lengths"]) == ([3, -1, 4], [10, 20, 30])
@@ -65,9 +68,9 @@ def test_a_record_has_means_of_figures_and_sums_of_thread_seconds() -> None:
 
 def test_what_came_after_the_checkpoint_that_a_run_goes_back_to_counts_once() -> None:
     metrics = Metrics(1)
-    metrics.add([Game(3.0, 10)], {"entropy": 1.0})
+    metrics.add([FinishedEpisode(3.0, 10)], {"entropy": 1.0})
     saved = metrics.save()
-    metrics.add([Game(5.0, 10)], {"entropy": 9.0})
+    metrics.add([FinishedEpisode(5.0, 10)], {"entropy": 9.0})
     metrics.rewind(saved, 100)
     record = metrics.drain(200, 1)
     assert (record["returns"], record["episodes"]) == ([], 1)

@@ -243,7 +243,7 @@ def test_threads_and_later_starts_have_random_numbers_of_their_own() -> None:
     node.begin()
     first, second = (each.actor.agents.observations.clone() for each in (one, other))
     assert not torch.equal(first, second)
-    one.start(updates=3)
+    one.start_games(updates=3)
     assert not torch.equal(first, one.actor.agents.observations)
 
 

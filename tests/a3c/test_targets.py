@@ -44,7 +44,7 @@ class Case:
             self.network,
             lambda outputs: self.method.act(self.network, outputs, generator),
         )
-        actor.start(0)
+        actor.reset(0)
         self.rollout = actor.rollout(4)
         self.redraw(self.network, 2)
 

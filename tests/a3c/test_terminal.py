@@ -37,7 +37,7 @@ def test_plain_lines_come_often_at_first_and_name_what_they_show(
     lines = {}
     for seconds in range(5, 125, 5):
         clock = 100.0 + seconds
-        said.record(record(seconds))
+        said.logged(record(seconds))
         lines[seconds] = capsys.readouterr().out
     assert [seconds for seconds, line in lines.items() if line] == [5, 10, 20, 40, 70, 100]
     assert "mean return of the last 100 games -  best of these -" in lines[5]

@@ -29,7 +29,7 @@ from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.protocol import EnvironmentFault
 from a3c.measuring import positive
 from a3c.methods import make_method
-from a3c.metrics import RECENT_GAMES, Game, Metrics
+from a3c.metrics import RECENT_GAMES, FinishedEpisode, Metrics
 from a3c.network import Network
 from a3c.node import Node
 from a3c.results.policy import load
@@ -387,7 +387,7 @@ def test_a_run_of_several_nodes_has_no_fewer_agents_as_one(
     saved = all_at_once.save()
     node = Node(config, [torch.device("cpu")], Metrics(1))
     node.load(saved, 100, 6)
-    assert node.games() == "1 x 8"
+    assert node.games_in_words() == "1 x 8"
     assert equal(saved, node.save())
 
 
@@ -408,7 +408,7 @@ def agents_of_rollouts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
     add = Metrics.add
 
-    def watched(self: Metrics, games: list[Game], values: dict[str, float]) -> None:
+    def watched(self: Metrics, games: list[FinishedEpisode], values: dict[str, float]) -> None:
         found.append(values["num_envs"])
         add(self, games, values)
 

@@ -80,7 +80,7 @@ class Case:
             lambda outputs: behaviour.act(self.network, outputs, generator),
             looks_ahead=self.method.looks_ahead,
         )
-        self.actor.start(0)
+        self.actor.reset(0)
         self.rollout = self.actor.rollout(4)
 
     def network_with(self, seed: int) -> Network:
@@ -469,7 +469,7 @@ def test_sarsa_follows_a_truncated_episode_from_its_own_last_observation() -> No
     case = Case("one-step-sarsa")
     envs = OnDevice(Scripted(case.steps), CPU)
     actor = Actor(envs, case.network, lambda outputs: outputs[0].argmax(-1), looks_ahead=True)
-    actor.start(0)
+    actor.reset(0)
     rollout = actor.rollout(4)
 
     def best(seen: Any) -> list[int]:

@@ -22,7 +22,7 @@ from a3c import devices, torsos
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, preset
 from a3c.devices import ToHost
-from a3c.games import Protocol, make_games, play_episodes
+from a3c.games import EvaluationProtocol, make_games, play_episodes
 from a3c.metrics import Metrics
 from a3c.node import Node
 from tests.playable import Playable, model_of
@@ -132,7 +132,7 @@ def test_an_evaluation_waits_once_for_each_agent_step(
     """And not for what the host knows already: what was done, and what came of it."""
     policy = a3c.load(model_of(Playable, tmp_path), "cpu")
     games = make_games(policy.config, 3, policy.device)
-    protocol = Protocol(episodes=3, seed=0, greedy=False, epsilon=0.0, max_agent_steps=8)
+    protocol = EvaluationProtocol(episodes=3, seed=0, greedy=False, epsilon=0.0, max_agent_steps=8)
     watch = Watch()
     with counted(monkeypatch) as reads, watch:
         played = play_episodes(

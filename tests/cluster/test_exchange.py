@@ -11,7 +11,7 @@ import torch
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent, apply
 from a3c.cluster.server import HandedIn, NotReady, Refused, Server
 from a3c.config import Config, preset
-from a3c.metrics import Game, Part
+from a3c.metrics import FinishedEpisode, Part
 from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
 from tests.scripted import update
@@ -168,7 +168,7 @@ def served(test: Callable[[Server], Coroutine[Any, Any, None]], **changes: Any) 
 
 def test_the_server_counts_each_exchange() -> None:
     async def test(server: Server) -> None:
-        games = Part(1, {"entropy": 1.0}, [Game(3.0, 7)])
+        games = Part(1, {"entropy": 1.0}, [FinishedEpisode(3.0, 7)])
         counted = []
         for number, version in enumerate((0, 0, 2)):
             sent = Sent(0, server.life, version, zeros(), games, number)

@@ -326,7 +326,7 @@ def test_games_that_cannot_be_closed_do_not_lose_the_scores(
         raise RuntimeError("it does not close")
 
     model = model_of(Playable, tmp_path)
-    monkeypatch.setattr("a3c.games.Games.close", close)
+    monkeypatch.setattr("a3c.games.GameEnvs.close", close)
     with pytest.raises(RuntimeError, match="it does not close"):
         play(PlayOptions(model, episodes=2, out=str(tmp_path / "out"), film=False))
     assert len(json.loads((tmp_path / "out" / "scores.json").read_text())["returns"]) == 2

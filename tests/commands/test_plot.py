@@ -214,7 +214,7 @@ def test_a_run_without_games_yet_is_left_out(
     assert capsys.readouterr().err == ""  # one line
 
 
-@pytest.mark.parametrize("ending", charts.KINDS)
+@pytest.mark.parametrize("ending", charts.PICTURE_KINDS)
 def test_the_ending_chooses_the_kind(ending: str, run: Path) -> None:
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     out = run.parent / f"curve.{ending}"
