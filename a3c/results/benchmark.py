@@ -36,12 +36,12 @@ from a3c.results.benchmark_csv import (
 )
 from a3c.results.charts import new_figure, write_figure
 from a3c.results.figures import interval
-from a3c.results.output import markdown, write_csv, write_text
+from a3c.results.output import markdown, out_folder, write_csv, write_text
 from a3c.results.play import PLAY_RANGES, PlayOptions, play
 from a3c.results.play_folder import SCORES, write_scores
 from a3c.results.played import read_scores
 from a3c.results.scores import PUBLISHED, human_normalised
-from a3c.results.study import out_folder, ready, run_all, say
+from a3c.results.study import ready, run_all, say
 from a3c.results.study_plan import Planned, plan, read_spec
 from a3c.run import checkpoint, provenance, strict_json
 from a3c.run.folder import as_word

@@ -38,6 +38,13 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def out_folder(name: str) -> Path:
+    """Of --out. Raises InputError for no name at all, which would mean the current folder."""
+    if not name.strip():
+        raise InputError(f"--out is {name!r}; expected the name of a folder")
+    return Path(name)
+
+
 def write_text(path: Path, text: str) -> Path:
     """A text, whole; returns its path. Raises InputError as `whole_file` does."""
     with whole_file(path) as temporary:

@@ -28,7 +28,7 @@ from a3c.games import (
 )
 from a3c.results.evaluate import FIGURES, summary
 from a3c.results.film import Each, NoFilm, Window, film, open_window, show
-from a3c.results.output import whole_file
+from a3c.results.output import out_folder, whole_file
 from a3c.results.play_folder import (
     BEST_FILM,
     MEDIAN_FILM,
@@ -80,8 +80,8 @@ class PlayOptions:
     """auto, cpu, cuda or cuda:i."""
 
     def __post_init__(self) -> None:
-        if self.out is not None and not self.out.strip():
-            raise InputError(f"--out is {self.out!r}; expected the name of a folder")
+        if self.out is not None:
+            out_folder(self.out)
         if self.policy not in ("sample", "greedy"):
             raise InputError(f"--policy is {self.policy!r}; expected sample or greedy")
         for name in ("episodes", "max_agent_steps", "seed"):

@@ -21,6 +21,7 @@ from a3c.config import InputError, as_input_error, differences, option
 from a3c.devices import pick_devices
 from a3c.memory import check_memory
 from a3c.results import figures
+from a3c.results.output import out_folder
 from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import label_of, write_study
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
@@ -79,13 +80,6 @@ def unfinished(plans: list[Planned]) -> list[str]:
             run = f"{label_of(planned.setting)}, seed {planned.config.seed}"
             found.append(f"{run} ({come_to(planned)[0]} agent steps)")
     return found
-
-
-def out_folder(name: str) -> Path:
-    """Of --out. Raises InputError for no name at all, which would mean the current folder."""
-    if not name.strip():
-        raise InputError(f"--out is {name!r}; expected the name of a folder")
-    return Path(name)
 
 
 def say(line: str) -> None:

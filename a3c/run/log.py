@@ -105,7 +105,8 @@ class Log:
             self.metrics.open()
         events = folder / "tensorboard"
         with as_input_error(f"cannot write {events}"):
-            shutil.rmtree(events, ignore_errors=True)
+            for before in events.glob("events.out.tfevents.*"):  # the folder may be a link
+                before.unlink()
             from torch.utils.tensorboard import SummaryWriter
 
             self.tensorboard: SummaryWriter | None = SummaryWriter(str(events))

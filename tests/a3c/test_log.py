@@ -196,7 +196,14 @@ def test_a_copy_that_is_not_installed_has_no_version() -> None:
     assert provenance.version_of("torch")
 
 
-def test_tensorboards_curves_are_the_records_also_after_a_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_tensorboards_curves_are_the_records_also_after_a_resume(
+    tmp_path: Path, linked: bool
+) -> None:
+    if linked:  # to where somebody keeps curves, and notes about them
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "notes.txt").touch()
+        (tmp_path / "tensorboard").symlink_to("elsewhere")
     opened = Log(tmp_path, 0)
     figures = {"seconds_forward": 1.0, "seconds_environment": 3.0, "lr": 0.25, "policy_lag": 2.0}
     for i in (1, 2):
@@ -214,6 +221,7 @@ def test_tensorboards_curves_are_the_records_also_after_a_resume(tmp_path: Path)
     assert curve("return/by_seconds") == [(7, 1)]
     assert curve("time/forward") == [(100, 0.25)]  # a share
     assert curve("charts/learning_rate") == [(100, 0.25)]
+    assert (tmp_path / "elsewhere" / "notes.txt").exists() == linked
     assert curve("charts/policy_lag") == [(100, 2)]
 
 
