@@ -192,7 +192,7 @@ class Training:
             model = start.model_to_start_from(start_from, config, self.node.spec)
             start.check_parameters(self.store.parameters, model)
             self.origin = start.lasting_name(start_from)
-            self.terminal.say(start.origin(start_from, model))
+            self.terminal.say(start.origin(start_from, model, config))
             parameters = model.tensors["parameters"]
         self.terminal.say(f"starting {self.node.games_in_words()} games of {config.env}")
         for line in start.warnings_of(config, self.node.spec):

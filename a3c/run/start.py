@@ -26,6 +26,7 @@ from a3c.config import (
     option,
     to_dict,
 )
+from a3c.envs.atari import action_meanings
 from a3c.envs.coding import same_reading
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Spec
@@ -247,10 +248,20 @@ def check_heads(start_from: str | Path, config: Config, saved: Config) -> None:
         )
 
 
-def origin(start_from: str | Path, model: Checkpoint) -> str:
-    """Where the parameters are from, as a line."""
-    steps = model.progress["agent_steps"]
-    return f"parameters of {start_from}: {steps:,} agent steps on {model.config.env}"
+def origin(start_from: str | Path, model: Checkpoint, config: Config) -> str:
+    """Where the parameters are from, as a line; and of an Atari game with other actions which."""
+    steps, trained_on = model.progress["agent_steps"], model.config.env
+    line = f"parameters of {start_from}: {steps:,} agent steps on {trained_on}"
+    before, now = actions_of(model.config), actions_of(config)
+    if before == now or "" in (before, now):
+        return line
+    return f"{line}; its actions are {before}, those of {config.env} {now}"
+
+
+def actions_of(config: Config) -> str:
+    """What an Atari game's do, in words; of other environments nobody says."""
+    game = atari_game(config.env)
+    return "" if game is None else ", ".join(action_meanings(game, config))
 
 
 def lasting_name(start_from: str | Path) -> str:

@@ -178,6 +178,17 @@ def test_a_config_json_edited_by_hand_is_named_and_written_anew(
     assert Config(**json.loads(path.read_text())) == longer
 
 
+def test_of_a_game_with_other_actions_a_line_names_them() -> None:
+    model = models.find("pong")
+    to_qbert = start.origin("pong", model, preset("fast", env="qbert"))
+    assert to_qbert.endswith(
+        "agent steps on pong; its actions are NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE, those "
+        "of qbert NOOP, FIRE, UP, RIGHT, LEFT, DOWN"
+    )
+    for alike in ("pong", "PongNoFrameskip-v4", "carnival"):
+        assert "NOOP" not in start.origin("pong", model, preset("fast", env=alike))
+
+
 def test_a_new_run_from_a_models_parameters(
     run: Path, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
