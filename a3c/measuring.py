@@ -19,7 +19,7 @@ LEAST_STD = 1e-12
 def measure_background(learner: ActorLearner, background: Tensor, envs: Envs) -> None:
     """Let the untrained policy play in `envs`; its mean observation becomes the background.
 
-    For one learner, before its `start`. background: its network's, [H, W, C].
+    For one learner, before its `start_games`. background: its network's, [H, W, C].
     """
     actor = measuring(learner, envs)
     learner.network.prepare()
@@ -37,9 +37,9 @@ def measure_background(learner: ActorLearner, background: Tensor, envs: Envs) ->
 def measure_moments(learner: ActorLearner, moments: Tensor, return_std: Tensor, envs: Envs) -> None:
     """Let the untrained policy play in `envs`; what it sees and earns says how to normalise.
 
-    For one learner, before its `start`. moments: its network's, [2, D]. return_std: the deviation
-    of the discounted sum of rewards so far in an episode, as Gymnasium's NormalizeReward has it; of
-    their signs where learning sees those.
+    For one learner, before its `start_games`. moments: its network's, [2, D]. return_std: the
+    deviation of the discounted sum of rewards so far in an episode, as Gymnasium's NormalizeReward
+    has it; of their signs where learning sees those.
     """
     actor, config = measuring(learner, envs), learner.config
     sums: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""The server of a cluster: a Ray actor that holds the store which its nodes share.
+"""The server of a cluster holds the store that its nodes share; cluster.py makes it a Ray actor.
 
 Its methods are coroutines of one thread: between two `await` nobody else is at work, so nobody
 here ever waits for a lock. Only sync mode awaits anything: the other nodes' gradients, and the end
