@@ -124,13 +124,14 @@ class Actor:
             outputs, actions, state = self.act(t)
         with self.stopwatch("environment"):  # on CUDA it begins with the wait for the actions
             step = self.envs.step(actions)
-        start_afresh(state, step.ended, self.agents.state)
+        carry_state(state, step.ended, self.agents.state)
         self.agents.observations = step.observations
         return Moment(outputs, actions, step)
 
     def compute(self, t: int | None) -> tuple[Tensor, Tensor, State | None]:
         """The device's part of an agent step: outputs and actions [N, ...], the LSTM's state."""
-        agents, kept = self.agents, t  # the step for which the network keeps what it computes
+        agents = self.agents
+        kept = t  # the step for which the network keeps what it computes
         if t is not None and self.seen is not None:
             self.seen[t] = agents.observations
             kept = None
@@ -152,7 +153,7 @@ def nothing(observations: Tensor, num_envs: int) -> Step:
     return Step(observations, rewards, nobody, nobody, nobody, nobody, None)
 
 
-def start_afresh(state: State | None, ended: Tensor, into: State | None) -> None:
+def carry_state(state: State | None, ended: Tensor, into: State | None) -> None:
     """Write the LSTM's state, two tensors [N, cells], to `into`; zero where an episode ended."""
     if state is not None and into is not None:
         keep = (~ended).float().unsqueeze(-1)  # [N, 1]

@@ -100,7 +100,6 @@ class ActorLearner:
         stopwatch, self.acted_at_steps = self.actor.stopwatch, []
         with stopwatch("forward"):
             self.sync()
-            self.network.prepare()
             self.explored = self.behaviour.prepare(self.store.agent_steps)
         self.torn = True
         rollout = self.actor.rollout(self.config.rollout_length, self.renew)
@@ -129,11 +128,12 @@ class ActorLearner:
         """
         if self.rollouts % self.config.sync_every == 0:
             self.acted_at = self.store.copy_to(self.parameters, self.target_parameters)
-            self.acting_parameters.copy_(self.parameters)
+            self.acting_parameters.copy_(self.parameters)  # the same tensor, but with --sync-every
         else:
             self.parameters.copy_(self.acting_parameters)
             if self.target_parameters is not None:
                 self.store.copy_target_to(self.target_parameters)
+        self.network.prepare()
         if self.target is not None:
             self.target.prepare()
 
@@ -162,9 +162,10 @@ class ActorLearner:
                     computed_at = self.store.copy_to(self.parameters)
                     self.group.copy_(agents)
                 # truncations are rare, and differ each time: no CUDA graph fits
-                cut = bool(self.actor.last.truncations)
-                names, shown = (self.differentiate if cut else self.differentiated)()
+                truncated = bool(self.actor.last.truncations)
+                names, shown = (self.differentiate if truncated else self.differentiated)()
             with stopwatch("apply"):
+                # the group's size, also where `agents` is None
                 agent_steps = self.group.numel() * self.config.rollout_length if new else 0
                 applied = self.store.apply(self.gradients, agent_steps, self.index, self.norm)
         finally:
@@ -190,7 +191,7 @@ class ActorLearner:
             rollout = rollout.of(self.group)
         losses = self.method.loss(self.network, self.target, rollout)
         self.gradients.zero_()
-        losses.total.backward()
+        losses.total.backward()  # into self.gradients: each .grad is a view of it, see `flatten`
         self.norm.copy_(self.store.clip(self.gradients))
         return list(losses.shown), torch.stack(list(losses.shown.values()))
 

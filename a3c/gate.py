@@ -25,11 +25,12 @@ class Gate:
     def look(self, finished: Callable[[], bool]) -> None:
         """Put what was asked for in force; where `finished` says so the threads end in any case.
 
-        It is asked under the lock: else a thread could put in force what was true before the last
-        update of another.
+        `finished` is asked under the lock: else a thread could put in force what was true before
+        the last update of another.
         """
         with self._boundary:  # an `abort` meanwhile comes after it
             self._paused, self._stopped = self._pause_wanted, self._stop_wanted or finished()
+            # threads that are parked learn of a stop as this one leaves
 
     def going_on(self) -> bool:
         """Called by each thread between two rollouts: parks while paused; False when to stop."""

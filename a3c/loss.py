@@ -12,8 +12,8 @@ def gae(
     """Generalised advantage estimates (Schulman et al., 2016, equation 16).
 
     rewards, values, ends: [T, N] float32; ends[t] is 1 where the episode ended after step t, so
-    that nothing flows back across it. bootstrap: [N], the value of the observation after step T.
-    Returns the advantages [T, N]; with lam = 1 they are n_step_returns - values.
+    that nothing flows back across it. bootstrap: [N], the value of the observation after the last
+    step. Returns the advantages [T, N]; with lam = 1 they are n_step_returns - values.
     """
     deltas = td_errors(rewards, values, ends, bootstrap, gamma)
     return accumulated(deltas, gamma * lam * (1.0 - ends))
@@ -49,6 +49,14 @@ def vtrace(
     beyond = accumulated(rhos * deltas, traces * discounts)  # v - V
     advantages = rhos * (deltas + discounts * following(beyond, torch.zeros_like(bootstrap)))
     return values + beyond, advantages
+
+
+def one_step_returns(rewards: Tensor, ends: Tensor, next_values: Tensor, gamma: float) -> Tensor:
+    """r + gamma V', V' the value of what follows each step: y of Algorithm 1 (Mnih et al., 2016).
+
+    Shapes as for `gae`, next_values [T, N]; returns [T, N].
+    """
+    return rewards + gamma * (1.0 - ends) * next_values
 
 
 def td_errors(
@@ -104,14 +112,6 @@ def n_step_returns(rewards: Tensor, ends: Tensor, bootstrap: Tensor, gamma: floa
     Shapes as for `gae`; returns [T, N].
     """
     return gae(rewards, torch.zeros_like(rewards), ends, bootstrap, gamma, lam=1.0)
-
-
-def one_step_returns(rewards: Tensor, ends: Tensor, next_values: Tensor, gamma: float) -> Tensor:
-    """y of Algorithm 1 (Mnih et al., 2016): r + gamma times the value of what follows each step.
-
-    Shapes as for `gae`, next_values [T, N]; returns [T, N].
-    """
-    return rewards + gamma * (1.0 - ends) * next_values
 
 
 def action_value_loss(

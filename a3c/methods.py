@@ -87,7 +87,7 @@ class A3C:
         def value_of(cut: Truncation) -> Tensor:
             return value_after(cut.t, cut.observations)
 
-        bootstrap = value_after(-1, rollout.last_observations)
+        bootstrap = value_after(-1, rollout.last_observations)  # -1: the state after the last step
         config = self.config
         rewards = learning_rewards(rollout, config, network, value_of)
         ends = learning_ends(rollout, config)

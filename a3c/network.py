@@ -30,10 +30,14 @@ State = tuple[Tensor, Tensor]  # hidden and cell state of all LSTMs side by side
 class Network(nn.Module):
     """Torso -> (LSTM) -> a method's heads: what a thread acts and learns with.
 
-    A rollout is `prepare` (new parameters), `forward` for each of its steps t (to act, without an
-    autograd graph; `make_room` has made room for what it computes), then `replay` (to learn, with
-    one; no experience replay). To learn with newer parameters: `prepare`, `read`, `replay`, for any
-    part of the agents. What one of them keeps for another is in the same memory each time.
+    `make_room`, once; then for each rollout `prepare` (new parameters) and
+
+    - `forward` for each of its steps t, to act, and to bootstrap: no autograd graph
+    - `replay`, to learn from what `forward` kept, with a graph (no experience replay)
+    - `prepare`, `read` before that, to learn with newer parameters, for any part of the agents
+    - `review`, of a target network: its values of what another one keeps
+
+    What one of them keeps for another is in the same memory each time.
 
     Its initial values depend on `config.seed` alone, and torch's global generator is left alone.
     Raises InputError if the network that is asked for does not read such observations.

@@ -165,8 +165,8 @@ def clip_each(gradients: Tensor, sizes: list[int], bound: float) -> None:
 
 
 def learning_rate(config: Config, agent_steps: int) -> float:
-    """Constant, or falling to `lr_final_fraction` at `lr_schedule_until` of the run, or of
-    SHORTEST_EXPONENTIAL."""
+    """Constant, or falling to `lr_final_fraction` of `lr` at `lr_schedule_until` of the run; the
+    exponential one as in a run of SHORTEST_EXPONENTIAL at least."""
     if config.lr_schedule == "constant":
         return config.lr
     exponential = config.lr_schedule == "exponential"

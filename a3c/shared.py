@@ -92,7 +92,8 @@ class SharedParameters:
         self.lock = threading.Lock()
         self.turn = turns(config, self.device)
         self.step = Graphed(self.take_step)
-        self.given: dict[int, tuple[Tensor, Tensor]] = {}  # thread -> clipped gradients, norm
+        # thread -> clipped gradients, norm; take_step finds them here: CUDA graphs take no tensors
+        self.given: dict[int, tuple[Tensor, Tensor]] = {}
         self.last_use = torch.cuda.Event() if parameters.is_cuda else None
         if config.mode == "sync":
             self.handed_in = torch.zeros(config.num_threads, len(parameters)).to(parameters)

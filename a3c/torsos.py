@@ -95,7 +95,7 @@ class ConvolutionalTorso(nn.Module):
             # whole numbers: int16 is exact, and faster than bfloat16
             self.register_buffer("whole_background", torch.zeros(shape, dtype=torch.int16), False)
         self.cast: list[Layer] = []  # of `prepare`
-        self.room: Tensor | None = None  # for what the first layer reads, [CHUNK, H, W, C]
+        self.scratch: Tensor | None = None  # for what the first layer reads, [CHUNK, H, W, C]
 
     @torch.no_grad()
     def prepare(self) -> None:
@@ -140,7 +140,7 @@ class ConvolutionalTorso(nn.Module):
             empty(rollout_length, num_envs, *shape, dtype=kind)
             for shape, kind in zip(shapes, kinds, strict=True)
         ]
-        self.room = empty(Replay.CHUNK, *self.shape, dtype=self.dtype) if as_bytes else None
+        self.scratch = empty(Replay.CHUNK, *self.shape, dtype=self.dtype) if as_bytes else None
 
     @torch.no_grad()
     def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
@@ -165,14 +165,14 @@ class ConvolutionalTorso(nn.Module):
 
         observations: pixels; or that already, where it is what `memory` keeps. kept: a place there.
         """
-        if observations.dtype == self.dtype:
+        if observations.dtype == self.dtype:  # learning on a GPU, from what was kept
             return observations
-        if kept is not None and kept.dtype == self.dtype:
+        if kept is not None and kept.dtype == self.dtype:  # a GPU keeps the differences
             return self.subtracted(observations, kept)
-        if kept is not None:
+        if kept is not None:  # a CPU the bytes, see make_room
             kept.copy_(observations)
-        if self.room is not None and len(observations) <= len(self.room):
-            return self.subtracted(observations, self.room[: len(observations)])
+        if self.scratch is not None and len(observations) <= len(self.scratch):
+            return self.subtracted(observations, self.scratch[: len(observations)])
         out = torch.empty(observations.shape, dtype=self.dtype, device=observations.device)
         return self.subtracted(observations, out)
 

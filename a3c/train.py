@@ -81,8 +81,9 @@ def train(
         with node_or_cluster(config, metrics, terminal) as node:
             with closed_on_failure([node]):
                 training = Training(config, metrics, node, terminal)
-            run = new_run(training, start_from) if folder is None else resumed_run(training, folder)
-            with closed_before_it_begins(training), run:
+            # To enter it starts the games, or loads them, and opens the run's folder
+            begun = resumed_run(training, folder) if folder else new_run(training, start_from)
+            with closed_before_it_begins(training), begun:
                 try:
                     training.supervise()
                     return training.end()

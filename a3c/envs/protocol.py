@@ -115,7 +115,8 @@ class Step(NamedTuple):
     truncated: Tensor  # [N] bool
     ended: Tensor  # [N] bool: one of the two
     life_lost: Tensor  # [N] bool; a life lost in a game that goes on
-    final_observations: Tensor | None  # [N, ...]; valid where truncated; None if none was
+    # [N, ...]; valid where truncated, as nobody learns from others'; None if none was
+    final_observations: Tensor | None
 
 
 class Envs(Protocol):

@@ -401,7 +401,6 @@ def acting(learner: ActorLearner) -> Work:
     def work() -> int:
         with learner.on_streams():
             learner.sync()
-            learner.network.prepare()
             learner.actor.rollout(learner.config.rollout_length)
         return rollout_steps(learner)
 
