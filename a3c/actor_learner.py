@@ -83,7 +83,7 @@ class ActorLearner:
         # [P]; with --sync-every, where learning takes newer ones, the copy that acts is another
         older = self.learns_with_newest and config.sync_every > 1
         self.acting_parameters = self.parameters.clone() if older else self.parameters
-        self.under_way: Figures | None = None  # of the last rollout
+        self.under_way: Figures | None = None  # of the last rollout that was learned from
         # True from a rollout's first step to its Figures: a thread that dies there saves no games
         self.torn = False
 
@@ -196,8 +196,8 @@ class ActorLearner:
         return list(losses.shown), torch.stack(list(losses.shown.values()))
 
     def settle(self) -> None:
-        """Account for the last rollout, once. Raises FloatingPointError if the gradient of one of
-        its updates was not finite, which was not applied then.
+        """Account for the rollout whose figures are under way, once. Raises FloatingPointError if
+        the gradient of one of its updates was not finite, which was not applied then.
 
         Called one rollout later, when nobody waits for its figures any more; at the thread's end;
         and where all threads stand still.

@@ -182,7 +182,7 @@ class Node:
         try:
             learner.run()
         except threading.BrokenBarrierError:
-            pass  # another thread died, and has said why
+            pass  # in sync mode: another thread died, and has said why
         except BaseException as error:
             if isinstance(error, EnvironmentFault):
                 error = EnvironmentFault(f"thread {learner.index}: {error}")

@@ -229,7 +229,7 @@ class Training:
             raise InputError(f"{self.config.env} cannot be trained on: {fault}") from None
 
     def open(self, folder: Path, remarks: list[str]) -> None:
-        """Log into the run's folder; note there, and say, what begins."""
+        """Open the logs in the run's folder; note there, and say, what begins."""
         self.folder = folder
         self.log = Log(folder, self.store.agent_steps)
         if self.evaluator is not None:
