@@ -27,12 +27,8 @@ from a3c.network import Network, flatten
 from a3c.rollout import Rollout
 from a3c.shared import Applied, SharedParameters
 
-AGENT_TENSORS = (
-    "observations",
-    "hidden",
-    "cell",
-    "next_actions",
-)  # where they stand, in a checkpoint
+# Where agents stand, in a checkpoint
+AGENT_TENSORS = ("observations", "hidden", "cell", "next_actions")
 RENEWED_EVERY = 5  # agent steps of each agent; 20 of them are a rollout by default
 
 

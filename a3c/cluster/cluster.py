@@ -333,10 +333,9 @@ class Cluster:
         self.taking_part.add(index)
         self.died_at.pop(index, None)
         with suppress(RayActorError):
-            self.used.add(
-                answer(self.members[index].machine_id.remote())
-            )  # maybe another one by now
-            self.facts.append(answer(self.members[index].provenance.remote()))
+            member = self.members[index]
+            self.used.add(answer(member.machine_id.remote()))  # maybe another one by now
+            self.facts.append(answer(member.provenance.remote()))
         self.say(f"node {index} has joined")
 
     def show(self, seen: ToEvaluate) -> None:
