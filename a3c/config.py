@@ -441,7 +441,7 @@ def alternatives(kind: Any) -> tuple[type | None, list[str]]:
 
 
 METHODS = alternatives(KINDS["method"])[1]
-VALUE_METHODS = METHODS[1:]  # values of actions, and no policy
+VALUE_METHODS = ["one-step-q", "one-step-sarsa", "n-step-q"]  # values of actions, and no policy
 # Options that are read only where another one has one of these values
 READ_WITH: list[tuple[list[str], str, list[str]]] = [
     (["gae_lambda", "ent_coef", "vf_coef", "std", "rho_bar", "c_bar"], "method", ["a3c"]),

@@ -90,9 +90,10 @@ def main() -> None:
     model = parser.parse_args().model
     torch.set_num_threads(1)
     try:
-        policy, values = a3c.load(model, "cpu"), []
+        policy = a3c.load(model, "cpu")
     except InputError as error:
         parser.error(str(error))
+    values: list[Array] = []
     if atari_game(policy.config.env) != "asteroids":
         parser.error(f"{model} plays {policy.config.env}; expected a model of Asteroids")
 

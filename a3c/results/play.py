@@ -80,8 +80,6 @@ class PlayOptions:
     """auto, cpu, cuda or cuda:i."""
 
     def __post_init__(self) -> None:
-        if self.out is not None:
-            out_folder(self.out)
         if self.policy not in ("sample", "greedy"):
             raise InputError(f"--policy is {self.policy!r}; expected sample or greedy")
         for name in ("episodes", "max_agent_steps", "seed"):
@@ -123,7 +121,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     model = where_it_leads(options.model)
     saved, run = models.find(model), run_of(model)
     protocol = options.protocol(saved.config, saved.spec)
-    out = Path(options.out) if options.out else default_folder(model)
+    out = default_folder(model) if options.out is None else out_folder(options.out)
     check_folder(out, saved.sha256, run)
     window = open_window() if options.render else None
     if options.noop_max is not None and atari_game(saved.config.env) is None:
