@@ -4,11 +4,16 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from a3c import evaluation, evaluator, machine, measuring
+from a3c import evaluation, evaluator, machine, measuring, memory
+from a3c.config import Config
+from a3c.convolutions import Replay
+from a3c.envs.protocol import Spec
 
 # A session that was started in the background ignores these, and so would every program that the
 # tests start and interrupt: programs inherit what is ignored.
@@ -45,8 +50,8 @@ def one_thread_per_operation() -> None:
     torch.set_num_threads(1)
 
 
-LITTLE = ((measuring, "MOMENTS_STEPS", 50), (evaluation, "BEST_EPISODES", 5),
-          (evaluator, "BEST_EPISODES", 5))  # fmt: skip
+LITTLE = ((measuring, "MOMENTS_STEPS", 50), (measuring, "BACKGROUND_STEPS", 10),
+          (evaluation, "BEST_EPISODES", 5), (evaluator, "BEST_EPISODES", 5))  # fmt: skip
 IN_EARNEST = [(module, name, getattr(module, name)) for module, name, _ in LITTLE]
 
 
@@ -56,6 +61,24 @@ def little_is_measured() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for each in LITTLE:
             patch.setattr(*each)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rehearsed_once() -> Iterator[None]:
+    """A rehearsal of what memory a run takes lasts a second, and many tests ask for the same."""
+    rehearse = memory.rehearsed
+    known: dict[Any, memory.Rehearsed] = {}
+
+    def rehearsed(config: Config, spec: Spec) -> memory.Rehearsed:
+        alike = replace(config, runs_dir="runs", run_name="", seed=0, total_agent_steps=1)
+        key = alike, repr(spec), Replay.CHUNK
+        if key not in known:
+            known[key] = rehearse(config, spec)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "rehearsed", rehearsed)
         yield
 
 

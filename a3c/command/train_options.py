@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
@@ -122,7 +123,9 @@ def defaults_in_force(
     values = {name: value for name, value in in_file.items() if name != "preset"}
     with of_file(where):
         check_values(values)
-        env = read(words, {**DEFAULTS, "env": values.get("env", where["env"])})["env"]
+        env = where["env"]
+        if "env" in values:  # unless the words name another
+            env = read(words, {**DEFAULTS, "env": values["env"]})["env"]
         return preset_values(preset_in_force(where, in_file, env), **values)
 
 
@@ -195,6 +198,7 @@ def number_or_word(number: type, words: list[str]) -> Any:
     ]
 
 
+@cache
 def helps() -> dict[str, str]:
     """The text below each field of Config, which is its help."""
     (body,) = ast.parse(inspect.getsource(Config)).body

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def code() -> str:
     return sha.hexdigest()[:12]
 
 
+@cache
 def version_of(package: str) -> str | None:
     """The version that is installed; None for a copy of the code that is not."""
     try:
@@ -79,8 +81,12 @@ def version_of(package: str) -> str | None:
         return None
 
 
+@cache
 def commit() -> str | None:
-    """The commit of this code, `-dirty` where files differ from it; None outside its checkout."""
+    """The commit of this code, `-dirty` where files differ from it; None outside its checkout.
+
+    As it was when first asked: modules that are imported stay as they are.
+    """
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None  # installed, perhaps inside a checkout of something else
     return git("describe", "--always", "--dirty")

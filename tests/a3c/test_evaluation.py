@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 def evaluated(tmp_path: Path, **changes: Any) -> Config:
     """A run of a second with an evaluation at every quarter of it."""
-    often = {"total_agent_steps": 4000, "evaluate_every": 1000, "evaluate_episodes": 2}
+    often = {"total_agent_steps": 1920, "evaluate_every": 480, "evaluate_episodes": 2}
     return small(tmp_path, **{**often, **changes})
 
 
@@ -59,14 +59,13 @@ def test_learning_does_not_depend_on_it_and_it_is_reproducible(
     tmp_path: Path, mode: str, recurrent: bool
 ) -> None:
     env = registered(Playable)  # whose games are short
-    half = {"total_agent_steps": 2000, "evaluate_every": 500}
-    config = evaluated(tmp_path, env=env, mode=mode, recurrent=recurrent, **half)
+    config = evaluated(tmp_path, env=env, mode=mode, recurrent=recurrent)
     one, other = (train(config, quiet=True) for _ in range(2))
     without = train(replace(config, evaluate_every="never"), quiet=True)
     assert equal(final(one), final(without))
     assert games(one.folder) == games(without.folder)
     assert records(one) == records(other)
-    assert steps(one) == [512, 1024, 1504, 2016]  # the updates of 32 that reach a multiple
+    assert steps(one) == [480, 960, 1440, 1920]
     assert not (without.folder / "evaluations.jsonl").exists()
 
 
@@ -89,7 +88,7 @@ def test_on_atari_as_well(tmp_path: Path) -> None:
 def test_sync_with_two_threads_evaluates_reproducibly(tmp_path: Path) -> None:
     config = evaluated(tmp_path, mode="sync", num_threads=2)
     one, other = (train(config, quiet=True) for _ in range(2))
-    assert steps(one) == [1024, 2048, 3008, 4032]
+    assert steps(one) == [512, 960, 1472, 1920]  # the updates of 64 that reach a multiple
     assert records(one) == records(other)
 
 
@@ -174,7 +173,7 @@ def let_at_the_end(patch: pytest.MonkeyPatch, let: threading.Event) -> None:
     original = Evaluation.finish
 
     def finish(self: Evaluation, complete: bool) -> None:
-        assert (checkpoint.folder(self.folder) / "000000004000.safetensors").exists()
+        assert (checkpoint.folder(self.folder) / "000000001920.safetensors").exists()
         self.note()  # as the main thread does five times a second
         let.set()
         original(self, complete)
@@ -229,7 +228,7 @@ def test_a_long_queue_is_said_once(
     let = threading.Event()
     held_until_the_end(monkeypatch, let)
     let_at_the_end(monkeypatch, let)
-    train(evaluated(tmp_path, evaluate_every=125, evaluate_episodes=1))
+    train(evaluated(tmp_path, evaluate_every=60, evaluate_episodes=1))
     said = capsys.readouterr().out
     assert said.count("--evaluate-every") == 1
     assert int(said.split(" evaluations wait, each")[0].split()[-1]) >= MANY_WAITING
@@ -242,10 +241,10 @@ def test_an_interrupt_leaves_out_what_waits_and_a_resumed_run_redoes_nothing(
     whole = train(config, quiet=True)
     with monkeypatch.context() as patch:
         held_until_the_end(patch, threading.Event())
-        stop_after(patch, updates=70)  # 2240 agent steps
+        stop_after(patch, updates=34)  # 1088 agent steps
         part = train(config)
     assert not part.finished
-    assert "evaluations left out, at agent steps: 1,024, 2,016" in capsys.readouterr().out
+    assert "evaluations left out, at agent steps: 480, 960" in capsys.readouterr().out
     assert records(part) == []
     resumed = train(config, resume=part.folder, quiet=True)
     assert records(resumed) == records(whole)[2:]
@@ -277,25 +276,25 @@ def test_an_interrupt_while_the_last_ones_are_played(
         patch.setattr(Evaluation, "finish", finish)
         run = train(config)
     assert (run.finished, run.interrupted, run.best) == (True, True, None)
-    left_out = "evaluations left out, at agent steps: 1,024, 2,016, 3,008, 4,000"
+    left_out = "evaluations left out, at agent steps: 480, 960, 1,440, 1,920"
     said = capsys.readouterr().out
     assert left_out in said
     assert f"go on: a3c train --resume {run.folder}" in said.replace("'", "")
     path = checkpoint.newest(run.folder).path
     before, tensors = path.read_bytes(), final(run)
     resumed = train(config, resume=run.folder)
-    assert steps(resumed) == [4000]
+    assert steps(resumed) == [1920]
     assert checkpoint.newest(run.folder).path == path
     assert equal(final(resumed), tensors)
     assert path.read_bytes() == before  # the same model: what was played with it stays its own
     assert resumed.best is not None
-    assert resumed.best["agent_steps"] == 4000
+    assert resumed.best["agent_steps"] == 1920
     assert "already finished" not in capsys.readouterr().out
     again = train(config, resume=run.folder)
     said = capsys.readouterr().out
     assert "already finished" in said
     assert again.best == resumed.best
-    assert "best policy, of agent step 4,000: " in said
+    assert "best policy, of agent step 1,920: " in said
     (run.folder / "best.json").write_text('{"mean": 3}')  # what somebody made of it
     assert train(config, resume=run.folder, quiet=True).best is None
 
@@ -335,12 +334,12 @@ def test_evaluations_after_the_checkpoint_are_dropped_and_done_again(
     config = evaluated(tmp_path)
     whole = train(config, quiet=True)
     with monkeypatch.context() as patch:
-        stop_after(patch, updates=70)
+        stop_after(patch, updates=34)
         patch.setattr(Evaluator, "stop", lambda self: None)  # what waits is played all the same
         part = train(config, quiet=True)
     path = part.folder / "evaluations.jsonl"
     assert records(part) == records(whole)[:2]
-    later = json.dumps({**log.read_evaluations(whole.folder)[-1], "agent_steps": 2272})
+    later = json.dumps({**log.read_evaluations(whole.folder)[-1], "agent_steps": 1120})
     path.write_text(path.read_text() + later + "\n")
     resumed = train(config, resume=part.folder, quiet=True)
     assert records(resumed) == records(whole)
@@ -380,7 +379,7 @@ def test_a_failure_in_it_stops_the_run_and_loses_no_game(
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert not caught.value.outside
     saved = checkpoint.newest(tmp_path / "latest").checkpoint
-    assert saved.progress["agent_steps"] >= 1000
+    assert saved.progress["agent_steps"] >= 480
     assert {"thread0.observations", "thread1.observations"} < set(saved.tensors)
     assert not [thread for thread in threading.enumerate() if thread not in before]
 
@@ -409,7 +408,7 @@ def test_a_failure_while_the_best_is_scored(
     with pytest.raises(RunFailed, match="as if by accident"):
         train(evaluated(tmp_path), quiet=True)
     assert not (tmp_path / "latest" / "best.json").exists()
-    assert checkpoint.newest(tmp_path / "latest").checkpoint.progress["agent_steps"] == 4000
+    assert checkpoint.newest(tmp_path / "latest").checkpoint.progress["agent_steps"] == 1920
 
 
 @pytest.mark.parametrize(
@@ -525,7 +524,7 @@ def test_a_better_one_that_an_earlier_part_found_stays(tmp_path: Path) -> None:
     record = {**chosen.progress["evaluation"], "sampled_return": 1e6}
     best.save(run.folder, chosen._replace(progress={**chosen.progress, "evaluation": record}))
     assert not (run.folder / "best.json").exists()  # the score of another
-    longer = train(replace(config, total_agent_steps=6000), resume=run.folder, quiet=True)
+    longer = train(replace(config, total_agent_steps=2880), resume=run.folder, quiet=True)
     assert longer.best is not None
     assert longer.best["evaluated_return"] == 1e6
     assert longer.best["agent_steps"] == chosen.progress["agent_steps"]
@@ -534,11 +533,11 @@ def test_a_better_one_that_an_earlier_part_found_stays(tmp_path: Path) -> None:
 def test_a_resumed_run_may_be_evaluated_otherwise(tmp_path: Path) -> None:
     config = evaluated(tmp_path)
     run = train(config, quiet=True)
-    rarer = replace(config, total_agent_steps=6000, evaluate_every=1500, evaluate_episodes=1)
-    assert steps(train(rarer, resume=run.folder, quiet=True))[4:] == [4512, 6016]
-    never = replace(rarer, total_agent_steps=7000, evaluate_every="never")
+    rarer = replace(config, total_agent_steps=2880, evaluate_every=720, evaluate_episodes=1)
+    assert steps(train(rarer, resume=run.folder, quiet=True))[4:] == [2176, 2880]
+    never = replace(rarer, total_agent_steps=3200, evaluate_every="never")
     resumed = train(never, resume=run.folder, quiet=True)
-    assert steps(resumed)[4:] == [4512, 6016]  # what was evaluated stays
+    assert steps(resumed)[4:] == [2176, 2880]  # what was evaluated stays
     assert checkpoint.newest(run.folder).checkpoint.config.evaluate_every == "never"
 
 
@@ -562,7 +561,7 @@ def test_tensorboard_has_its_curves_also_after_a_resume(tmp_path: Path) -> None:
 
     config = evaluated(tmp_path)
     run = train(config, quiet=True)
-    run = train(replace(config, total_agent_steps=5000), resume=run.folder, quiet=True)
+    run = train(replace(config, total_agent_steps=2400), resume=run.folder, quiet=True)
     events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     for name in ("sampled_return", "greedy_return"):
         points = [(point.step, point.value) for point in events.Scalars(f"evaluation/{name}")]

@@ -3,7 +3,6 @@
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,6 @@ CUDA = torch.device("cuda", 1)
 
 
 ATARI = Spec((84, 84, 4), True, True, True, 4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rehearsed_once() -> Iterator[None]:
-    """A rehearsal takes a second, and many tests ask for the same."""
-    rehearse = memory.rehearsed
-    known: dict[Any, memory.Rehearsed] = {}
-
-    def rehearsed(config: Config, spec: Spec) -> memory.Rehearsed:
-        key = config, repr(spec), Replay.CHUNK
-        if key not in known:
-            known[key] = rehearse(config, spec)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "rehearsed", rehearsed)
-        yield
 
 
 def test_live_bytes() -> None:
