@@ -577,7 +577,7 @@ def newest_but_damaged(folder: Path, damage: Callable[[bytes], bytes]) -> Path:
 def test_a_damaged_newest_checkpoint_is_named_and_the_previous_one_taken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
 ) -> None:
-    config = small(tmp_path, checkpoint_every_seconds=0.04, total_agent_steps=4000)
+    config = small(tmp_path, checkpoint_every_seconds=0.15, total_agent_steps=12_000)
     run = train(config, quiet=True)
     assert len(checkpoint.numbered(run.folder)) >= 2
     damaged = newest_but_damaged(run.folder, damage)
