@@ -63,7 +63,7 @@ class ActorLearner:
         self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
         self.graphs = Graphs(self.generator, wants_graphs(config, device))
         self.behaviour = method.behaviour(index, envs.num_envs, device)
-        self.explored: dict[str, float] = {}  # what the log shows of how it acts
+        self.prepared: dict[str, float] = {}  # for this rollout, as the log shows it
         self.actor = Actor(envs, self.network, self.choose, self.seen, method.looks_ahead)
         self.differentiated = Graphed(self.differentiate)
         self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
@@ -96,13 +96,13 @@ class ActorLearner:
         stopwatch, self.acted_at_steps = self.actor.stopwatch, []
         with stopwatch("forward"):
             self.sync()
-            self.explored = self.behaviour.prepare(self.store.agent_steps)
+            self.prepared = self.behaviour.prepare(self.store.agent_steps)
         self.torn = True
         rollout = self.actor.rollout(self.config.rollout_length, self.renew)
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
         learned = [self.learn(agents, new) for agents, new in self.groups()]
-        beside = {**self.explored, "num_envs": self.envs.num_envs}  # fewer at first if it grows
+        beside = {**self.prepared, "num_envs": self.envs.num_envs}  # fewer at first if it grows
         self.under_way = Figures.of(rollout, learned, stopwatch.take(), beside)
         self.torn = False
 

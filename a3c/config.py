@@ -113,7 +113,9 @@ class Config:
     c_bar: float = 1.0
     """Bound of V-trace's weights of what follows an agent step."""
     ent_coef: float = 0.01
-    """Weight of the entropy bonus; the paper's beta."""
+    """Weight of the entropy bonus at the start; the paper's beta."""
+    ent_final_fraction: float = 1.0
+    """What is left of ent_coef at the end of lr's schedule; it falls as lr does."""
     vf_coef: float = 0.5
     """Weight of the squared error of the value."""
     epsilon_emulator_frames: int = 4_000_000
@@ -243,7 +245,13 @@ class Config:
 # What each option is without being given; `auto` where a Config would hold a number
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
 # What runs did that were saved before there were these options
-BEFORE = {"minibatches": 1, "correction": "none", "grow": False, "lr_by_fan_in": False}
+BEFORE = {
+    "minibatches": 1,
+    "correction": "none",
+    "ent_final_fraction": 1.0,
+    "grow": False,
+    "lr_by_fan_in": False,
+}
 
 # Closed intervals; whatever is not listed is free. Positive numbers start at TINY.
 TINY = 1e-30
@@ -263,6 +271,7 @@ RANGES: Ranges = {
     "rho_bar": (TINY, math.inf),
     "c_bar": (0, math.inf),
     "ent_coef": (0, math.inf),
+    "ent_final_fraction": (0, 1),
     "vf_coef": (0, math.inf),
     "epsilon_emulator_frames": (1, 10**12),
     "target_emulator_frames": (1, 10**12),
@@ -444,7 +453,11 @@ METHODS = alternatives(KINDS["method"])[1]
 VALUE_METHODS = ["one-step-q", "one-step-sarsa", "n-step-q"]  # values of actions, and no policy
 # Options that are read only where another one has one of these values
 READ_WITH: list[tuple[list[str], str, list[str]]] = [
-    (["gae_lambda", "ent_coef", "vf_coef", "std", "rho_bar", "c_bar"], "method", ["a3c"]),
+    (
+        ["gae_lambda", "ent_coef", "ent_final_fraction", "vf_coef", "std", "rho_bar", "c_bar"],
+        "method",
+        ["a3c"],
+    ),
     (["epsilon_emulator_frames", "target_emulator_frames"], "method", VALUE_METHODS),
     (
         ["lr_by_fan_in", "rmsprop_decay", "rmsprop_eps", "rmsprop_initial"],
@@ -453,7 +466,11 @@ READ_WITH: list[tuple[list[str], str, list[str]]] = [
     ),
     (["momentum"], "optimizer", ["momentum"]),
     (["rho_bar", "c_bar"], "correction", ["vtrace", "auto"]),
-    (["lr_final_fraction", "lr_schedule_until"], "lr_schedule", ["linear", "exponential"]),
+    (
+        ["lr_final_fraction", "lr_schedule_until", "ent_final_fraction"],
+        "lr_schedule",
+        ["linear", "exponential"],
+    ),
 ]
 
 
@@ -626,11 +643,12 @@ def _nodes_asked_for(config: Config) -> str:
 
 def _check_optimiser(config: Config) -> None:
     """Raise InputError for what an optimiser cannot do, or not there."""
-    if config.lr_schedule == "exponential" and not config.lr_final_fraction:
-        raise InputError(
-            "--lr-final-fraction is 0 with --lr-schedule exponential, which never gets there; "
-            "expected more, such as 0.01"
-        )
+    for name in ("lr_final_fraction", "ent_final_fraction"):
+        if config.lr_schedule == "exponential" and not getattr(config, name):
+            raise InputError(
+                f"{option(name)} is 0 with --lr-schedule exponential, which never gets there; "
+                "expected more, such as 0.01"
+            )
     if config.rmsprop_decay == 1 and config.rmsprop_initial == "debiased":
         raise InputError(
             "--rmsprop-decay is 1; expected less, or a number for --rmsprop-initial: an average "
@@ -683,6 +701,7 @@ PAPER: dict[str, Any] = {
     "gae_lambda": 1.0,
     "correction": "none",
     "ent_coef": 0.01,
+    "ent_final_fraction": 1.0,
     "vf_coef": 0.5,
     "loss_reduction": "sum",
     "lr": 7e-4,
@@ -716,6 +735,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gae_lambda": 1.0,
         "correction": "none",
         "ent_coef": 0.01,
+        "ent_final_fraction": 1.0,
         "vf_coef": 1.0,
         "loss_reduction": "mean",
         "lr": 2.5e-4,

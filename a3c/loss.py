@@ -87,7 +87,7 @@ def actor_critic_loss(
     values: Tensor,
     advantages: Tensor,
     returns: Tensor,
-    ent_coef: float,
+    ent_coef: Tensor | float,
     vf_coef: float,
     reduction: str,
 ) -> tuple[Tensor, dict[str, Tensor]]:

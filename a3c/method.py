@@ -26,12 +26,13 @@ class Losses(NamedTuple):
 
 
 class Behaviour(Protocol):
-    """How the agents of one thread act, with what they need for it."""
+    """How the agents of one thread act, with what they need for it and what changes in a run."""
 
     def prepare(self, agent_steps: int) -> dict[str, float]:
         """Before a rollout, after so many agent steps of all threads; returns figures for the log.
 
-        What changes is written into tensors that stay where they are: a CUDA graph may have `act`.
+        What changes is written into tensors that stay where they are: CUDA graphs may have `act`
+        and the method's `loss`.
         """
 
     def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
@@ -45,7 +46,7 @@ class Behaviour(Protocol):
 
 
 class Method(MakesHeads, Protocol):
-    """What a thread asks of a method."""
+    """What a thread asks of a method; each thread has its own."""
 
     needs_newest: bool  # take the newest parameters before the loss: a full forward pass more
     target_every_agent_steps: int  # how often the target vector is copied; 0: it needs none

@@ -11,6 +11,7 @@ from a3c.heads import ActorCriticHeads, Outputs
 from a3c.loss import actor_critic_loss, gae, vtrace
 from a3c.method import Behaviour, Losses, Method, learning_ends, learning_rewards
 from a3c.network import Network, State
+from a3c.optimiser import entropy_weight
 from a3c.rollout import Rollout, Truncation
 from a3c.value_methods import ValueMethod
 
@@ -27,15 +28,19 @@ class A3C:
         # V-trace weighs by what the newest would choose; where a rollout makes several updates
         # ActorLearner takes them in any case
         self.needs_newest = config.correction != "none"
+        self.ent_coef = torch.tensor(config.ent_coef)  # now; where a CUDA graph finds it
 
     def heads(self, width: int, spec: Spec) -> nn.Module:
         return ActorCriticHeads(width, spec, self.config.std)
 
     def behaviour(self, thread: int, agents: int, device: torch.device) -> Behaviour:
-        return self  # A3C is its own Behaviour: one object serves all threads
+        self.ent_coef = self.ent_coef.to(device)
+        return self  # A3C is its own Behaviour
 
     def prepare(self, agent_steps: int) -> dict[str, float]:
-        return {}
+        ent_coef = entropy_weight(self.config, agent_steps)
+        self.ent_coef.fill_(ent_coef)
+        return {"ent_coef": ent_coef}
 
     def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
         return network.heads.policy.sample(outputs[0], generator)
@@ -60,7 +65,7 @@ class A3C:
             values,
             advantages,
             returns,
-            config.ent_coef,
+            self.ent_coef,
             config.vf_coef,
             config.loss_reduction,
         )

@@ -106,7 +106,7 @@ class Node:
             return ActorLearner(
                 self.store.first_thread + index,
                 self.current,
-                self.method,
+                make_method(self.config),  # its own: it has what a thread prepares
                 envs,
                 (self.network(device), target),
                 self.store,

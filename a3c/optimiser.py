@@ -165,13 +165,21 @@ def clip_each(gradients: Tensor, sizes: list[int], bound: float) -> None:
 
 
 def learning_rate(config: Config, agent_steps: int) -> float:
-    """Constant, or falling to `lr_final_fraction` of `lr` at `lr_schedule_until` of the run; the
-    exponential one as in a run of SHORTEST_EXPONENTIAL at least."""
+    """What it is after so many agent steps of all threads."""
+    return config.lr * remaining(config, config.lr_final_fraction, agent_steps)
+
+
+def entropy_weight(config: Config, agent_steps: int) -> float:
+    """Weight of the entropy bonus after so many agent steps of all threads."""
+    return config.ent_coef * remaining(config, config.ent_final_fraction, agent_steps)
+
+
+def remaining(config: Config, final_fraction: float, agent_steps: int) -> float:
+    """1, or falling to `final_fraction` at `lr_schedule_until` of the run; the exponential one as
+    in a run of SHORTEST_EXPONENTIAL at least."""
     if config.lr_schedule == "constant":
-        return config.lr
+        return 1.0
     exponential = config.lr_schedule == "exponential"
     whole = max(config.total_agent_steps, SHORTEST_EXPONENTIAL if exponential else 0)
     done = min(1.0, agent_steps / (whole * config.lr_schedule_until))
-    if exponential:
-        return config.lr * float(config.lr_final_fraction**done)
-    return config.lr * (1.0 - done * (1.0 - config.lr_final_fraction))
+    return float(final_fraction**done) if exponential else 1.0 - done * (1.0 - final_fraction)

@@ -196,6 +196,7 @@ def curves(board: SummaryWriter, record: Record) -> None:
 TAGS = {
     "agent_steps_per_second": "charts/SPS",
     "lr": "charts/learning_rate",
+    "ent_coef": "charts/ent_coef",
     "policy_lag": "charts/policy_lag",
     "gradient_lag": "charts/gradient_lag",
     "epsilon": "charts/epsilon",

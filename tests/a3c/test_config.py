@@ -17,6 +17,7 @@ from a3c.config import (
     Config,
     InputError,
     differences,
+    option,
     preset,
     preset_values,
     stages,
@@ -51,8 +52,9 @@ def test_paper() -> None:
     assert values(paper, "num_threads num_envs rollout_length gamma") == [16, 1, 5, 0.99]
     assert values(paper, "lr lr_schedule lr_final_fraction") == [7e-4, "linear", 0.0]
     assert values(paper, "rmsprop_decay rmsprop_eps rmsprop_initial") == [0.99, 0.1, 0.0]
-    assert values(paper, "ent_coef vf_coef max_grad_norm grad_clip") == [
+    assert values(paper, "ent_coef ent_final_fraction vf_coef max_grad_norm grad_clip") == [
         0.01,
+        1.0,
         0.5,
         40.0,
         "global-norm",
@@ -73,7 +75,8 @@ def test_seed() -> None:
     assert seed.total_agent_steps == 1_000_000 * 64 * 5
     assert values(seed, "rmsprop_decay rmsprop_eps rmsprop_initial") == [0.99, 1e-10, 1.0]
     assert values(seed, "grad_clip max_grad_norm") == ["average-norm", 0.1]
-    assert values(seed, "ent_coef vf_coef loss_reduction") == [0.01, 1.0, "mean"]
+    assert values(seed, "ent_coef ent_final_fraction") == [0.01, 1.0]
+    assert values(seed, "vf_coef loss_reduction") == [1.0, "mean"]
     assert not seed.subtract_background
     assert values(seed, "frame_skip frame_skip_max mean_frame_skip") == [2, 4, 3.0]
     assert values(seed, "scale_pixels sticky_actions life_loss_terminal network") == [
@@ -327,10 +330,11 @@ def test_the_rule_of_momentums_learning_rate() -> None:
     assert Config(optimizer="rmsprop", num_threads=1, num_envs=16).lr == 3e-3
 
 
-def test_an_exponential_schedule_never_reaches_nothing() -> None:
-    with pytest.raises(InputError, match=r"--lr-final-fraction is 0 with .*; expected more, such"):
-        preset("fast", lr_final_fraction=0.0)
-    assert preset("fast", lr_schedule="linear", lr_final_fraction=0.0).lr_final_fraction == 0
+@pytest.mark.parametrize("name", ["lr_final_fraction", "ent_final_fraction"])
+def test_an_exponential_schedule_never_reaches_nothing(name: str) -> None:
+    with pytest.raises(InputError, match=f"{option(name)} is 0 with .*; expected more, such"):
+        preset("fast", **{name: 0.0})
+    assert getattr(preset("fast", lr_schedule="linear", **{name: 0.0}), name) == 0
 
 
 def test_what_an_optimiser_does_not_read() -> None:

@@ -12,7 +12,7 @@ from a3c.config import PRESETS, Config, preset
 from a3c.envs.protocol import Spec
 from a3c.methods import make_method
 from a3c.network import Network, layout
-from a3c.optimiser import Piece, RMSProp, learning_rate, slower
+from a3c.optimiser import Piece, RMSProp, entropy_weight, learning_rate, slower
 
 
 def clip(gradients: Tensor, config: Config, sizes: list[int]) -> float:
@@ -65,6 +65,19 @@ def test_an_exponential_learning_rate() -> None:
     half = replace(whole, lr_schedule_until=0.5, lr_final_fraction=0.25)
     rates = [learning_rate(half, steps) for steps in (5_000_000, 10_000_000, 20_000_000)]
     assert rates == pytest.approx([0.5, 0.25, 0.25])
+
+
+def test_the_entropy_bonus_falls_as_the_learning_rate_does() -> None:
+    linear = preset(
+        "fast", ent_coef=0.5, ent_final_fraction=0.2, lr_schedule="linear", total_agent_steps=100
+    )
+    weights = [entropy_weight(linear, steps) for steps in (0, 50, 100, 120)]
+    assert weights == pytest.approx([0.5, 0.3, 0.1, 0.1])
+    exponential = preset("fast", ent_coef=0.5, ent_final_fraction=0.04)
+    weights = [entropy_weight(exponential, steps) for steps in (0, 5_000_000, 10_000_000)]
+    assert weights == pytest.approx([0.5, 0.1, 0.02])
+    assert entropy_weight(preset("fast", ent_coef=0.5, lr_schedule="constant"), 10**9) == 0.5
+    assert entropy_weight(preset("paper"), 79_000_000) == 0.01
 
 
 @pytest.mark.parametrize("agent_steps", [100, 10_000_000])

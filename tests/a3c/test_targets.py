@@ -136,6 +136,18 @@ def test_targets_and_loss_are_those_of_a_naive_loop(
     assert losses.total.item() == pytest.approx(policy + 0.7 * value - 0.1 * entropy, rel=1e-4)
 
 
+def test_the_loss_has_the_entropy_bonus_of_the_rollouts_agent_steps() -> None:
+    case = Case(ent_final_fraction=0.5)  # linear, 0.1 at the start
+    totals = []
+    for agent_steps in (0, 250_000, 500_000):
+        bonus = case.method.prepare(agent_steps)["ent_coef"]
+        losses = case.method.loss(case.network, None, case.rollout)
+        totals.append(losses.total.item() + bonus * losses.shown["entropy"].item())
+        assert bonus == pytest.approx(0.1 - 0.05 * agent_steps / 500_000)
+    assert totals == pytest.approx([totals[0]] * 3, rel=1e-5)
+    assert losses.shown["entropy"].item() > 0.1  # else the line above could not fail
+
+
 def test_the_bounds_count_in_this_case() -> None:
     """Else the test above could not tell them apart."""
     case = Case()

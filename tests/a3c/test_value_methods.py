@@ -342,7 +342,7 @@ def test_what_sarsa_carries_and_the_epsilons_come_from_the_checkpoint(tmp_path: 
     node.load(saved, 1200, 100)
     (learner,) = node.learners
     learner.cycle()
-    assert learner.explored == {"epsilon": pytest.approx(0.21875)}
+    assert learner.prepared == {"epsilon": pytest.approx(0.21875)}
     assert learner.actor.last is not None
     assert torch.equal(learner.actor.last.actions[0], actions)
 

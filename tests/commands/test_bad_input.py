@@ -108,6 +108,14 @@ TRAIN = [
         "train pong --lr-schedule constant --lr-final-fraction 0.5",
         "--lr-schedule constant does not read it; expected --lr-schedule linear or exponential",
     ),
+    (
+        "train pong --lr-schedule constant --ent-final-fraction 0.5",
+        "--lr-schedule constant does not read it; expected --lr-schedule linear or exponential",
+    ),
+    (
+        "train pong --ent-final-fraction 0",
+        "--ent-final-fraction is 0 with --lr-schedule exponential, which never gets there; expec",
+    ),
     ("train breakout --optimizer adam", "--optimizer is 'adam'; expected shared-rmsprop, rmsprop"),
     ("train CartPole-v1 --normalize maybe", "unexpected words: maybe"),
     ("play breakout --episodes x", "--episodes is 'x'; expected a whole number"),
