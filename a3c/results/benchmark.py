@@ -301,6 +301,7 @@ def games_table(scores: list[Score], ours: dict[str, float]) -> list[str]:
     others, rows = list(references()), []
     for game, sampled in ours.items():
         of_game = [each for each in scores if each.game == game]
+        error = standard_error(of_game)
         greedy, minutes = (
             float(np.mean([getattr(each, name) for each in of_game]))
             for name in ("greedy", "minutes")
@@ -309,17 +310,38 @@ def games_table(scores: list[Score], ours: dict[str, float]) -> list[str]:
         cells: list[Any] = [
             game,
             len(of_game),
-            number(sampled),
+            f"{number(sampled)} ± {number(error)}",
             number(greedy),
             "" if human is None else f"{human:.0%}",
             *(number(each) for each in PUBLISHED.get(game, (None, None))),
-            *(number(references()[name].get(game)) for name in others),
+            *(beside(sampled, error, references()[name].get(game)) for name in others),
             number(max(each.agent_steps for each in of_game) / 1e6),
             f"{minutes:,.0f}",
         ]
         rows.append(cells)
     ours_and_limits = ["seeds", "sampled", "greedy", "human-normalised", "random play", "human"]
-    return markdown(["game", *ours_and_limits, *others, "million agent steps", "minutes"], rows)
+    return [
+        *markdown(["game", *ours_and_limits, *others, "million agent steps", "minutes"], rows),
+        "",
+        "Sampled: with its standard error, by the seeds, or by the games of a single one. "
+        "Bold: above ours. ≈: nearer to ours than that error.",
+    ]
+
+
+def standard_error(of_game: list[Score]) -> float:
+    """Of the mean of a game's sampled scores. Seeds differ more than the games of one do."""
+    if len(of_game) > 1:
+        return float(np.std([each.sampled for each in of_game], ddof=1) / len(of_game) ** 0.5)
+    (single,) = of_game
+    return float(single.sampled_std / single.episodes**0.5)
+
+
+def beside(ours: float, error: float, reference: float | None) -> str:
+    """A reference's score, marked where it is above ours, and where no winner is certain."""
+    if reference is None:
+        return ""
+    text = f"≈ {number(reference)}" if abs(reference - ours) < error else number(reference)
+    return f"**{text}**" if reference > ours else text
 
 
 def number(value: float | None) -> str:

@@ -306,14 +306,40 @@ def test_the_table_counts_wins_and_normalises() -> None:
     against = {line.split(" | ")[0]: line for line in lines if line.startswith("| ")}
     assert against["| PPO"] == "| PPO | 3 | 1 | 1 | 1 |"
     assert against["| A2C (GAE)"] == "| A2C (GAE) | 3 | 2 | 0 | 1 |"
-    assert (
-        "| pong | 2 | -3.0 | -2.0 | 50% | -20.7 | 14.6 | 19.3 | 19.6 | 20.6 | 10.0 | 20 |" in lines
+    assert against["| pong"] == (
+        "| pong | 2 | -3.0 ± 17.6 | -2.0 | 50% | -20.7 | 14.6 "
+        "| **19.3** | **19.6** | **20.6** | 10.0 | 20 |"
     )
     assert (
-        "| air_raid | 1 | 1,000,000,000 | 1,000,000,001 |  |  |  | 4,202 |" in against["| air_raid"]
+        "| air_raid | 1 | 1,000,000,000 ± 0.1 | 1,000,000,001 |  |  |  | 4,202 |"
+        in (against["| air_raid"])
     )
+    assert against["| breakout"].endswith(" | 377.0 | 398.0 | ≈ 443.0 | 10.0 | 20 |")
     whole = next(line for line in lines if line.startswith("| this benchmark"))
     assert whole.split(" | ")[1] == "2"
+
+
+@pytest.mark.parametrize(
+    ("reference", "marked"),
+    [(None, ""), (9.0, "9.0"), (9.2, "≈ 9.2"), (10.0, "≈ 10.0"), (10.5, "**≈ 10.5**"),
+     (11.0, "**11.0**")],
+)  # fmt: skip
+def test_what_is_above_ours_is_marked(reference: float | None, marked: str) -> None:
+    assert module.beside(10.0, 0.9, reference) == marked
+
+
+def test_the_standard_error_is_the_seeds_or_of_one_its_games() -> None:
+    single = score_of("pong", 1, 5.0)._replace(sampled_std=6.0, episodes=9)
+    assert module.standard_error([single]) == 2.0
+    seeds = [score_of("pong", seed, sampled) for seed, sampled in ((1, 1.0), (2, 5.0))]
+    assert module.standard_error(seeds) == pytest.approx(2.0)  # deviation 2.83, root of 2
+
+
+def test_the_page_has_the_table_of_the_committed_scores() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    written = (docs / "atari57/table.md").read_text(encoding="utf-8")
+    assert written.splitlines() == table(read_rows(docs / "atari57/scores.csv", Score))
+    assert written in (docs / "atari57.md").read_text(encoding="utf-8")
 
 
 def test_the_interquartile_mean_by_hand() -> None:
