@@ -115,7 +115,7 @@ class Config:
     ent_coef: float = 0.01
     """Weight of the entropy bonus at the start; the paper's beta."""
     ent_final_fraction: float = 1.0
-    """What is left of ent_coef at the end of lr's schedule; it falls as lr does."""
+    """What is left of ent_coef at the end of the time in which lr falls; it falls on a line."""
     vf_coef: float = 0.5
     """Weight of the squared error of the value."""
     epsilon_emulator_frames: int = 4_000_000
@@ -466,11 +466,7 @@ READ_WITH: list[tuple[list[str], str, list[str]]] = [
     ),
     (["momentum"], "optimizer", ["momentum"]),
     (["rho_bar", "c_bar"], "correction", ["vtrace", "auto"]),
-    (
-        ["lr_final_fraction", "lr_schedule_until", "ent_final_fraction"],
-        "lr_schedule",
-        ["linear", "exponential"],
-    ),
+    (["lr_final_fraction", "lr_schedule_until"], "lr_schedule", ["linear", "exponential"]),
 ]
 
 
@@ -643,12 +639,11 @@ def _nodes_asked_for(config: Config) -> str:
 
 def _check_optimiser(config: Config) -> None:
     """Raise InputError for what an optimiser cannot do, or not there."""
-    for name in ("lr_final_fraction", "ent_final_fraction"):
-        if config.lr_schedule == "exponential" and not getattr(config, name):
-            raise InputError(
-                f"{option(name)} is 0 with --lr-schedule exponential, which never gets there; "
-                "expected more, such as 0.01"
-            )
+    if config.lr_schedule == "exponential" and not config.lr_final_fraction:
+        raise InputError(
+            "--lr-final-fraction is 0 with --lr-schedule exponential, which never gets there; "
+            "expected more, such as 0.01"
+        )
     if config.rmsprop_decay == 1 and config.rmsprop_initial == "debiased":
         raise InputError(
             "--rmsprop-decay is 1; expected less, or a number for --rmsprop-initial: an average "

@@ -165,21 +165,28 @@ def clip_each(gradients: Tensor, sizes: list[int], bound: float) -> None:
 
 
 def learning_rate(config: Config, agent_steps: int) -> float:
-    """What it is after so many agent steps of all threads."""
-    return config.lr * remaining(config, config.lr_final_fraction, agent_steps)
+    """Constant, or falling to `lr_final_fraction` of `lr` within the schedule's time."""
+    done = scheduled(config, agent_steps)
+    if config.lr_schedule == "constant":
+        return config.lr
+    if config.lr_schedule == "exponential":
+        return config.lr * float(config.lr_final_fraction**done)
+    return config.lr * falling(config.lr_final_fraction, done)
 
 
 def entropy_weight(config: Config, agent_steps: int) -> float:
-    """Weight of the entropy bonus after so many agent steps of all threads."""
-    return config.ent_coef * remaining(config, config.ent_final_fraction, agent_steps)
+    """It falls on a line to `ent_final_fraction` of `ent_coef`, within the same time."""
+    return config.ent_coef * falling(config.ent_final_fraction, scheduled(config, agent_steps))
 
 
-def remaining(config: Config, final_fraction: float, agent_steps: int) -> float:
-    """1, or falling to `final_fraction` at `lr_schedule_until` of the run; the exponential one as
-    in a run of SHORTEST_EXPONENTIAL at least."""
-    if config.lr_schedule == "constant":
-        return 1.0
-    exponential = config.lr_schedule == "exponential"
-    whole = max(config.total_agent_steps, SHORTEST_EXPONENTIAL if exponential else 0)
-    done = min(1.0, agent_steps / (whole * config.lr_schedule_until))
-    return float(final_fraction**done) if exponential else 1.0 - done * (1.0 - final_fraction)
+def falling(final_fraction: float, done: float) -> float:
+    """On a line from 1."""
+    return 1.0 - done * (1.0 - final_fraction)
+
+
+def scheduled(config: Config, agent_steps: int) -> float:
+    """How much of the schedules' time has passed, 0 to 1: `lr_schedule_until` of the run, and with
+    the exponential one of a run of SHORTEST_EXPONENTIAL at least."""
+    shortest = SHORTEST_EXPONENTIAL if config.lr_schedule == "exponential" else 0
+    whole = max(config.total_agent_steps, shortest)
+    return min(1.0, agent_steps / (whole * config.lr_schedule_until))

@@ -67,16 +67,16 @@ def test_an_exponential_learning_rate() -> None:
     assert rates == pytest.approx([0.5, 0.25, 0.25])
 
 
-def test_the_entropy_bonus_falls_as_the_learning_rate_does() -> None:
-    linear = preset(
-        "fast", ent_coef=0.5, ent_final_fraction=0.2, lr_schedule="linear", total_agent_steps=100
-    )
-    weights = [entropy_weight(linear, steps) for steps in (0, 50, 100, 120)]
+def test_the_entropy_bonus_falls_on_a_line_within_the_learning_rates_time() -> None:
+    until = {"ent_coef": 0.5, "lr_schedule_until": 0.5, "ent_final_fraction": 0.2}
+    linear = preset("fast", lr_schedule="linear", total_agent_steps=200, **until)
+    weights = [entropy_weight(linear, steps) for steps in (0, 50, 100, 150)]
     assert weights == pytest.approx([0.5, 0.3, 0.1, 0.1])
-    exponential = preset("fast", ent_coef=0.5, ent_final_fraction=0.04)
-    weights = [entropy_weight(exponential, steps) for steps in (0, 5_000_000, 10_000_000)]
-    assert weights == pytest.approx([0.5, 0.1, 0.02])
-    assert entropy_weight(preset("fast", ent_coef=0.5, lr_schedule="constant"), 10**9) == 0.5
+    short = preset("fast", ent_coef=0.5, ent_final_fraction=0.0, total_agent_steps=100)
+    weights = [entropy_weight(short, steps) for steps in (0, 5_000_000, 10_000_000, 20_000_000)]
+    assert weights == pytest.approx([0.5, 0.25, 0.0, 0.0])
+    constant_lr = replace(short, lr_schedule="constant")
+    assert [entropy_weight(constant_lr, steps) for steps in (50, 100)] == [0.25, 0.0]
     assert entropy_weight(preset("paper"), 79_000_000) == 0.01
 
 

@@ -109,12 +109,12 @@ TRAIN = [
         "--lr-schedule constant does not read it; expected --lr-schedule linear or exponential",
     ),
     (
-        "train pong --lr-schedule constant --ent-final-fraction 0.5",
-        "--lr-schedule constant does not read it; expected --lr-schedule linear or exponential",
+        "train pong --method n-step-q --ent-final-fraction 0.5",
+        "--ent-final-fraction is 0.5, and --method n-step-q does not read it; expected --method a",
     ),
     (
-        "train pong --ent-final-fraction 0",
-        "--ent-final-fraction is 0 with --lr-schedule exponential, which never gets there; expec",
+        "train pong --ent-final-fraction 2",
+        "--ent-final-fraction is 2.0; expected a number at least 0 and at most 1",
     ),
     ("train breakout --optimizer adam", "--optimizer is 'adam'; expected shared-rmsprop, rmsprop"),
     ("train CartPole-v1 --normalize maybe", "unexpected words: maybe"),
