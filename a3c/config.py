@@ -114,8 +114,9 @@ class Config:
     """Bound of V-trace's weights of what follows an agent step."""
     ent_coef: float = 0.01
     """Weight of the entropy bonus at the start; the paper's beta."""
-    ent_final_fraction: float = 1.0
-    """What is left of ent_coef at the end of the time in which lr falls; it falls on a line."""
+    ent_final_fraction: float = 0.0
+    """What is left of ent_coef when lr has fallen to its last; it falls on a line, whatever lr's
+    schedule, and stays where lr is constant."""
     vf_coef: float = 0.5
     """Weight of the squared error of the value."""
     epsilon_emulator_frames: int = 4_000_000
@@ -466,7 +467,11 @@ READ_WITH: list[tuple[list[str], str, list[str]]] = [
     ),
     (["momentum"], "optimizer", ["momentum"]),
     (["rho_bar", "c_bar"], "correction", ["vtrace", "auto"]),
-    (["lr_final_fraction", "lr_schedule_until"], "lr_schedule", ["linear", "exponential"]),
+    (
+        ["lr_final_fraction", "lr_schedule_until", "ent_final_fraction"],
+        "lr_schedule",
+        ["linear", "exponential"],
+    ),
 ]
 
 

@@ -31,7 +31,7 @@ from a3c.envs.coding import same_reading
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Spec
 from a3c.network import network_name
-from a3c.optimiser import learning_rate
+from a3c.optimiser import entropy_weight, learning_rate
 from a3c.run import best, checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import as_word, check_free, check_runs_dir, from_here
@@ -136,11 +136,16 @@ def check_resumable(config: Config, saved: Config, agent_steps: int) -> None:
 
 def new_length(config: Config, saved: Config, agent_steps: int) -> str:
     """What another length does to a run."""
-    before, after = (learning_rate(each, agent_steps) for each in (saved, config))
-    rates = "" if before == after else f": the learning rate goes from {before:.3g} to {after:.3g}"
-    return (
-        f"{config.total_agent_steps:,} agent steps in place of {saved.total_agent_steps:,}{rates}"
-    )
+    scheduled = {"the learning rate": learning_rate}
+    if config.method not in VALUE_METHODS:
+        scheduled["the weight of the entropy bonus"] = entropy_weight
+    changes = [
+        f"{words} goes from {of(saved, agent_steps):.3g} to {of(config, agent_steps):.3g}"
+        for words, of in scheduled.items()
+        if of(saved, agent_steps) != of(config, agent_steps)
+    ]
+    lengths = f"{config.total_agent_steps:,} agent steps in place of {saved.total_agent_steps:,}"
+    return f"{lengths}: {', '.join(changes)}" if changes else lengths
 
 
 def kept_options(config: Config, saved: Config) -> list[str]:

@@ -75,8 +75,8 @@ def test_the_entropy_bonus_falls_on_a_line_within_the_learning_rates_time() -> N
     short = preset("fast", ent_coef=0.5, ent_final_fraction=0.0, total_agent_steps=100)
     weights = [entropy_weight(short, steps) for steps in (0, 5_000_000, 10_000_000, 20_000_000)]
     assert weights == pytest.approx([0.5, 0.25, 0.0, 0.0])
-    constant_lr = replace(short, lr_schedule="constant")
-    assert [entropy_weight(constant_lr, steps) for steps in (50, 100)] == [0.25, 0.0]
+    constant = replace(short, lr_schedule="constant")
+    assert [entropy_weight(constant, steps) for steps in (50, 100, 10**9)] == [0.5] * 3
     assert entropy_weight(preset("paper"), 79_000_000) == 0.01
 
 

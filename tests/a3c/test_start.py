@@ -59,6 +59,17 @@ def test_a_run_can_be_made_longer(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert train(long, resume=run.folder, quiet=True).agent_steps == resumed.agent_steps
 
 
+def test_what_a_longer_run_does_to_what_falls() -> None:
+    saved = preset("fast", ent_coef=0.5, ent_final_fraction=0.0)  # 10 million agent steps
+    long = replace(saved, total_agent_steps=20_000_000)
+    assert start.new_length(long, saved, 5_000_000) == (
+        "20,000,000 agent steps in place of 10,000,000: the learning rate goes from 0.00052 to "
+        "0.00125, the weight of the entropy bonus goes from 0.25 to 0.375"
+    )
+    saved, long = (replace(each, lr_schedule="constant") for each in (saved, long))
+    assert start.new_length(long, saved, 5) == "20,000,000 agent steps in place of 10,000,000"
+
+
 def test_options_that_another_number_of_nodes_would_have_changed_are_named() -> None:
     saved = preset("fast", num_threads=2, mode="sync")
     assert start.kept_options(replace(saved, nodes=4, total_agent_steps=10), saved) == [

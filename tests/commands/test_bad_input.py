@@ -113,6 +113,10 @@ TRAIN = [
         "--ent-final-fraction is 0.5, and --method n-step-q does not read it; expected --method a",
     ),
     (
+        "train pong --lr-schedule constant --ent-final-fraction 0.5",
+        "--lr-schedule constant does not read it; expected --lr-schedule linear or exponential",
+    ),
+    (
         "train pong --ent-final-fraction 2",
         "--ent-final-fraction is 2.0; expected a number at least 0 and at most 1",
     ),
