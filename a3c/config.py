@@ -484,10 +484,11 @@ def is_read(name: str, values: dict[str, Any]) -> bool:
 
 def check_read(values: dict[str, Any], usual: dict[str, Any]) -> None:
     """Raise InputError for an option that nothing reads, if its value is neither usual nor the
-    default."""
+    default, nor what was done before there was the option."""
     for names, by, needed in READ_WITH:
         for name in names:
-            if values[by] not in needed and values[name] not in (usual[name], DEFAULTS[name]):
+            taken = usual[name], DEFAULTS[name], BEFORE.get(name, DEFAULTS[name])
+            if values[by] not in needed and values[name] not in taken:
                 raise InputError(
                     f"{option(name)} is {values[name]}, and {option(by)} {values[by]} does not "
                     f"read it; expected {option(by)} {' or '.join(needed)}"
@@ -767,6 +768,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gae_lambda": 0.95,
         "correction": "none",
         "ent_coef": 0.0,
+        "ent_final_fraction": 1.0,
         # A value of many rewards is far from where the critic starts, and a step is about lr long
         "lr": 3e-3,
         "lr_by_fan_in": False,

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from a3c.config import preset
+from a3c.methods import A3C
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.shared import turns
@@ -303,6 +304,18 @@ def test_what_is_saved_in_a_pause_is_whole_and_stays_as_it_is() -> None:
     before = {name: tensor.clone() for name, tensor in saved.items()}
     learner.cycle()
     assert [name for name in before if not torch.equal(before[name], saved[name])] == []
+
+
+def test_each_thread_has_its_own_weight_of_the_entropy_bonus() -> None:
+    """They are at different agent steps, and may be on different devices."""
+    config = preset("fast", env="CartPole-v1", network="mlp", num_threads=2, num_envs=16)
+    one, other = Node(config, [CPU], Metrics(1)).learners
+    one.behaviour.prepare(5_000_000)
+    assert isinstance(one.method, A3C)
+    assert isinstance(other.method, A3C)
+    assert (one.method.ent_coef.item(), other.method.ent_coef.item()) == pytest.approx(
+        (0.005, 0.01)
+    )
 
 
 def test_each_thread_explores_in_its_own_way() -> None:

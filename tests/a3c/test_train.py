@@ -32,6 +32,7 @@ from a3c.methods import make_method
 from a3c.metrics import RECENT_GAMES, FinishedEpisode, Metrics
 from a3c.network import Network
 from a3c.node import Node
+from a3c.optimiser import entropy_weight
 from a3c.results.policy import load
 from a3c.run import checkpoint, log, provenance
 from a3c.run.folder import Run
@@ -542,8 +543,25 @@ def test_the_run_folder(tmp_path: Path) -> None:
     assert len(games(run.folder)) == run.episodes == records[-1]["episodes"]
     assert records[-1]["agent_steps"] == run.agent_steps >= config.total_agent_steps
     said = set[str]().union(*records)  # one that comes right after the first update lacks some
-    assert {"entropy", "policy_lag", "lr", "ent_coef", "gradient_norm"} <= said
-    assert "seconds_environment" in said
+    assert {"entropy", "policy_lag", "lr", "gradient_norm", "seconds_environment"} <= said
+
+
+def test_the_log_has_the_weight_of_the_entropy_bonus(tmp_path: Path) -> None:
+    """The mean over the rollouts since the line before; the last one's are in the next line."""
+    config = small(tmp_path, ent_coef=0.5, ent_final_fraction=0.0)  # linear
+    records = log.read(train(config, quiet=True).folder / "metrics.jsonl")
+    steps = [0, *(record["agent_steps"] for record in records)]
+    shown = [
+        (
+            entropy_weight(config, max(0, start - 64)),
+            record["ent_coef"],
+            entropy_weight(config, end),
+        )
+        for start, end, record in zip(steps, steps[1:], records, strict=False)
+        if "ent_coef" in record
+    ]
+    assert shown
+    assert all(first >= mean > last for first, mean, last in shown)
 
 
 def test_tensorboard_has_the_three_curves(tmp_path: Path) -> None:

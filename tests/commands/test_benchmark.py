@@ -335,10 +335,11 @@ def test_the_standard_error_is_the_seeds_or_of_one_its_games() -> None:
     assert module.standard_error(seeds) == pytest.approx(2.0)  # deviation 2.83, root of 2
 
 
-def test_the_page_has_the_table_of_the_committed_scores() -> None:
+@pytest.mark.parametrize("folder", ["atari57", "atari57_constant_bonus"])
+def test_the_page_has_the_table_of_the_committed_scores(folder: str) -> None:
     docs = Path(__file__).parents[2] / "docs"
-    written = (docs / "atari57/table.md").read_text(encoding="utf-8")
-    assert written.splitlines() == table(read_rows(docs / "atari57/scores.csv", Score))
+    written = (docs / folder / "table.md").read_text(encoding="utf-8")
+    assert written.splitlines() == table(read_rows(docs / folder / "scores.csv", Score))
     assert written in (docs / "atari57.md").read_text(encoding="utf-8")
 
 

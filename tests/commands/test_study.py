@@ -805,3 +805,11 @@ def test_whole_numbers_of_a_spec_may_be_written_as_1e6(tmp_path: Path) -> None:
     assert [each.config.seed for each in plans] == [1, 2]
     assert {each.config.total_agent_steps for each in plans} == {1_000_000}
     assert {each.config.num_envs for each in plans} == {32}
+
+
+SPECS = sorted((Path(__file__).parents[2] / "benchmarks/studies").glob("*.toml"))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda path: path.stem)
+def test_every_study_that_is_kept_can_be_planned(spec: Path, tmp_path: Path) -> None:
+    assert len(plan(read_spec(spec), tmp_path)) > 1

@@ -109,7 +109,7 @@ def test_the_reports_command_repeats_the_run(name: str) -> None:
 
 
 def alike(one: Config, other: Config) -> bool:
-    unread = {"gae_lambda", "ent_coef", "vf_coef", "runs_dir"}
+    unread = {"gae_lambda", "ent_coef", "ent_final_fraction", "vf_coef", "runs_dir"}
     return {**vars(one), **dict.fromkeys(unread)} == {**vars(other), **dict.fromkeys(unread)}
 
 
