@@ -312,7 +312,7 @@ def test_the_table_counts_wins_and_normalises() -> None:
     )
     assert (
         "| air_raid | 1 | 1,000,000,000 ± 0.1 | 1,000,000,001 |  |  |  | 4,202 |"
-        in (against["| air_raid"])
+        in against["| air_raid"]
     )
     assert against["| breakout"].endswith(" | 377.0 | 398.0 | ≈ 443.0 | 10.0 | 20 |")
     whole = next(line for line in lines if line.startswith("| this benchmark"))
