@@ -87,9 +87,9 @@ class Config:
     one update with the newest parameters. auto: as many as leave each at least 320 agent steps."""
     grow: bool = True
     """Begin with the agents of one update, and let them be more as the run learns, up to num_envs:
-    copies of their games go on in different ways. A thread's rollout that has grown has at most a
-    256th of the agent steps before it; so neither its policy nor its agents' games are old. Not in
-    a cluster."""
+    copies of their games go on in different ways. (Games that cannot be copied, as those of ale-py,
+    begin anew.) A thread's rollout that has grown has at most a 256th of the agent steps before it;
+    so neither its policy nor its agents' games are old. Not in a cluster."""
     epochs: int = 1
     """Times that each agent step of a rollout is learned from, dealt anew each time."""
     sync_every: int = 1

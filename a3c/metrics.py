@@ -84,7 +84,7 @@ class Metrics:
         self.frames_per_agent_step = frames_per_agent_step
         self.seconds_before = 0.0  # of the parts of this run that were interrupted
         self.start = time.monotonic()
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.episodes = 0
         self.recent: deque[float] = deque(maxlen=RECENT_GAMES)
         self.gauges: Callable[[float], dict[str, float]] = lambda seconds: {}
@@ -140,7 +140,9 @@ class Metrics:
         seconds_*: thread-seconds by stage since the last record; the other figures of `add`: means
         over its rollouts; returns and lengths: of its games.
         """
-        count, sums, games = self.take()
+        with self.lock:  # at once: a thread's games are in all of a record, or in none of it
+            count, sums, games = self.take()
+            episodes, status = self.episodes, self.status()
         now = self.seconds()
         elapsed, steps = max(now - self._last[0], 1e-9), agent_steps - self._last[1]
         self._last = (now, agent_steps)
@@ -148,10 +150,10 @@ class Metrics:
             "agent_steps": agent_steps,
             "emulator_frames": round(agent_steps * self.frames_per_agent_step),
             "updates": updates,
-            "episodes": self.episodes,
+            "episodes": episodes,
             "seconds": round(now, 3),
             "agent_steps_per_second": round(steps / elapsed, 1),
-            **self.status(),
+            **status,
             **self.gauges(elapsed),
         }
         for name, value in sums.items():

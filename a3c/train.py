@@ -44,12 +44,12 @@ class RunFailed(RuntimeError):
         super().__init__(message)
         self.folder = folder
         self.outside = outside  # a full disk, for one: the message says it all
-        self.begun = begun
+        self.begun = begun  # False: no training of it has begun, or all of it has ended
 
     def line(self) -> str:
         """What happened, and what is left."""
         if not self.begun:
-            return f"{self.folder.parent.name} cannot begin: {self}"  # of a study: its setting
+            return f"{self.folder.parent.name} has failed: {self}"  # of a study: its setting
         return f"the run stopped: {self}; {standing(self.folder)}"
 
 
@@ -396,6 +396,7 @@ class Training:
         self.log.sync()  # a checkpoint that outlives a power cut has all that was logged before it
         checkpoint.save_into(self.folder, saved)
         self.written = saved.progress["updates"]
+        self.best_mean = saved.progress["best_mean_return_100"]
         self.terminal.logged(record)
         if not self.established:
             self.established = True
@@ -425,13 +426,14 @@ class Training:
         record = self.metrics.drain(self.store.agent_steps, self.store.updates)
         mean = record["mean_return_100"]
         whole = len(self.metrics.recent) == RECENT_GAMES  # a few lucky games are no record
+        best = self.best_mean
         if whole and math.isfinite(mean):
-            self.best_mean = mean if self.best_mean is None else max(mean, self.best_mean)
+            best = mean if best is None else max(mean, best)
         progress = {
             "agent_steps": self.store.agent_steps,
             "updates": self.store.updates,
             "mean_return_100": mean,
-            "best_mean_return_100": self.best_mean,
+            "best_mean_return_100": best,
             "metrics": self.metrics.save(),
         }
         self.saved = progress

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,9 +42,10 @@ from a3c.results.play_folder import SCORES, write_scores
 from a3c.results.played import read_scores
 from a3c.results.scores import PUBLISHED, human_normalised
 from a3c.results.study import ready, run_all, say
-from a3c.results.study_plan import Planned, plan, read_spec
+from a3c.results.study_plan import Planned, folder_name, plan, read_spec
 from a3c.run import checkpoint, provenance, strict_json
 from a3c.run.folder import as_word
+from a3c.run.terminal import counted
 
 POLICIES = ("sample", "greedy")
 # SLM-Lab's benchmark of 2019 (kengz/SLM-Lab-doc, atari-benchmark.md): 10 million agent steps, the
@@ -96,6 +97,7 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     out = out_folder(options.out)
     plans = plan(read_spec(Path(options.spec)), out)
     check_games(plans)
+    plans = [in_its_place(planned, out) for planned in plans]
     found = written(out)
     left = [each for each in plans if not is_all_there_is(each, found, options.episodes)]
 
@@ -110,12 +112,34 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
             write(out, in_order(plans, found))
 
     with ready(left, out):
+        found = written(out)  # again: until the folder was ours somebody may have added to it
+        if gone := len(plans) - len(left):
+            runs = f"{gone} of {counted(len(plans), 'run')}"
+            say(
+                f"{runs} as {out / SCORES_CSV} has it, whatever the settings: no checkpoint is here"
+            )
         went = run_all(left, score_and_write)
         if went.interrupted:
-            say(f"interrupted; go on: a3c benchmark {as_word(options.spec)} --out {as_word(out)}")
+            say(f"interrupted; go on: {command(options)}")
         paths = write(out, in_order(plans, found)) if found else []
     went.check()
     return paths
+
+
+def command(options: BenchmarkOptions) -> str:
+    """That goes on with it."""
+    words = f"a3c benchmark {as_word(options.spec)} --out {as_word(options.out)}"
+    usual = options.episodes == BenchmarkOptions.episodes
+    return words if usual else f"{words} --episodes {options.episodes}"
+
+
+def in_its_place(planned: Planned, out: Path) -> Planned:
+    """A run in a folder that has the names of its game and seed alone, so that one of another
+    setting, which stands there, is found and refused; by whatever id the SPEC names the game."""
+    game, seed = key(planned)
+    runs_dir = out / "runs" / folder_name({"seed": seed, "env": game})
+    config = replace(planned.config, env=game, runs_dir=str(runs_dir))
+    return planned._replace(config=config, runs_dir=runs_dir)
 
 
 def key(planned: Planned) -> tuple[str, int]:

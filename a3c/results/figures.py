@@ -37,21 +37,39 @@ def check_scipy() -> None:
 def draw(path: Path, goal: float | None, unfinished: Sequence[str] = ()) -> list[Path]:
     """Write the figures that `path`, a study.csv, has the data for, beside it, and the table.
 
-    unfinished: runs that have not come to their end, in words: the table names them.
+    unfinished: runs that have not come to their end, in words: the table names them. A figure that
+    is there, and has no data any more, is removed: it would stand beside a table of other runs.
     """
     check_scipy()
     runs = read_csv(path)
     figures = []
-    for measured, name in ("mean_return_100", "return.png"), (EVALUATED, "evaluated-return.png"):
-        if known_runs := with_values(runs, measured):
-            figures.append(draw_returns(known_runs, path.parent / name, measured))
-    if len(values_of(runs, "num_threads")) > 1:
-        figures.append(draw_threads(runs, path.parent / "threads.png"))
-        if goal is not None and 1.0 in values_of(runs, "num_threads"):
-            figures.append(draw_speed_up(runs, goal, path.parent / "speed-up.png"))
-    if len(values_of(runs, "lr")) > 1:
-        figures.append(draw_learning_rates(runs, path.parent / "learning-rate.png"))
+    for name, drawing in drawings(runs, goal).items():
+        if drawing is not None:
+            figures.append(drawing(path=path.parent / name))
+        else:
+            (path.parent / name).unlink(missing_ok=True)
     return [*figures, write_table(runs, goal, path.parent / "table.md", unfinished)]
+
+
+def drawings(runs: Runs, goal: float | None) -> dict[str, Callable[..., Path] | None]:
+    """All figures by name, and how each is drawn, to a `path`; None: there is no data for it."""
+    returns, evaluated = (with_values(runs, each) for each in ("mean_return_100", EVALUATED))
+    threads = values_of(runs, "num_threads")
+    several, from_one = len(threads) > 1, len(threads) > 1 and 1.0 in threads
+    rates = len(values_of(runs, "lr")) > 1
+    return {
+        "return.png": partial(draw_returns, returns, measured="mean_return_100")
+        if returns
+        else None,
+        "evaluated-return.png": partial(draw_returns, evaluated, measured=EVALUATED)
+        if evaluated
+        else None,
+        "threads.png": partial(draw_threads, runs) if several else None,
+        "speed-up.png": partial(draw_speed_up, runs, goal)
+        if from_one and goal is not None
+        else None,
+        "learning-rate.png": partial(draw_learning_rates, runs) if rates else None,
+    }
 
 
 def values_of(runs: Runs, name: str) -> list[float]:

@@ -27,7 +27,7 @@ from a3c.results.study_csv import label_of, write_study
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
 from a3c.run import best, checkpoint, log
 from a3c.run.folder import as_word, locked
-from a3c.run.terminal import Screen
+from a3c.run.terminal import Screen, counted
 from a3c.train import RunFailed, train
 
 
@@ -58,6 +58,7 @@ def study(options: StudyOptions) -> list[Path]:
     out = out_folder(options.out)
     spec = read_spec(Path(options.spec))
     plans = plan(spec, out)
+    check_own(plans, out)
     with ready(plans, out):
         went = run_all(plans)
         if went.interrupted:
@@ -71,15 +72,29 @@ def study(options: StudyOptions) -> list[Path]:
     return paths
 
 
+def check_own(plans: list[Planned], out: Path) -> None:
+    """Raise InputError if all runs in `out` are another study's: its CSV and figures would go."""
+    own = {planned.runs_dir.name for planned in plans}
+    there = sorted(path.name for path in (out / "runs").glob("*"))
+    if there and own.isdisjoint(there):
+        raise InputError(
+            f"{out} has the runs of another study, {there[0]} for one; expected another --out"
+        )
+
+
 def unfinished(plans: list[Planned]) -> list[str]:
-    """The runs that were interrupted or have failed, in words: their ends are none of a setting."""
-    found = []
+    """The runs that were interrupted or have failed, in words: their ends are none of a setting.
+    Of how many there is no record, so that a setting has fewer seeds, or is missing, says a last
+    line."""
+    found, without = [], 0
     for planned in plans:
         last = log.last(planned.folder / log.METRICS)
-        if last is not None and last["agent_steps"] < planned.config.total_agent_steps:
+        if last is None:
+            without += 1
+        elif last["agent_steps"] < planned.config.total_agent_steps:
             run = f"{label_of(planned.setting)}, seed {planned.config.seed}"
             found.append(f"{run} ({come_to(planned)[0]} agent steps)")
-    return found
+    return [*found, f"{counted(without, 'run')} without any record"] if without else found
 
 
 def say(line: str) -> None:
@@ -164,7 +179,8 @@ def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: N
     """Run what is still to be run, and show where all stand. A run that fails, or that cannot
     begin, stops no other, unless the system refuses, as where the disk is full: that is raised.
 
-    ended: called with each run that has ended, in turn, before the next one begins.
+    ended: called with each run that has ended, in turn, before the next one begins; where it raises
+    the run has failed.
     """
     interrupted, failures = True, list[RunFailed]()
     # An interrupt where a run itself has nothing to save: as it begins, or between two runs
@@ -173,13 +189,12 @@ def run_all(plans: list[Planned], ended: Callable[[Planned], None] = lambda _: N
             try:
                 if not (finished(planned) or run(planned)):
                     break
+                ended(planned)
             except Exception as error:  # an environment may raise anything
                 if is_refused(error):
                     raise
                 failures.append(failure := as_failure(error, planned))
                 screen.say(failure.line())
-                continue
-            ended(planned)
         else:
             interrupted = False
     return Went(interrupted, failures)

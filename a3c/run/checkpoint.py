@@ -24,7 +24,7 @@ from torch import Tensor
 from a3c.config import BEFORE, Config, InputError, nearest, to_dict
 from a3c.envs.protocol import Spec
 from a3c.run import strict_json
-from a3c.run.files import flush
+from a3c.run.files import flush, flush_names
 
 VERSION = 2
 KEPT = 3
@@ -72,10 +72,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
             temporary.chmod(mode)
         flush(temporary, os.O_RDWR)
         os.replace(temporary, path)
-        # Not every system opens folders (Windows), and not every file system flushes them: there a
-        # crash of the machine may lose the newest name, and nothing else
-        with contextlib.suppress(OSError):
-            flush(path.parent, os.O_RDONLY)
+        flush_names(path.parent)
     except SafetensorError as error:  # its own word for an OSError
         raise OSError(f"cannot write {path}: {error}") from error
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -13,14 +14,22 @@ def write_whole(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         flush(temporary, os.O_RDWR)
         os.replace(temporary, path)
+        flush_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def flush(path: Path, flags: int) -> None:
-    """Make the system write a file, or a folder's names, to the disk now."""
+    """Make the system write a file, or a folder's names, to the disk now. Raises OSError."""
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_names(folder: Path) -> None:
+    """Likewise the names in a folder, where that can be: not every system opens folders (Windows),
+    and not every file system flushes them. There a crash of the machine may lose the newest."""
+    with suppress(OSError):
+        flush(folder, os.O_RDONLY)

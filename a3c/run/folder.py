@@ -22,7 +22,7 @@ except ImportError:  # Windows: there nothing keeps two processes out of one fol
 
 from a3c.config import Config, InputError, as_input_error, to_dict
 from a3c.run import checkpoint, strict_json
-from a3c.run.files import flush, write_whole
+from a3c.run.files import flush_names, write_whole
 
 LOCK = ".lock"
 # What flock says where another process has the lock; anything else means that there are no locks
@@ -121,8 +121,7 @@ def establish(folder: Path, config: Config, new: bool) -> list[str]:
     if not new:
         return []
     for path in (folder, folder.parent):
-        with suppress(OSError):  # as for a checkpoint: not every system flushes folders
-            flush(path, os.O_RDONLY)
+        flush_names(path)
     return link_latest(folder)
 
 

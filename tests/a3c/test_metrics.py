@@ -1,10 +1,11 @@
 """The figures of a record, by a clock that stands still."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
-from a3c.metrics import FinishedEpisode, Metrics
+from a3c.metrics import FinishedEpisode, Metrics, Part
 
 PassTime = Callable[[float], None]
 
@@ -75,3 +76,25 @@ def test_what_came_after_the_checkpoint_that_a_run_goes_back_to_counts_once() ->
     record = metrics.drain(200, 1)
     assert (record["returns"], record["episodes"]) == ([], 1)
     assert "entropy" not in record
+
+
+def test_a_game_that_ends_while_a_record_is_made_is_in_all_of_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    metrics, take = Metrics(frames_per_agent_step=4), Metrics.take
+    threads: list[threading.Thread] = []
+
+    def and_a_game_ends(self: Metrics) -> Part:
+        part = take(self)
+        if not threads:
+            threads.append(threading.Thread(target=self.add, args=([FinishedEpisode(5.0, 9)], {})))
+            threads[0].start()
+            threads[0].join(0.2)  # it has to wait
+        return part
+
+    monkeypatch.setattr(Metrics, "take", and_a_game_ends)
+    first = metrics.drain(8, updates=1)
+    threads[0].join()
+    second = metrics.drain(16, updates=2)
+    assert (first["episodes"], first["returns"], first["mean_return_100"]) == (0, [], None)
+    assert (second["episodes"], second["returns"], second["mean_return_100"]) == (1, [5.0], 5.0)

@@ -48,13 +48,13 @@ def test_a_checkpoint_is_flushed_before_it_has_its_name_and_its_folder_then(
     assert done == [("flush", made), ("rename", made), ("flush", file(tmp_path))]
 
 
-def test_a_text_is_flushed_before_it_has_its_name(
+def test_a_text_is_flushed_before_it_has_its_name_and_its_folder_then(
     tmp_path: Path, done: list[tuple[str, File]]
 ) -> None:
     path = tmp_path / "config.json"
     path.write_text("before")
     write_whole(path, "a text")
-    assert done == [("flush", file(path)), ("rename", file(path))]
+    assert done == [("flush", file(path)), ("rename", file(path)), ("flush", file(tmp_path))]
 
 
 def test_a_result_is_flushed_before_it_has_its_name(

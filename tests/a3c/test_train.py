@@ -229,6 +229,35 @@ def counted(run: Run) -> dict[str, Any]:
     return {**counters, **{name: metrics[name] for name in ("episodes", "recent_returns")}}
 
 
+def test_a_record_that_could_not_be_written_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best model is written as the run ends, if there is room again by then: a header with the
+    mean of one that is nowhere would keep all later ones from being it."""
+    save, drain, means = checkpoint.save, Metrics.drain, iter((90.0, 80.0))
+
+    def full_once(path: Path, saved: checkpoint.Checkpoint) -> None:
+        if path.name == checkpoint.BEST and saved.progress["mean_return_100"] == 90:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, saved)
+
+    def by_script(self: Metrics, agent_steps: int, updates: int) -> dict[str, Any]:
+        record = drain(self, agent_steps, updates)
+        whole = len(self.recent) == RECENT_GAMES
+        return {**record, "mean_return_100": next(means)} if whole else record
+
+    monkeypatch.setattr(checkpoint, "save", full_once)
+    monkeypatch.setattr(Metrics, "drain", by_script)
+    often = {"log_every_seconds": 1000.0, "checkpoint_every_seconds": 0.3}
+    with pytest.raises(RunFailed, match="No space left") as failed:
+        train(small(tmp_path, total_agent_steps=10**9, lr=1e-9, **often), quiet=True)
+    best = checkpoint.best_of(failed.value.folder)
+    assert best is not None
+    assert best.progress["best_mean_return_100"] == best.progress["mean_return_100"] == 80
+    newest = checkpoint.newest(failed.value.folder).checkpoint
+    assert newest.progress["best_mean_return_100"] == 80
+
+
 def test_a_resumed_run_has_the_clock_and_the_best_mean_of_before(tmp_path: Path) -> None:
     # it learns nothing: games stay short, and a hundred of them end
     config = small(tmp_path, total_agent_steps=4000, lr=1e-9)

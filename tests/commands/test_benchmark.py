@@ -88,12 +88,12 @@ def test_runs_are_scored_and_set_beside_published_scores(
             records.unlink()
         benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
         assert [path.read_bytes() for path in paths[:2]] == [before, curves]
-        with pytest.raises(AssertionError, match="it has been played"):  # another protocol
+        with pytest.raises(RunFailed, match="it has been played"):  # another protocol
             benchmark(BenchmarkOptions(str(spec), str(out), episodes=3))
         newest = checkpoint.newest(next(out.glob("runs/*breakout*/breakout-*")))
         newest.checkpoint.tensors["parameters"] += 1
         checkpoint.save(newest.path, newest.checkpoint)
-        with pytest.raises(AssertionError, match="it has been played"):  # another model
+        with pytest.raises(RunFailed, match="it has been played"):  # another model
             benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
 
 
@@ -137,7 +137,7 @@ def test_complete_scores_outlive_an_interrupt_and_damaged_ones_are_made_again(
 
 
 def test_runs_without_a_folder_count_as_the_files_say(
-    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     options = BenchmarkOptions(str(spec), str(out), episodes=1)
@@ -154,13 +154,43 @@ def test_runs_without_a_folder_count_as_the_files_say(
 
     with monkeypatch.context() as patch:
         patch.setattr(study, "train", refused)
+        capsys.readouterr()
         assert benchmark(options) == paths
+        words = f"2 of 2 runs as {paths[0]} has it, whatever the settings: no checkpoint is here\n"
+        assert words in capsys.readouterr().out
         assert [path.read_bytes() for path in paths[:3]] == before
         with pytest.raises(RunFailed, match="it has been run"):  # another protocol
             benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
         spec.write_text(SPEC.replace("steps = 20", "steps = 30"))
         with pytest.raises(RunFailed, match="it has been run"):  # a longer run
             benchmark(options)
+
+
+def test_another_setting_finds_the_runs_of_this_one_and_is_refused(
+    spec: Path, tmp_path: Path
+) -> None:
+    """Its scores would stand as those of the other, wherever in the SPEC that is written."""
+    options = BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=1)
+    benchmark(options)
+    for text in ("seed = [1]\nlr = [1e-3]", "seed = [1]\n[[settings]]\nlr = 1e-3"):
+        spec.write_text(f"{SPEC}{text}")
+        with pytest.raises(InputError, match=r"was run with --lr .* the study has 0\.001"):
+            benchmark(options)
+    spec.write_text(SPEC.replace("breakout", "ALE/Breakout-v5"))  # the same, by another name
+    benchmark(options)
+
+
+def test_an_interrupted_benchmark_says_how_to_go_on_with_as_many_games(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "train", stopped)
+    for episodes, more in ((100, ""), (30, " --episodes 30")):
+        benchmark(BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes))
+        line = f"interrupted; go on: a3c benchmark {spec} --out {tmp_path / 'out'}{more}\n"
+        assert line in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -237,16 +267,19 @@ def test_a_score_that_was_not_written_down_is_at_the_next_start(
     """Killed between the games and the files; then nothing has to be played."""
     options = BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=1)
 
+    class Killed(BaseException):
+        pass
+
     def killed(*_: object, **__: object) -> None:
-        raise RuntimeError("killed")
+        raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write", killed)
-        with pytest.raises(RuntimeError, match="killed"):
+        with pytest.raises(Killed):
             benchmark(options)
         patch.undo()
         patch.setattr(study, "train", killed)
-        with pytest.raises(RuntimeError, match="killed"):  # of the second run
+        with pytest.raises(Killed):  # of the second run
             benchmark(options)
     assert [row.game for row in read_rows(tmp_path / "out/scores.csv", Score)] == ["breakout"]
 

@@ -287,6 +287,25 @@ def test_runs_of_another_spec_are_not_taken(
     assert not Path("out/study.csv").exists()
 
 
+def test_a_folder_with_the_runs_of_another_study_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its CSV and its figures would be replaced. A study that gets more runs is the same one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "run", lambda planned: True)
+    Path("spec.toml").write_text('[base]\nenv = "CartPole-v1"\n[grid]\nlr = [0.1, 0.2]')
+    Path("out/runs/seed-1_lr-0.1").mkdir(parents=True)
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 0
+    Path("spec.toml").write_text('[base]\nenv = "CartPole-v1"\n[grid]\ngamma = [0.9, 0.99]')
+    Path("out/study.csv").write_text("its own")
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "a3c: out has the runs of another study, seed-1_lr-0.1 for one; expected another --out\n"
+    )
+    assert Path("out/study.csv").read_text() == "its own"
+
+
 def test_a_second_study_in_one_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -322,7 +341,7 @@ def test_an_interrupted_study_writes_what_it_has(
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 0
     assert "interrupted; go on: a3c study spec.toml --out out\n" in capsys.readouterr().out
     assert len(Path("out/study.csv").read_text().splitlines()) == 3
-    assert "Not at their end" not in Path("out/table.md").read_text()
+    assert Path("out/table.md").read_text().endswith("they came:\n\n- 3 runs without any record\n")
 
 
 def test_the_table_names_the_runs_that_are_not_at_their_end(tmp_path: Path) -> None:
@@ -332,10 +351,11 @@ def test_the_table_names_the_runs_that_are_not_at_their_end(tmp_path: Path) -> N
         make_run(one.runs_dir / "CartPole-v1-1", [record(steps, 1.0, [20.0])])
     left = study.unfinished(plans)
     total = plans[0].config.total_agent_steps
-    assert left == [f"lr 0.2, seed 1 ({total // 4:,} of {total:,} agent steps)"]
+    quarter = f"lr 0.2, seed 1 ({total // 4:,} of {total:,} agent steps)"
+    assert left == [quarter, "1 run without any record"]
     assert study_csv.write_study(tmp_path / "study.csv", plans)
     figures.draw(tmp_path / "study.csv", None, left)
-    assert (tmp_path / "table.md").read_text().endswith(f"they came:\n\n- {left[0]}\n")
+    assert (tmp_path / "table.md").read_text().endswith(f"they came:\n\n- {left[0]}\n- {left[1]}\n")
 
 
 def test_a_run_that_fails_stops_no_other(
@@ -382,12 +402,32 @@ def test_a_run_that_cannot_begin_stops_no_other(
     plans = planned(SPEC, tmp_path)
     went = study.run_all(plans)
     assert len(started) == 4
-    assert f"{plans[1].runs_dir.name} cannot begin: {words}\n" in capsys.readouterr().out
+    assert f"{plans[1].runs_dir.name} has failed: {words}\n" in capsys.readouterr().out
     assert not went.interrupted
     with pytest.raises(RunFailed, match=words) as raised:
         went.check()
     assert raised.value.__cause__ is error
     assert raised.value.outside == isinstance(error, InputError)  # else with its traceback
+
+
+def test_where_what_follows_a_run_fails_the_run_has_failed_and_the_next_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a benchmark's games for which somebody has taken the memory."""
+    monkeypatch.setattr(study, "run", lambda planned: True)
+    plans = planned(SPEC, tmp_path)
+    ended: list[Planned] = []
+
+    def score(one: Planned) -> None:
+        ended.append(one)
+        if len(ended) == 2:
+            raise MemoryError("no room")
+
+    went = study.run_all(plans, score)
+    assert ended == plans
+    assert f"{plans[1].runs_dir.name} has failed: MemoryError: no room\n" in capsys.readouterr().out
+    with pytest.raises(RunFailed, match="no room"):
+        went.check()
 
 
 def test_a_run_that_somebody_else_trains_is_no_refusal_of_the_system(tmp_path: Path) -> None:
@@ -585,7 +625,11 @@ def test_a_run_whose_agents_ended_no_game_has_its_evaluations(tmp_path: Path) ->
 
 
 def test_the_table_compares_by_evaluation(tmp_path: Path) -> None:
+    for name in ("threads.png", "notes.png"):
+        (tmp_path / name).write_text("of an earlier table")
     made = figures.draw(evaluated_study(tmp_path), 20.0)
+    assert not (tmp_path / "threads.png").exists()  # one thread number: there is nothing to compare
+    assert (tmp_path / "notes.png").exists()
     assert [path.name for path in made] == ["return.png", "evaluated-return.png", "table.md"]
     titles, _, row = (tmp_path / "table.md").read_text().splitlines()
     cells = dict(zip(titles.split(" | "), row.split(" | "), strict=True))
