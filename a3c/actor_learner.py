@@ -75,7 +75,7 @@ class ActorLearner:
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
-        self.acted_at_steps = [0]  # the same at each step of a rollout
+        self.acted_at_steps: list[int] = []  # the same at each step of a rollout
         # [P]; with --sync-every, where learning takes newer ones, the copy that acts is another
         older = self.learns_with_newest and config.sync_every > 1
         self.acting_parameters = self.parameters.clone() if older else self.parameters
@@ -124,7 +124,7 @@ class ActorLearner:
         """
         if self.rollouts % self.config.sync_every == 0:
             self.acted_at = self.store.copy_to(self.parameters, self.target_parameters)
-            self.acting_parameters.copy_(self.parameters)  # the same tensor, but with --sync-every
+            self.acting_parameters.copy_(self.parameters)  # as a rule the same tensor
         else:
             self.parameters.copy_(self.acting_parameters)
             if self.target_parameters is not None:
@@ -154,7 +154,7 @@ class ActorLearner:
             self.store.turn.acquire()
         try:
             with stopwatch("backward"):
-                if agents is not None:  # learns_with_newest, as where seen is not None
+                if agents is not None:  # which is where learns_with_newest
                     computed_at = self.store.copy_to(self.parameters)
                     self.group.copy_(agents)
                 # truncations are rare, and differ each time: no CUDA graph fits
@@ -181,7 +181,7 @@ class ActorLearner:
         """
         rollout = self.actor.last
         assert rollout is not None
-        if self.seen is not None:
+        if self.seen is not None:  # likewise where learns_with_newest
             self.network.prepare()
             self.network.read(self.seen, self.group)
             rollout = rollout.of(self.group)

@@ -129,8 +129,8 @@ def fitting(agents: int, besides: int) -> str:
     """What would fit, in words."""
     if agents > 0:
         return f"expected at most {agents:,} agents of each thread (--num-envs)"
-    fewer = "--evaluate-episodes, " if besides else ""
-    return f"expected fewer {fewer}--num-threads or a smaller --rollout-length"
+    games = "--evaluate-episodes, " if besides else ""
+    return f"expected fewer {games}--num-threads or a smaller --rollout-length"
 
 
 def gib(size: float) -> str:

@@ -62,7 +62,7 @@ class Method(MakesHeads, Protocol):
 def learning_rewards(
     rollout: Rollout, config: Config, network: Network, value_of: Callable[[Truncation], Tensor]
 ) -> Tensor:
-    """Rewards [T, N] as the optimiser sees them: clipped, or normalised, if so configured.
+    """Rewards [T, N] as the optimiser sees them: clipped, normalised, or both, if so configured.
 
     A truncated episode would have gone on: gamma times the value [N] of its final observation joins
     its last reward, and the step counts as an end (Pardo et al., 2018). That costs a forward pass

@@ -82,7 +82,7 @@ class A3C:
         """What values and policy are taught: returns and advantages, [T, N] each.
 
         values, log_probs [T, N] and the LSTM's states after each step are the learning network's,
-        for its values of what follows: the states kept in acting may be an older network's.
+        for its values of what follows: the last state of acting may be an older network's.
         """
 
         def value_after(t: int, observations: Tensor) -> Tensor:

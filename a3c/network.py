@@ -98,10 +98,11 @@ class Network(nn.Module):
         mean, std = self.moments
         return ((observations - mean) / std).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
 
-    def make_room(self, rollout_length: int, num_envs: int) -> None:
-        """Make room for rollouts; call it once. Fresh memory each time would cost page faults."""
+    def make_room(self, rollout_length: int, agents: int) -> None:
+        """Make room for rollouts of so many agents, those of one update; call it once. Fresh memory
+        each time would cost page faults."""
         for torso in self.torsos:
-            torso.make_room(rollout_length, num_envs)
+            torso.make_room(rollout_length, agents)
 
     def read(self, observations: Tensor, agents: Tensor) -> None:
         """See a rollout's observations [T, N, ...] of `agents` int64 [G] with newer parameters.

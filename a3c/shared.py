@@ -59,7 +59,7 @@ class Applied(NamedTuple):
 
 
 class SharedParameters:
-    """See the module's docstring. `layout`: the sizes of the tensors in `parameters` [P].
+    """See the module's docstring. `layout`: the tensors in `parameters` [P].
 
     after_update: called after each update, in sync mode while all threads stand still.
     in_update: to be set where wanted; called in each update, with the agent steps before it, while

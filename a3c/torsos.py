@@ -121,11 +121,13 @@ class ConvolutionalTorso(nn.Module):
         linear = Layer(self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype))
         return [*cast, linear]
 
-    def make_room(self, rollout_length: int, num_envs: int) -> None:
-        """Make room for the activations of a rollout, which `forward` fills and `replay` reads.
+    def make_room(self, rollout_length: int, agents: int) -> None:
+        """Make room for the activations of a rollout, which `forward` or `read` fills and `replay`
+        reads. From here on N is the number of `agents`.
 
-        Of the pixels a CPU keeps the bytes, and subtracts the background once more to learn: from
-        memory, that is faster than to read the differences, which are twice or four times as long.
+        Of the pixels a CPU keeps the bytes, unless samples are few, and subtracts the background
+        once more to learn: from memory, that is faster than to read the differences, which are
+        twice or four times as long.
         """
         height, width, channels = self.shape
         shapes: list[tuple[int, ...]] = [(height, width, channels)]
@@ -134,10 +136,10 @@ class ConvolutionalTorso(nn.Module):
             shapes.append((height, width, layer.channels))
         shapes.append((self.width,))
         empty, device = self.linear.weight.new_empty, self.linear.weight.device
-        as_bytes = Replay.in_chunks(rollout_length * num_envs, device)
+        as_bytes = Replay.in_chunks(rollout_length * agents, device)
         kinds = [torch.uint8 if as_bytes else self.dtype, *[self.dtype] * (len(shapes) - 1)]
         self.memory = [  # [T, N, h, w, c] each; the last one [T, N, width]
-            empty(rollout_length, num_envs, *shape, dtype=kind)
+            empty(rollout_length, agents, *shape, dtype=kind)
             for shape, kind in zip(shapes, kinds, strict=True)
         ]
         self.scratch = empty(Replay.CHUNK, *self.shape, dtype=self.dtype) if as_bytes else None
@@ -165,11 +167,11 @@ class ConvolutionalTorso(nn.Module):
 
         observations: pixels; or that already, where it is what `memory` keeps. kept: a place there.
         """
-        if observations.dtype == self.dtype:  # learning on a GPU, from what was kept
+        if observations.dtype == self.dtype:  # learning, where the differences were kept
             return observations
-        if kept is not None and kept.dtype == self.dtype:  # a GPU keeps the differences
+        if kept is not None and kept.dtype == self.dtype:  # see make_room
             return self.subtracted(observations, kept)
-        if kept is not None:  # a CPU the bytes, see make_room
+        if kept is not None:  # bytes
             kept.copy_(observations)
         if self.scratch is not None and len(observations) <= len(self.scratch):
             return self.subtracted(observations, self.scratch[: len(observations)])
@@ -231,10 +233,10 @@ class VectorTorso(nn.Module):
     def prepare(self) -> None:
         """Nothing to cast."""
 
-    def make_room(self, rollout_length: int, num_envs: int) -> None:
+    def make_room(self, rollout_length: int, agents: int) -> None:
         """Make room for the observations of a rollout."""
         weight = next(self.parameters())  # of the first layer
-        self.memory = weight.new_empty(rollout_length, num_envs, weight.shape[1])  # [T, N, D]
+        self.memory = weight.new_empty(rollout_length, agents, weight.shape[1])  # [T, N, D]
 
     def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
         """float32 [N, D] -> features; with `t`, as those of the rollout's step t."""

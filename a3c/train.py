@@ -82,8 +82,8 @@ def train(
             with closed_on_failure([node]):
                 training = Training(config, metrics, node, terminal)
             # To enter it starts the games, or loads them, and opens the run's folder
-            begun = resumed_run(training, folder) if folder else new_run(training, start_from)
-            with closed_before_it_begins(training), begun:
+            opened = resumed_run(training, folder) if folder else new_run(training, start_from)
+            with closed_before_it_begins(training), opened:
                 try:
                     training.supervise()
                     return training.end()
@@ -395,7 +395,7 @@ class Training:
         self.log.write(record)
         self.log.sync()  # a checkpoint that outlives a power cut has all that was logged before it
         checkpoint.save_into(self.folder, saved)
-        self.written = saved.progress["updates"]
+        self.written, self.changed = saved.progress["updates"], False
         self.best_mean = saved.progress["best_mean_return_100"]
         self.terminal.logged(record)
         if not self.established:

@@ -133,6 +133,7 @@ def test_the_end_of_the_run_is_evaluated_whatever_the_interval(tmp_path: Path) -
 def test_returns_are_of_whole_games_and_not_clipped(tmp_path: Path) -> None:
     """Rewards of 0 to 1, of which the optimiser sees the sign alone."""
     run = train(evaluated(tmp_path, env=registered(Playable), clip_rewards=True), quiet=True)
+    assert records(run)
     for record in records(run):
         assert record["sampled_lengths"] == record["greedy_lengths"] == [Playable.length] * 2
         returns = record["sampled_returns"]
@@ -661,7 +662,7 @@ def test_each_evaluation_plays_its_own_snapshot_by_both_policies_and_seeds_of_it
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On images, whose network computes with a copy of its weights in another precision."""
-    changes = {"evaluate_every": 10, "evaluate_episodes": 1}
+    changes = {"evaluate_every": 10, "evaluate_episodes": 1, "precision": "bfloat16"}
     config = preset("fast", env="breakout", num_threads=1, num_envs=1, **changes)
     node = Node(config, [CPU], Metrics(4))
     played: list[tuple[int, bool, float, float]] = []

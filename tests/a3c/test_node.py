@@ -163,8 +163,9 @@ def test_newer_parameters_are_those_that_images_are_seen_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Their network computes with a copy of the weights in another precision."""
-    changes = {"num_threads": 2, "num_envs": 1, "rollout_length": 6, "correction": "vtrace"}
-    node = Node(preset("fast", env="breakout", **changes), [CPU], Metrics(4))
+    config = preset("fast", env="breakout", num_threads=2, num_envs=1, rollout_length=6,
+                    correction="vtrace", precision="bfloat16")  # fmt: skip
+    node = Node(config, [CPU], Metrics(4))
     node.begin()
     learner, weights = node.learners[0], list[float]()
     (torso,), act = learner.network.torsos, learner.actor.step
@@ -265,6 +266,7 @@ def test_with_sync_every_the_copy_that_acts_is_renewed_then_and_only_then(
     for _ in range(6):
         begun_with.append(node.store.parameters.clone())
         learner.cycle()
+    assert len(acted) == 6 * node.config.rollout_length
     for i, parameters in enumerate(acted):
         rollout = i // node.config.rollout_length
         assert torch.equal(parameters, begun_with[rollout - rollout % 3])

@@ -186,11 +186,14 @@ def in_threads(shared: SharedParameters, gradients: torch.Tensor) -> list[BaseEx
         except BaseException as error:
             raised.append(error)
 
-    workers = [threading.Thread(target=hand_in, args=[i]) for i in range(len(gradients))]
+    workers = [
+        threading.Thread(target=hand_in, args=[i], daemon=True) for i in range(len(gradients))
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(timeout=30)
+    assert not any(worker.is_alive() for worker in workers)
     return raised
 
 

@@ -12,7 +12,7 @@ import torch
 from a3c import memory
 from a3c.acting import Actor
 from a3c.config import METHODS, VALUE_METHODS, Config, InputError, preset
-from a3c.envs import spec_of
+from a3c.envs import make_envs, spec_of
 from a3c.envs.on_device import OnDevice
 from a3c.loss import action_value_loss, one_step_returns
 from a3c.metrics import Metrics
@@ -268,10 +268,18 @@ def test_epsilon_greedy_actions() -> None:
 def test_the_background_is_measured_by_fewer_agents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[int] = []
+
+    def noted(config: Config, agents: int, device: torch.device) -> Any:
+        made.append(agents)
+        return make_envs(config, agents, device)
+
+    monkeypatch.setattr("a3c.node.make_envs", noted)
     monkeypatch.setattr("a3c.node.MEASURING_AGENTS", 2)
     config = preset("fast", method="n-step-q", num_threads=1, num_envs=4, rollout_length=5,
                     total_agent_steps=20, runs_dir=str(tmp_path))  # fmt: skip
     assert train(config, quiet=True).agent_steps == 20
+    assert made == [4, 2]  # the run's own, then those
 
 
 def test_the_estimate_of_memory_knows_of_the_target_network() -> None:

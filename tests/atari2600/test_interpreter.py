@@ -105,4 +105,5 @@ def test_little_is_left_to_the_interpreter() -> None:
     left = env.scratch.console.code._replace(heat=np.zeros_like(all_of_them.heat))
     for code in (all_of_them, left):
         cpu.warm_up(env.layer, env.game, code)
+    assert left.heat.any()
     assert (left.heat >> 4).sum() < 0.05 * (all_of_them.heat >> 4).sum()

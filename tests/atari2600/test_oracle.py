@@ -25,8 +25,17 @@ def test_interpreted_it_is_exact(game: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("game", OF_EACH_KIND)
-def test_translated_it_is_exact(game: str) -> None:
+def test_translated_it_is_exact(game: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, code_of = [], translate.code_of
+
+    def noted(*words: Any) -> translate.HotCode:
+        made.append(code_of(*words))
+        return made[-1]
+
+    monkeypatch.setattr(translate, "code_of", noted)
     assert compare(game, seed=2, frames=2 * FRAMES).difference is None
+    assert made
+    assert all(code.address and code.starts.any() for code in made)
 
 
 def test_sticky_actions_draw_as_the_oracle_does() -> None:

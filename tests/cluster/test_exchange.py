@@ -246,8 +246,27 @@ def test_in_sync_mode_all_pause_after_the_same_update() -> None:
         await asyncio.sleep(0)
         second = asyncio.create_task(server.hand_in(handed(server, 1, 1.0)))
         await server.ask(pause=True, stop=False)  # before either is told
-        answers = [await first, await second]
-        assert answers[0] == answers[1]
+        one, two = await first, await second
+        assert isinstance(one, Newest)
+        assert one.pause
+        assert one == two
+
+    served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_who_is_told_late_goes_on_as_the_others_do() -> None:
+    """The wish to pause comes when one has its answer and the other waits to be woken."""
+
+    async def test(server: Server) -> None:
+        first = asyncio.create_task(server.hand_in(handed(server, 0, 1.0)))
+        await asyncio.sleep(0)
+        two = await server.hand_in(handed(server, 1, 1.0))
+        assert not first.done()
+        await server.ask(pause=True, stop=False)
+        one = await first
+        assert isinstance(one, Newest)
+        assert not one.pause
+        assert one == two
 
     served(test, mode="sync", nodes=2)
 

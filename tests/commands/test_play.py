@@ -16,6 +16,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
 
 import a3c
+import atari2600
 from a3c import InputError, cli
 from a3c.games import Episode, make_games, play_episodes
 from a3c.results import play as module
@@ -102,11 +103,18 @@ def test_python_use(breakout: Path) -> None:
     envs.close()
 
 
-def test_layouts_of_frames_agree(breakout: Path) -> None:
-    policy = a3c.load(breakout)
-    first = np.random.default_rng(0).integers(0, 256, (8, 4, 84, 84), np.uint8)
-    last = np.moveaxis(first, 1, -1)
-    assert np.array_equal(policy.act(first, greedy=True), policy.act(last, greedy=True))
+def test_layouts_of_frames_agree() -> None:
+    """By a policy that has learned what to do where: its actions differ from frame to frame."""
+    policy, random = a3c.load("breakout"), np.random.default_rng(0)
+    games = atari2600.AtariVectorEnv("breakout", 8)
+    first, _ = games.reset(seed=0)  # [8, 4, 84, 84]
+    for _ in range(50):
+        first, *_ = games.step(random.integers(0, 4, 8))
+    actions = policy.act(first, greedy=True)
+    assert len(set(actions)) > 1
+    assert np.array_equal(actions, policy.act(np.moveaxis(first, 1, -1), greedy=True))
+    assert not np.array_equal(actions, policy.act(first.swapaxes(2, 3), greedy=True))
+    assert not np.array_equal(actions, policy.act(first[:, ::-1], greedy=True))
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
