@@ -13,7 +13,7 @@ import torch
 
 from a3c.config import Config
 from a3c.envs.protocol import Spec
-from a3c.evaluator import BEST_EPISODES, Evaluated, Evaluator
+from a3c.evaluator import BEST_EPISODES, Evaluated, Evaluator, Snapshot
 from a3c.run import best
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.log import Log, is_number
@@ -54,9 +54,15 @@ class Evaluation:
                 "--evaluate-every or fewer --evaluate-episodes keep pace with learning"
             )
 
-    def make_up(self) -> None:
-        """The last evaluation of a run that had been trained, if it was left out then."""
-        if not best.evaluated_at_end(self.log.evaluations, self.evaluator.config):
+    def go_on(self, left: list[Snapshot], trained: bool) -> None:
+        """Queue what an earlier part of the run had left, but for what it wrote down after its
+        checkpoint; and of a run that has been trained its end, if nobody had asked for that."""
+        written = {record["agent_steps"] for record in self.log.evaluations}
+        for snapshot in left:
+            if snapshot.agent_steps not in written:
+                self.evaluator.queue(snapshot)
+        ends = [*written, *(snapshot.agent_steps for snapshot in left)]
+        if trained and max(ends, default=0) < self.evaluator.config.total_agent_steps:
             self.evaluator.copy()
 
     def _is_best(self, mean: float) -> bool:
@@ -65,7 +71,7 @@ class Evaluation:
 
     def finish(self, complete: bool) -> None:
         """Of a complete run what still waits is played, and the best policy scored; of any other
-        it is left out. Says so, and what evaluations have cost. Raises OSError.
+        it stays in the checkpoint. Says so, and what evaluations have cost. Raises OSError.
         """
         evaluator = self.evaluator
         if not complete:
@@ -80,7 +86,9 @@ class Evaluation:
         if evaluator.left_out:
             steps = ", ".join(f"{steps:,}" for steps in evaluator.left_out[:5])
             more = ", ..." if len(evaluator.left_out) > 5 else ""
-            self.terminal.say(f"evaluations left out, at agent steps: {steps}{more}")
+            self.terminal.say(
+                f"evaluations left for when it goes on, at agent steps: {steps}{more}"
+            )
         if complete and not evaluator.stopped and evaluator.failure is None:
             self._score()
         self._say_cost()

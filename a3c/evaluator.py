@@ -79,6 +79,8 @@ class Evaluator:
         # Of another priority than a learner's: PyTorch deals out 32 of each in turn
         self.stream = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
         self.waiting: SimpleQueue[Snapshot | None] = SimpleQueue()
+        # Those whose records are not written yet, by life and agent steps, in order
+        self.unwritten: dict[tuple[int, int], Snapshot] = {}
         self.done: SimpleQueue[Evaluated] = SimpleQueue()
         self.left_out: list[int] = []  # agent steps of the snapshots that were not played
         self.rolled_back: list[int] = []  # each time to these agent steps
@@ -101,8 +103,27 @@ class Evaluator:
         store = self.store
         copy = ToHost(store.parameters.clone())
         life = len(self.rolled_back)
-        made = Snapshot(store.agent_steps, store.updates, copy, self.metrics.save(), life)
-        self.waiting.put(made)
+        self.queue(Snapshot(store.agent_steps, store.updates, copy, self.metrics.save(), life))
+
+    def queue(self, snapshot: Snapshot) -> None:
+        """To be played once those before it have been."""
+        self.unwritten[snapshot.life, snapshot.agent_steps] = snapshot
+        self.waiting.put(snapshot)
+
+    def forget(self, snapshot: Snapshot) -> None:
+        """A checkpoint need not keep it any more."""
+        self.unwritten.pop((snapshot.life, snapshot.agent_steps), None)
+
+    def save(self) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+        """What is still to be played, so that a resumed run can: for a checkpoint's header, and its
+        tensors, [P] each."""
+        left = [each for each in list(self.unwritten.values()) if not self.is_lost(each)]
+        facts = [
+            {"agent_steps": each.agent_steps, "updates": each.updates, "metrics": each.metrics}
+            for each in left
+        ]
+        copies = {name_of(each.agent_steps): each.parameters.read() for each in left}
+        return facts, {name: torch.from_numpy(copy) for name, copy in copies.items()}
 
     def start(self, on_failure: Callable[[], None]) -> None:
         """Start the thread; `on_failure` is called in it if it fails. Raises InputError where the
@@ -156,6 +177,7 @@ class Evaluator:
                 return
             if not self.is_lost(evaluated.snapshot):
                 yield evaluated
+            self.forget(evaluated.snapshot)  # by now who asked has written it down
 
     def score(self, parameters: Tensor, agent_steps: int, goes_on: GoesOn) -> list[Episode] | None:
         """BEST_EPISODES sampled games with parameters [P] that were evaluated at `agent_steps`.
@@ -192,8 +214,13 @@ class Evaluator:
     def _run(self) -> None:
         while (snapshot := self.waiting.get()) is not None:
             if self.is_lost(snapshot):
+                self.forget(snapshot)
                 continue
-            record = None if self.stopped else self._evaluate(snapshot)
+            try:
+                record = None if self.stopped else self._evaluate(snapshot)
+            except BaseException:
+                self.forget(snapshot)  # a resumed run would fail at once
+                raise
             if record is None:
                 self.left_out.append(snapshot.agent_steps)
             else:
@@ -240,6 +267,25 @@ class Evaluator:
         protocol = EvaluationProtocol(len(games.envs), seed, greedy, epsilon)
         episodes = play_episodes(games, self.network, self.generator, protocol, goes_on)
         return episodes if len(episodes) == protocol.episodes else None
+
+
+def name_of(agent_steps: int) -> str:
+    """Of a snapshot's parameters in a checkpoint."""
+    return f"evaluation{agent_steps}"
+
+
+def saved_snapshots(progress: dict[str, Any], tensors: dict[str, Tensor]) -> list[Snapshot]:
+    """What `Evaluator.save` had given to a checkpoint."""
+    return [
+        Snapshot(
+            each["agent_steps"],
+            each["updates"],
+            ToHost(tensors[name_of(each["agent_steps"])]),
+            each["metrics"],
+            life=0,
+        )
+        for each in progress["evaluations"]
+    ]
 
 
 def figures_of(policy: str, episodes: list[Episode]) -> dict[str, Any]:

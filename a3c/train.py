@@ -19,7 +19,7 @@ from a3c.devices import pick_devices, without_tf32
 from a3c.envs.names import frames_per_agent_step
 from a3c.envs.protocol import EnvironmentFault, closed_on_failure
 from a3c.evaluation import Evaluation
-from a3c.evaluator import Evaluator
+from a3c.evaluator import Evaluator, Snapshot, saved_snapshots
 from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.node import Node
 from a3c.run import best, checkpoint, provenance, start
@@ -172,6 +172,7 @@ class Training:
         self.store = node.store  # whose counters are the run's
         self.evaluator = evaluator_of(config, node, metrics)
         self.evaluation: Evaluation | None = None
+        self.to_evaluate: list[Snapshot] = []  # an earlier part of the run had not come to these
         self.begun = self.interrupted = False
         self.new = self.established = False  # established: config.json and runs/latest are its own
         self.best_mean: float | None = None
@@ -216,6 +217,7 @@ class Training:
             self.terminal.say("it was made on another kind of device: agents start new games")
         with self.faults_of_environments():
             self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
+        self.to_evaluate = saved_snapshots(progress, found.checkpoint.tensors)
         checkpoint.set_aside(found.folder)
         self.metrics.load(progress["metrics"], self.store.agent_steps)
         self.saved, self.written, self.changed = progress, progress["updates"], found.changed
@@ -248,13 +250,13 @@ class Training:
         """Start the threads; log and save until the last of them has ended."""
         self.begun = True
         self.metrics.begin()
-        ended = self.store.finished  # before: from here on threads may change it
+        if self.evaluation is not None:
+            self.evaluation.go_on(self.to_evaluate, self.store.finished)
+        self.to_evaluate = []
         try:
             self.node.start()
             if self.evaluator is not None:
                 self.evaluator.start(self.halt)
-            if self.evaluation is not None and ended:
-                self.evaluation.make_up()
             self._watch()
         except Exception as error:  # for instance a full disk: the threads must end as well
             self.failures.append(error)
@@ -435,6 +437,10 @@ class Training:
             "mean_return_100": mean,
             "best_mean_return_100": best,
             "metrics": self.metrics.save(),
+            "evaluations": [],
         }
+        if self.evaluator is not None:
+            progress["evaluations"], copies = self.evaluator.save()
+            tensors |= copies
         self.saved = progress
         return Checkpoint(self.config, self.node.spec, progress, tensors), record

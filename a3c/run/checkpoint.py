@@ -184,6 +184,17 @@ def check_progress(progress: dict[str, Any]) -> dict[str, Any]:
 
     Raises LookupError, TypeError or ValueError for what it lacks.
     """
+    return {
+        **check_moment(progress),
+        "mean_return_100": progress["mean_return_100"],
+        "best_mean_return_100": progress["best_mean_return_100"],
+        # Those that are still to be played; models and older checkpoints have none
+        "evaluations": [check_moment(each) for each in progress.get("evaluations", [])],
+    }
+
+
+def check_moment(progress: dict[str, Any]) -> dict[str, Any]:
+    """The same, as far as an evaluation's has it."""
     metrics = progress["metrics"]
     returns = [math.nan if value is None else float(value) for value in metrics["recent_returns"]]
     counts = {"episodes": int(metrics["episodes"]), "seconds": float(metrics["seconds"])}
@@ -191,8 +202,6 @@ def check_progress(progress: dict[str, Any]) -> dict[str, Any]:
         **progress,
         "agent_steps": int(progress["agent_steps"]),
         "updates": int(progress["updates"]),
-        "mean_return_100": progress["mean_return_100"],
-        "best_mean_return_100": progress["best_mean_return_100"],
         "metrics": {**metrics, **counts, "recent_returns": returns},
     }
 

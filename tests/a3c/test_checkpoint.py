@@ -27,7 +27,8 @@ SPEC = Spec((4,), pixels=False, stacked=False, discrete=True, num_actions=2)
 
 def example(**progress: Any) -> Checkpoint:
     metrics = {"episodes": 2, "recent_returns": [1.0, 2.0], "seconds": 3.0}
-    known = {"agent_steps": 10, "updates": 1, "mean_return_100": 1.5, "best_mean_return_100": None}
+    known: dict[str, Any] = {"agent_steps": 10, "updates": 1, "evaluations": []}
+    known |= {"mean_return_100": 1.5, "best_mean_return_100": None}
     tensors = {"parameters": torch.arange(5.0), "square_avg": torch.zeros(5)}
     config = preset("control", env="CartPole-v1")
     return Checkpoint(config, SPEC, {**known, "metrics": metrics, **progress}, tensors)

@@ -49,6 +49,11 @@ def records(run: Run) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if "seconds" not in k} for record in found]
 
 
+def learned(run: Run) -> dict[str, torch.Tensor]:
+    """All tensors of the last checkpoint but the copies that were still to be evaluated."""
+    return {k: v for k, v in final(run).items() if not k.startswith("evaluation")}
+
+
 def steps(run: Run) -> list[int]:
     return [record["agent_steps"] for record in records(run)]
 
@@ -62,7 +67,7 @@ def test_learning_does_not_depend_on_it_and_it_is_reproducible(
     config = evaluated(tmp_path, env=env, mode=mode, recurrent=recurrent)
     one, other = (train(config, quiet=True) for _ in range(2))
     without = train(replace(config, evaluate_every="never"), quiet=True)
-    assert equal(final(one), final(without))
+    assert equal(learned(one), final(without))
     assert games(one.folder) == games(without.folder)
     assert records(one) == records(other)
     assert steps(one) == [480, 960, 1440, 1920]
@@ -76,7 +81,7 @@ def test_on_atari_as_well(tmp_path: Path) -> None:
     config = replace(config, evaluate_every=100, evaluate_episodes=2)
     one, other = (train(config, quiet=True) for _ in range(2))
     without = train(replace(config, evaluate_every="never"), quiet=True)
-    assert equal(final(one), final(without))
+    assert equal(learned(one), final(without))
     assert records(one) == records(other)
     assert [record["sampled_lengths"] for record in records(one)] == [[50, 50]] * 2
     by_ale = train(replace(config, emulator="ale"), quiet=True)
@@ -235,7 +240,7 @@ def test_a_long_queue_is_said_once(
     assert int(said.split(" evaluations wait, each")[0].split()[-1]) >= MANY_WAITING
 
 
-def test_an_interrupt_leaves_out_what_waits_and_a_resumed_run_redoes_nothing(
+def test_what_waits_at_an_interrupt_is_played_by_the_resumed_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = evaluated(tmp_path)
@@ -245,18 +250,77 @@ def test_an_interrupt_leaves_out_what_waits_and_a_resumed_run_redoes_nothing(
         stop_after(patch, updates=34)  # 1088 agent steps
         part = train(config)
     assert not part.finished
-    assert "evaluations left out, at agent steps: 480, 960" in capsys.readouterr().out
+    left = "evaluations left for when it goes on, at agent steps: 480, 960"
+    assert left in capsys.readouterr().out
     assert records(part) == []
     resumed = train(config, resume=part.folder, quiet=True)
-    assert records(resumed) == records(whole)[2:]
-    assert equal(final(whole), final(resumed))
+    assert records(resumed) == records(whole)
+    assert equal(learned(whole), learned(resumed))
+    assert resumed.best is not None
+    assert whole.best is not None
+    assert resumed.best["returns"] == whole.best["returns"]
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_what_waits_as_the_process_is_killed_is_played_by_the_resumed_run(
+    written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the last checkpoint two of them wait. After that `written` were played and written down,
+    and that also stands: nothing is played twice."""
+    config = evaluated(tmp_path)
+    whole = train(config, quiet=True)
+    with monkeypatch.context() as patch:
+        held_until_the_end(patch, threading.Event())
+        stop_after(patch, updates=34)
+        part = train(config, quiet=True)
+    lines = (whole.folder / "evaluations.jsonl").read_text().splitlines(keepends=True)
+    (part.folder / "evaluations.jsonl").write_text("".join(lines[:written]))
+    played, evaluate = list[int](), Evaluator._evaluate
+
+    def noted(self: Evaluator, snapshot: Snapshot) -> dict[str, Any] | None:
+        played.append(snapshot.agent_steps)
+        return evaluate(self, snapshot)
+
+    monkeypatch.setattr(Evaluator, "_evaluate", noted)
+    resumed = train(config, resume=part.folder, quiet=True)
+    assert played == [480, 960, 1440, 1920][written:]
+    assert records(resumed) == records(whole)
+
+
+def test_what_has_been_written_down_is_in_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor what a cluster's run has lost; and what has failed is not tried again."""
+    found, node = evaluator_in(tmp_path)
+    for node.store.agent_steps in (1000, 2000, 3000):
+        found.copy()
+    found.roll_back(2500)
+    facts, tensors = found.save()
+    assert [each["agent_steps"] for each in facts] == [1000, 2000]
+    assert sorted(tensors) == ["evaluation1000", "evaluation2000"]
+    failing = iter((False, True))
+
+    def evaluate(snapshot: Snapshot) -> dict[str, Any]:
+        if next(failing):
+            raise RuntimeError("by chance")
+        return {"agent_steps": snapshot.agent_steps}
+
+    monkeypatch.setattr(found, "_evaluate", evaluate)
+    with pytest.raises(RuntimeError, match="by chance"):
+        found._run()
+    assert [each["agent_steps"] for each in found.save()[0]] == [1000]
+    for each in found.take():
+        assert each.snapshot.agent_steps == 1000
+        assert len(found.save()[0]) == 1  # who asked has not written it yet
+    assert found.save() == ([], {})
+    found.close()
 
 
 def test_an_interrupt_while_the_last_ones_are_played(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run is complete; nothing is waited for, and no score is printed. Resumed, it makes up for
-    the last one, whose parameters it has, and for the score."""
+    them and for the score."""
     config = evaluated(tmp_path)
     original = Evaluation.finish
     trainings: list[Training] = []
@@ -277,25 +341,25 @@ def test_an_interrupt_while_the_last_ones_are_played(
         patch.setattr(Evaluation, "finish", finish)
         run = train(config)
     assert (run.finished, run.interrupted, run.best) == (True, True, None)
-    left_out = "evaluations left out, at agent steps: 480, 960, 1,440, 1,920"
+    left = "evaluations left for when it goes on, at agent steps: 480, 960, 1,440, 1,920"
     said = capsys.readouterr().out
-    assert left_out in said
+    assert left in said
     assert f"go on: a3c train --resume {run.folder}" in said.replace("'", "")
     path = checkpoint.newest(run.folder).path
     before, tensors = path.read_bytes(), final(run)
     resumed = train(config, resume=run.folder)
-    assert steps(resumed) == [1920]
+    assert steps(resumed) == [480, 960, 1440, 1920]
     assert checkpoint.newest(run.folder).path == path
     assert equal(final(resumed), tensors)
     assert path.read_bytes() == before  # the same model: what was played with it stays its own
     assert resumed.best is not None
-    assert resumed.best["agent_steps"] == 1920
+    best_steps = f"{resumed.best['agent_steps']:,}"
     assert "already finished" not in capsys.readouterr().out
     again = train(config, resume=run.folder)
     said = capsys.readouterr().out
     assert "already finished" in said
     assert again.best == resumed.best
-    assert "best policy, of agent step 1,920: " in said
+    assert f"best policy, of agent step {best_steps}: " in said
     (run.folder / "best.json").write_text('{"mean": 3}')  # what somebody made of it
     assert train(config, resume=run.folder, quiet=True).best is None
 

@@ -61,9 +61,9 @@ def kill_after(process: ForkServerProcess, out: TextIO, seconds: float, started:
 @pytest.mark.usefixtures("in_earnest")
 def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     moments = random.Random(0)
-    config = small(
-        tmp_path / "killed", total_agent_steps=100_000, num_envs=8, checkpoint_every_seconds=0.1
-    )
+    length = {"total_agent_steps": 100_000, "num_envs": 8}
+    length |= {"evaluate_every": 5_000, "evaluate_episodes": 4}  # one is hardly ever not at work
+    config = small(tmp_path / "killed", **length, checkpoint_every_seconds=0.1)
     changed = {k: v for k, v in to_dict(config).items() if v != to_dict(small(tmp_path))[k]}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in changed.items()]
     once = ["CartPole-v1", "--preset=control", "--num-threads=1", "--rollout-length=8"]
@@ -87,11 +87,16 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path: Pat
     assert re.search(r"100,\d{3} agent steps", out.read())
     process.join()
     assert process.exitcode == 0
-    whole = train(small(tmp_path / "whole", total_agent_steps=100_000, num_envs=8), quiet=True)
+    whole = train(small(tmp_path / "whole", **length), quiet=True)
     killed_end = checkpoint.newest(folder).checkpoint
     whole_end = checkpoint.newest(whole.folder).checkpoint
     for name, tensor in whole_end.tensors.items():
-        assert torch.equal(tensor, killed_end.tensors[name]), name
+        if not name.startswith("evaluation"):  # a copy that waited to be played
+            assert torch.equal(tensor, killed_end.tensors[name]), name
+    evaluations = [log.read_evaluations(run) for run in (whole.folder, folder)]
+    played = [[(e["agent_steps"], e["sampled_returns"]) for e in each] for each in evaluations]
+    assert len(played[0]) == 20
+    assert played[0] == played[1]
     curves = [log.read(run / "metrics.jsonl") for run in (whole.folder, folder)]
     returns = [[r for record in curve for r in record["returns"]] for curve in curves]
     assert returns[0] == returns[1]
