@@ -116,14 +116,19 @@ class Evaluator:
 
     def save(self) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
         """What is still to be played, so that a resumed run can: for a checkpoint's header, and its
-        tensors, [P] each."""
+        tensors, [P] each; of the parameters that are the checkpoint's own no copy. For while no
+        thread learns."""
         left = [each for each in list(self.unwritten.values()) if not self.is_lost(each)]
         facts = [
             {"agent_steps": each.agent_steps, "updates": each.updates, "metrics": each.metrics}
             for each in left
         ]
-        copies = {name_of(each.agent_steps): each.parameters.read() for each in left}
-        return facts, {name: torch.from_numpy(copy) for name, copy in copies.items()}
+        copies = {
+            name_of(each.agent_steps): torch.from_numpy(each.parameters.read())
+            for each in left
+            if each.updates != self.store.updates
+        }
+        return facts, copies
 
     def start(self, on_failure: Callable[[], None]) -> None:
         """Start the thread; `on_failure` is called in it if it fails. Raises InputError where the
@@ -219,7 +224,7 @@ class Evaluator:
             try:
                 record = None if self.stopped else self._evaluate(snapshot)
             except BaseException:
-                self.forget(snapshot)  # a resumed run would fail at once
+                self.forget(snapshot)  # a resumed run would begin with it, and fail at once
                 raise
             if record is None:
                 self.left_out.append(snapshot.agent_steps)
@@ -271,7 +276,7 @@ class Evaluator:
 
 def name_of(agent_steps: int) -> str:
     """Of a snapshot's parameters in a checkpoint."""
-    return f"evaluation{agent_steps}"
+    return f"evaluation.{agent_steps}"
 
 
 def saved_snapshots(progress: dict[str, Any], tensors: dict[str, Tensor]) -> list[Snapshot]:
@@ -280,7 +285,7 @@ def saved_snapshots(progress: dict[str, Any], tensors: dict[str, Tensor]) -> lis
         Snapshot(
             each["agent_steps"],
             each["updates"],
-            ToHost(tensors[name_of(each["agent_steps"])]),
+            ToHost(tensors.get(name_of(each["agent_steps"]), tensors["parameters"])),
             each["metrics"],
             life=0,
         )

@@ -250,10 +250,10 @@ class Training:
         """Start the threads; log and save until the last of them has ended."""
         self.begun = True
         self.metrics.begin()
-        if self.evaluation is not None:
-            self.evaluation.go_on(self.to_evaluate, self.store.finished)
-        self.to_evaluate = []
         try:
+            if self.evaluation is not None:
+                self.evaluation.go_on(self.to_evaluate, self.store.finished)
+            self.to_evaluate = []
             self.node.start()
             if self.evaluator is not None:
                 self.evaluator.start(self.halt)
@@ -329,6 +329,8 @@ class Training:
             if self.evaluation is not None:
                 complete = self.store.finished and not self._all_failures()
                 self.evaluation.finish(complete)
+                if complete and self.evaluation.evaluator.failure is not None:
+                    self.save()  # once more, without what failed, or each resumed run would fail
             self.log.close()
         except Exception as error:  # the first thing that went wrong is to be told, not the last
             self.failures.append(error)

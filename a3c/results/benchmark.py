@@ -135,7 +135,10 @@ def command(options: BenchmarkOptions) -> str:
 
 def in_its_place(planned: Planned, out: Path) -> Planned:
     """A run in a folder that has the names of its game and seed alone, so that one of another
-    setting, which stands there, is found and refused; by whatever id the SPEC names the game."""
+    setting, which stands there, is found and refused; by whatever id the SPEC names the game. But
+    one that stands where the SPEC's options name it, as all did once, stays there."""
+    if planned.folder.exists():
+        return planned
     game, seed = key(planned)
     runs_dir = out / "runs" / folder_name({"seed": seed, "env": game})
     config = replace(planned.config, env=game, runs_dir=str(runs_dir))

@@ -285,7 +285,7 @@ def write_table(runs: Runs, goal: float | None, path: Path, unfinished: Sequence
     if unfinished:
         lines += [
             "",
-            "Not at their end, and counted here and in the figures as far as they came:",
+            "Not at their end; they count here and in the figures as far as they came:",
             "",
         ]
         lines += [f"- {run}" for run in unfinished]

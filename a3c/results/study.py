@@ -23,7 +23,7 @@ from a3c.memory import check_memory
 from a3c.results import figures
 from a3c.results.output import out_folder
 from a3c.results.run_config import read_run_config
-from a3c.results.study_csv import label_of, write_study
+from a3c.results.study_csv import STUDY_CSV, label_of, write_study
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
 from a3c.run import best, checkpoint, log
 from a3c.run.folder import as_word, locked
@@ -63,7 +63,7 @@ def study(options: StudyOptions) -> list[Path]:
         went = run_all(plans)
         if went.interrupted:
             say(f"interrupted; go on: a3c study {as_word(options.spec)} --out {as_word(out)}")
-        path = out / "study.csv"
+        path = out / STUDY_CSV
         written = write_study(path, plans)
         paths = [path, *figures.draw(path, spec.goal, unfinished(plans))] if written else []
         if not paths:
@@ -75,8 +75,8 @@ def study(options: StudyOptions) -> list[Path]:
 def check_own(plans: list[Planned], out: Path) -> None:
     """Raise InputError if all runs in `out` are another study's: its CSV and figures would go."""
     own = {planned.runs_dir.name for planned in plans}
-    there = sorted(path.name for path in (out / "runs").glob("*"))
-    if there and own.isdisjoint(there):
+    there = sorted({path.parent.parent.name for path in (out / "runs").glob("*/*/config.json")})
+    if (out / STUDY_CSV).exists() and there and own.isdisjoint(there):
         raise InputError(
             f"{out} has the runs of another study, {there[0]} for one; expected another --out"
         )
@@ -94,7 +94,11 @@ def unfinished(plans: list[Planned]) -> list[str]:
         elif last["agent_steps"] < planned.config.total_agent_steps:
             run = f"{label_of(planned.setting)}, seed {planned.config.seed}"
             found.append(f"{run} ({come_to(planned)[0]} agent steps)")
-    return [*found, f"{counted(without, 'run')} without any record"] if without else found
+    return (
+        [*found, f"{counted(without, 'run')} without a record, which count nowhere"]
+        if without
+        else found
+    )
 
 
 def say(line: str) -> None:

@@ -16,6 +16,7 @@ from a3c.results.output import write_csv
 from a3c.results.study_plan import Planned
 from a3c.run import log
 
+STUDY_CSV = "study.csv"
 RECORDS_OF_A_RUN = 100
 MEASURED = (
     "agent_steps", "seconds", "episodes", "mean_return_100", "agent_steps_per_second", "policy_lag"

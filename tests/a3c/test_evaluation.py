@@ -292,12 +292,14 @@ def test_what_has_been_written_down_is_in_no_checkpoint(
 ) -> None:
     """Nor what a cluster's run has lost; and what has failed is not tried again."""
     found, node = evaluator_in(tmp_path)
-    for node.store.agent_steps in (1000, 2000, 3000):
+    store = node.store
+    for store.agent_steps, store.updates in ((1000, 1), (2000, 2), (3000, 3)):
         found.copy()
     found.roll_back(2500)
+    store.updates = 2
     facts, tensors = found.save()
     assert [each["agent_steps"] for each in facts] == [1000, 2000]
-    assert sorted(tensors) == ["evaluation1000", "evaluation2000"]
+    assert list(tensors) == ["evaluation.1000"]  # the other is the checkpoint's `parameters`
     failing = iter((False, True))
 
     def evaluate(snapshot: Snapshot) -> dict[str, Any]:
@@ -447,6 +449,29 @@ def test_a_failure_in_it_stops_the_run_and_loses_no_game(
     assert saved.progress["agent_steps"] >= 480
     assert {"thread0.observations", "thread1.observations"} < set(saved.tensors)
     assert not [thread for thread in threading.enumerate() if thread not in before]
+
+
+def test_what_failed_as_the_run_ended_is_not_played_by_the_resumed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fail again each time, and no run would ever be complete."""
+    let, evaluate = threading.Event(), Evaluator._evaluate
+
+    def fails(self: Evaluator, snapshot: Snapshot) -> dict[str, Any] | None:
+        if snapshot.agent_steps == 960:
+            raise ZeroDivisionError("as if by accident")
+        return evaluate(self, snapshot)
+
+    monkeypatch.setattr(Evaluator, "_evaluate", fails)
+    config = evaluated(tmp_path)
+    with monkeypatch.context() as patch:
+        held_until_the_end(patch, let)
+        let_at_the_end(patch, let)
+        with pytest.raises(RunFailed, match="as if by accident") as failed:
+            train(config, quiet=True)
+    resumed = train(config, resume=failed.value.folder, quiet=True)
+    assert steps(resumed) == [480, 1440, 1920]
+    assert resumed.best is not None
 
 
 def test_an_environments_fault_in_it_is_one_line(

@@ -180,6 +180,20 @@ def test_another_setting_finds_the_runs_of_this_one_and_is_refused(
     benchmark(options)
 
 
+def test_a_run_stays_where_the_spec_names_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all did, before a game and its seed alone named one."""
+    spec, out = tmp_path / "spec.toml", tmp_path / "out"
+    spec.write_text(SPEC.partition("[grid]")[0] + 'env = "ALE/Breakout-v5"')
+    (planned,) = plan(read_spec(spec), out)
+    assert planned.runs_dir == out / "runs" / "seed-1"
+    train(planned.config, quiet=True)
+    monkeypatch.setattr(study, "train", None)
+    assert benchmark(BenchmarkOptions(str(spec), str(out), episodes=1))
+    assert [path.name for path in (out / "runs").iterdir()] == ["seed-1"]
+
+
 def test_an_interrupted_benchmark_says_how_to_go_on_with_as_many_games(
     spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -294,9 +294,14 @@ def test_a_folder_with_the_runs_of_another_study_is_not_taken(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "run", lambda planned: True)
     Path("spec.toml").write_text('[base]\nenv = "CartPole-v1"\n[grid]\nlr = [0.1, 0.2]')
-    Path("out/runs/seed-1_lr-0.1").mkdir(parents=True)
+    Path("out/runs/.DS_Store").mkdir(parents=True)
+    Path("out/study.csv").write_text("somebody's")
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 0  # no run is there
+    make_run(Path("out/runs/seed-1_lr-0.1/CartPole-v1-1"), [], lr=0.1, log_every_seconds=1.0)
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 0
     Path("spec.toml").write_text('[base]\nenv = "CartPole-v1"\n[grid]\ngamma = [0.9, 0.99]')
+    Path("out/study.csv").unlink()
+    assert cli.main(["study", "spec.toml", "--out", "out"]) == 0  # none has come to a result
     Path("out/study.csv").write_text("its own")
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
     said = capsys.readouterr().err
@@ -341,7 +346,11 @@ def test_an_interrupted_study_writes_what_it_has(
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 0
     assert "interrupted; go on: a3c study spec.toml --out out\n" in capsys.readouterr().out
     assert len(Path("out/study.csv").read_text().splitlines()) == 3
-    assert Path("out/table.md").read_text().endswith("they came:\n\n- 3 runs without any record\n")
+    assert (
+        Path("out/table.md")
+        .read_text()
+        .endswith("they came:\n\n- 3 runs without a record, which count nowhere\n")
+    )
 
 
 def test_the_table_names_the_runs_that_are_not_at_their_end(tmp_path: Path) -> None:
@@ -352,7 +361,7 @@ def test_the_table_names_the_runs_that_are_not_at_their_end(tmp_path: Path) -> N
     left = study.unfinished(plans)
     total = plans[0].config.total_agent_steps
     quarter = f"lr 0.2, seed 1 ({total // 4:,} of {total:,} agent steps)"
-    assert left == [quarter, "1 run without any record"]
+    assert left == [quarter, "1 run without a record, which count nowhere"]
     assert study_csv.write_study(tmp_path / "study.csv", plans)
     figures.draw(tmp_path / "study.csv", None, left)
     assert (tmp_path / "table.md").read_text().endswith(f"they came:\n\n- {left[0]}\n- {left[1]}\n")
