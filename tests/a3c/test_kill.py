@@ -62,7 +62,7 @@ def kill_after(process: ForkServerProcess, out: TextIO, seconds: float, started:
 def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     moments = random.Random(0)
     length = {"total_agent_steps": 100_000, "num_envs": 8}
-    length |= {"evaluate_every": 5_000, "evaluate_episodes": 4}  # one is hardly ever not at work
+    length |= {"evaluate_every": 5_000, "evaluate_episodes": 2}  # one is hardly ever not at work
     config = small(tmp_path / "killed", **length, checkpoint_every_seconds=0.1)
     changed = {k: v for k, v in to_dict(config).items() if v != to_dict(small(tmp_path))[k]}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in changed.items()]
