@@ -131,11 +131,11 @@ class Actor:
     def compute(self, t: int | None) -> tuple[Tensor, Tensor, State | None]:
         """The device's part of an agent step: outputs and actions [N, ...], the LSTM's state."""
         agents = self.agents
-        kept = t  # the step for which the network keeps what it computes
+        kept_t = t  # the step for which the network keeps what it computes
         if t is not None and self.seen is not None:
             self.seen[t] = agents.observations
-            kept = None
-        outputs, state = self.network(agents.observations, agents.state, kept)
+            kept_t = None
+        outputs, state = self.network(agents.observations, agents.state, kept_t)
         if t == 0 and agents.next_actions is not None:
             return outputs[0], agents.next_actions.clone(), state
         return outputs[0], self.choose(outputs), state

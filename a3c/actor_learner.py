@@ -52,9 +52,10 @@ class ActorLearner:
         self.network, self.target = networks
         self.parameters, self.gradients = flatten(self.network)  # [P] each
         self.target_parameters = None if self.target is None else flatten(self.target)[0]  # [P]
-        group_size = envs.num_envs // config.minibatches  # agents of one update
-        self.network.make_room(config.rollout_length, group_size)
-        # With several updates a rollout, only the first could learn with the copy that acted
+        self.group_size = envs.num_envs // config.minibatches  # agents of one update
+        self.network.make_room(config.rollout_length, self.group_size)
+        # With several updates a rollout, only the first could learn with the copy that acted.
+        # By default, with few threads on a CPU, a rollout is one update and learns with that copy
         many = config.minibatches * config.epochs > 1
         self.learns_with_newest = many or method.needs_newest
         several = config.mode == "async" and config.num_threads > 1
@@ -67,7 +68,7 @@ class ActorLearner:
         self.actor = Actor(envs, self.network, self.choose, self.seen, method.looks_ahead)
         self.differentiated = Graphed(self.differentiate)
         self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
-        self.group = torch.zeros(group_size, dtype=torch.int64, device=device)  # [G]
+        self.group = torch.zeros(self.group_size, dtype=torch.int64, device=device)  # [G]
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.store_stream = self.stream  # of this thread on the store's device
         if device != store.device:
@@ -75,7 +76,7 @@ class ActorLearner:
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
-        self.acted_at_steps = [0]  # the same at each step of a rollout; `a3c bench` has no `cycle`
+        self.acted_at_steps = [0]  # that, at each step of a rollout; one where there is no `cycle`
         # [P]; with --sync-every, where learning takes newer ones, the copy that acts is another
         older = self.learns_with_newest and config.sync_every > 1
         self.acting_parameters = self.parameters.clone() if older else self.parameters
@@ -161,8 +162,7 @@ class ActorLearner:
                 truncated = bool(self.actor.last.truncations)
                 names, shown = (self.differentiate if truncated else self.differentiated)()
             with stopwatch("apply"):
-                # the group's size, also where `agents` is None
-                agent_steps = self.group.numel() * self.config.rollout_length if new else 0
+                agent_steps = self.group_size * self.config.rollout_length if new else 0
                 applied = self.store.apply(self.gradients, agent_steps, self.index, self.norm)
         finally:
             self.store.turn.release()

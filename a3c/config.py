@@ -34,7 +34,7 @@ def as_input_error(doing: str) -> Iterator[None]:
         raise InputError(f"{doing}: {error.strerror or error}") from None
 
 
-# What the options in RULES may be given as; a Config holds the number that follows from the machine
+# What the options in RULES may be given as; a Config holds the value that follows from the machine
 # and from its other options, and so do config.json, checkpoints and resumed runs.
 AUTO: Any = "auto"
 MOST_AUTO_THREADS = 16
@@ -143,7 +143,7 @@ class Config:
     lr_schedule_until: float = 1.0
     """Fraction of its time at which the schedule ends; constant from there on."""
     lr_by_fan_in: bool = True
-    """RMSProp: weights of a matrix with more than 256 inputs learn with lr times the root of 256 by
+    """RMSProp: weights of a layer with more than 256 inputs learn with lr times the root of 256 by
     their number: 0.31 of it behind the convolutions of `paper`, which has 2,592."""
     momentum: float = 0.9
     """Decay alpha of a momentum in an update: alpha of it stays, and 1 - alpha of the gradient is
@@ -243,7 +243,7 @@ class Config:
         return (self.frame_skip + (self.frame_skip_max or self.frame_skip)) / 2
 
 
-# What each option is without being given; `auto` where a Config would hold a number
+# What each option is without being given; `auto` where a Config would hold what follows
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
 # What runs did that were saved before there were these options
 BEFORE = {

@@ -85,14 +85,14 @@ class A3C:
         for its values of what follows: the last state of acting may be an older network's.
         """
 
-        def value_after(t: int, observations: Tensor) -> Tensor:
-            (_, value), _ = network(observations, states[t])  # [N], no autograd graph
+        def value_at(observations: Tensor, state: State | None) -> Tensor:
+            (_, value), _ = network(observations, state)  # [N], no autograd graph
             return value
 
         def value_of(cut: Truncation) -> Tensor:
-            return value_after(cut.t, cut.observations)
+            return value_at(cut.observations, states[cut.t])
 
-        bootstrap = value_after(-1, rollout.last_observations)  # -1: the state after the last step
+        bootstrap = value_at(rollout.last_observations, states[-1])
         config = self.config
         rewards = learning_rewards(rollout, config, network, value_of)
         ends = learning_ends(rollout, config)

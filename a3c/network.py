@@ -52,8 +52,7 @@ class Network(nn.Module):
             torch.default_generator.manual_seed(config.seed)
             # Images share a torso: its cost is most of the work. So do most networks with an LSTM.
             dense = None if spec.pixels else DENSE[network_name(config, spec.pixels)]
-            with_lstm = config.recurrent and (dense is None or dense.shared_if_recurrent)
-            shared = dense is None or with_lstm
+            shared = dense is None or (config.recurrent and dense.shared_if_recurrent)
             torsos = [
                 make_torso(config, spec, dtype) for _ in range(1 if shared else method.torsos)
             ]

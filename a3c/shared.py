@@ -55,6 +55,7 @@ class Applied(NamedTuple):
     updates_before: int  # of all threads
     gradient_norm: Tensor  # scalar on the device; nothing was applied if it is not finite
     lr: float
+    # For the lock; with --mode sync all from handing in to the update's end, which is one for all
     waiting_seconds: float
 
 
@@ -236,7 +237,7 @@ class SharedParameters:
         return before, self._update(mean, self.average_norm, agent_steps, ALL)
 
     def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int, thread: int) -> float:
-        """Apply clipped gradients; returns the learning rate."""
+        """Apply clipped gradients, by `step`, which is `take_step`; returns the learning rate."""
         lr = learning_rate(self.config, self.agent_steps)
         self.optimiser.prepare(lr, self.updates, thread)
         given = on_device(gradients, self.device), on_device(norm, self.device)

@@ -64,7 +64,7 @@ def train(
     With `resume`, a run folder, go on from its newest checkpoint; `config` must be that run's, but
     for its length and the options in FREE_ON_RESUME. With `start_from`, a game whose model
     ships, a model file or a run folder, a new run begins with those parameters and nothing else.
-    Raises InputError for what cannot be done as asked, before anything is created, RunFailed when a
+    Raises InputError for what cannot be done as asked, leaving nothing, RunFailed when a
     thread dies or cannot be started, a gradient is not finite or the disk is full, and
     KeyboardInterrupt where a Ctrl-C came before there was a folder, while a run was loaded, or
     twice.
@@ -115,7 +115,7 @@ def closed_before_it_begins(training: Training) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if not training.begun:
+        if not training.supervised:
             training.close()
         raise
 
@@ -173,7 +173,7 @@ class Training:
         self.evaluator = evaluator_of(config, node, metrics)
         self.evaluation: Evaluation | None = None
         self.to_evaluate: list[Snapshot] = []  # an earlier part of the run had not come to these
-        self.begun = self.interrupted = False
+        self.supervised = self.interrupted = False
         self.new = self.established = False  # established: config.json and runs/latest are its own
         self.best_mean: float | None = None
         self.saved: dict[str, Any] = {"agent_steps": 0, "metrics": metrics.save()}  # last progress
@@ -248,7 +248,7 @@ class Training:
 
     def supervise(self) -> None:
         """Start the threads; log and save until the last of them has ended."""
-        self.begun = True
+        self.supervised = True
         self.metrics.begin()
         try:
             if self.evaluation is not None:

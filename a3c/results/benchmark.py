@@ -41,7 +41,8 @@ from a3c.results.play import PLAY_RANGES, PlayOptions, play
 from a3c.results.play_folder import SCORES, write_scores
 from a3c.results.played import read_scores
 from a3c.results.scores import PUBLISHED, human_normalised
-from a3c.results.study import ready, run_all, say
+from a3c.results.study import check_no_other, ready, run_all, say
+from a3c.results.study_csv import STUDY_CSV
 from a3c.results.study_plan import Planned, folder_name, plan, read_spec
 from a3c.run import checkpoint, provenance, strict_json
 from a3c.run.folder import as_word
@@ -95,6 +96,7 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     cannot be used, before anything is run.
     """
     out = out_folder(options.out)
+    check_no_other(out, STUDY_CSV, "study")
     plans = plan(read_spec(Path(options.spec)), out)
     check_games(plans)
     plans = [in_its_place(planned, out) for planned in plans]
@@ -113,6 +115,7 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
 
     with ready(left, out):
         found = written(out)  # again: until the folder was ours somebody may have added to it
+        check_rows(plans, found, options)
         if gone := len(plans) - len(left):
             runs = f"{gone} of {counted(len(plans), 'run')}"
             say(
@@ -173,10 +176,35 @@ def is_all_there_is(planned: Planned, found: dict[tuple[str, int], Found], episo
     had = found.get(key(planned))
     if had is None or checkpoint.numbered(planned.folder):
         return False
+    return is_alike(planned, had.score, episodes)
+
+
+def is_alike(planned: Planned, had: Score, episodes: int) -> bool:
+    """Whether a row is of a run as long as this one, and of as many games."""
     config = planned.config
-    beyond = had.score.agent_steps - config.total_agent_steps
+    beyond = had.agent_steps - config.total_agent_steps
     rollouts = all_threads(config) * config.num_envs * config.rollout_length
-    return 0 <= beyond <= max(MOST_BEYOND, rollouts) and had.score.episodes == episodes
+    return 0 <= beyond <= max(MOST_BEYOND, rollouts) and had.episodes == episodes
+
+
+def check_rows(
+    plans: Sequence[Planned], found: dict[tuple[str, int], Found], options: BenchmarkOptions
+) -> None:
+    """Raise InputError for a row of another seed that is of another length or protocol: the mean of
+    its game would be of both."""
+    of_games = {key(planned)[0]: planned for planned in plans}
+    listed = {key(planned) for planned in plans}
+    for (game, seed), had in found.items():
+        planned = of_games.get(game)
+        if planned is None or (game, seed) in listed:
+            continue
+        if not is_alike(planned, had.score, options.episodes):
+            raise InputError(
+                f"{Path(options.out, SCORES_CSV)} has {game} with seed {seed} after "
+                f"{had.score.agent_steps:,} agent steps, {counted(had.score.episodes, 'game')}; "
+                f"expected {planned.config.total_agent_steps:,} and {options.episodes}, as of "
+                "this one, or another --out"
+            )
 
 
 def check_games(plans: Sequence[Planned]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from a3c.config import InputError, as_input_error
@@ -35,7 +35,8 @@ def whole_file(path: Path) -> Iterator[Path]:
                 os.replace(temporary, real)
     finally:
         if not special:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only system refuses even where there is no such file
+                temporary.unlink(missing_ok=True)
 
 
 def out_folder(name: str) -> Path:

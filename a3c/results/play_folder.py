@@ -67,13 +67,17 @@ def check_folder(out: Path, sha256: str, run: Path | None) -> None:
     for path in (out / name for name in (SCORES, BEST_FILM, MEDIAN_FILM)):
         if path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder; --out names another place")
-    if os.path.lexists(out / SCORES) and not belongs(out, sha256, run):
-        raise InputError(f"{out} has the scores of another model; --out names another folder")
+    if not os.path.lexists(out / SCORES):
+        return
+    before = strict_json.read(out / SCORES)
+    if not belongs(out, before or {}, sha256, run):
+        of_another = f"{out} has the scores of another model"
+        why = of_another if before else f"{out / SCORES} does not say which model's scores it has"
+        raise InputError(f"{why}; --out names another folder")
 
 
-def belongs(out: Path, sha256: str, run: Path | None) -> bool:
-    """Whether a folder with scores is of this model, or of another checkpoint of its run."""
-    before = strict_json.read(out / SCORES) or {}
+def belongs(out: Path, before: dict[str, Any], sha256: str, run: Path | None) -> bool:
+    """Whether a folder with such scores is of this model, or of another checkpoint of its run."""
     of_run = run is not None and before.get("run") == run.name
     # In the run's own folder, which may have had another name; those of no run say so
     inside = run is not None and run in out.resolve().parents and before.get("run", "") is not None

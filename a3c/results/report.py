@@ -30,7 +30,6 @@ from a3c.config import (
 )
 from a3c.envs.names import atari_game
 from a3c.metrics import significant
-from a3c.results.charts import PICTURE_KINDS
 from a3c.results.curves import (
     BAND_FROM,
     Curve,
@@ -45,6 +44,7 @@ from a3c.results.run_config import read_run_config
 from a3c.results.scores import PUBLISHED, PUBLISHED_BY, REPORTED
 from a3c.run import best, log, provenance, strict_json
 
+PAGE_ENDINGS = (".html", ".htm")
 CURVE_POINTS = 400  # of a curve on the page
 METHOD_WORDS = {
     "a3c": "advantage actor-critic",
@@ -83,14 +83,22 @@ def report(options: ReportOptions) -> Path:
     """
     if not options.runs:
         raise InputError("report needs at least one run folder")
-    if Path(options.out).suffix.lower() in (f".{kind}" for kind in PICTURE_KINDS):
-        raise InputError(f"--out is {options.out!r}; expected a page, as report.html")
+    check_page(Path(options.out))
     folders = distinct(options.runs)
     configs = {run: read_run_config(run) for run in folders}
     curves = read_curves(folders, needed=folders[0])
     runs = [facts(run, curve, *configs[run]) for run, curve in curves.items()]
     page = {"runs": runs, "band_from": BAND_FROM, **played(options.play, folders[0], runs[0])}
     return write_text(Path(options.out), html(page))
+
+
+def check_page(out: Path) -> None:
+    """Raise InputError for what is no page's name: perhaps a file of the run's. A device is none's
+    either, and may be meant (/dev/stdout)."""
+    device = out.exists() and not out.is_file()
+    if out.suffix.lower() not in PAGE_ENDINGS and not device:
+        endings = " or ".join(PAGE_ENDINGS)
+        raise InputError(f"--out is {str(out)!r}; expected a name that ends with {endings}")
 
 
 def played(asked: str, run: Path, about: dict[str, Any]) -> dict[str, Any]:

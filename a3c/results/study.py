@@ -21,6 +21,7 @@ from a3c.config import InputError, as_input_error, differences, option
 from a3c.devices import pick_devices
 from a3c.memory import check_memory
 from a3c.results import figures
+from a3c.results.benchmark_csv import SCORES_CSV
 from a3c.results.output import out_folder
 from a3c.results.run_config import read_run_config
 from a3c.results.study_csv import STUDY_CSV, label_of, write_study
@@ -51,7 +52,7 @@ def study(options: StudyOptions) -> list[Path]:
     """Run what is still to be run, then write study.csv and the figures; returns their paths.
 
     After Ctrl-C, or where runs fail, what has been run is written all the same. Raises InputError
-    for a bad SPEC, an `out` that cannot be used or that another study uses, before anything is run,
+    for a bad SPEC, an `out` that cannot be used or has another's results, before anything is run,
     or where the system refuses, as on a full disk; and RunFailed for the first run that failed,
     after the last.
     """
@@ -73,13 +74,25 @@ def study(options: StudyOptions) -> list[Path]:
 
 
 def check_own(plans: list[Planned], out: Path) -> None:
-    """Raise InputError if all runs in `out` are another study's: its CSV and figures would go."""
+    """Raise InputError if the results in `out` are not this study's: its CSV and figures would go.
+    They are where one of its runs is there; a CSV without runs is nobody's to write over."""
+    check_no_other(out, SCORES_CSV, "benchmark")
     own = {planned.runs_dir.name for planned in plans}
     there = sorted({path.parent.parent.name for path in (out / "runs").glob("*/*/config.json")})
-    if (out / STUDY_CSV).exists() and there and own.isdisjoint(there):
+    if not (out / STUDY_CSV).exists() or not own.isdisjoint(there):
+        return
+    if there:
         raise InputError(
             f"{out} has the runs of another study, {there[0]} for one; expected another --out"
         )
+    raise InputError(f"{out} has {STUDY_CSV}, but none of its runs; expected another --out")
+
+
+def check_no_other(out: Path, its: str, what: str) -> None:
+    """Raise InputError where a folder has the file of a study's or a benchmark's results that would
+    lose its table to the other."""
+    if (out / its).exists():
+        raise InputError(f"{out} has {its}, of a {what}; expected another --out")
 
 
 def unfinished(plans: list[Planned]) -> list[str]:

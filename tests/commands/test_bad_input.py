@@ -47,7 +47,14 @@ TRAIN = [
     ("train os:My-v0", "no environment 'os:My-v0': os registers no environment of its own"),
     ("train ./my/envs.py:My-v0", "no module './my/envs.py' to import "),
     ("train ./my/envs.py:My-v0", "; did you mean 'my.envs'?"),
-    ("report runs --out page.png", "--out is 'page.png'; expected a page, as report.html"),
+    (
+        "report runs --out page.png",
+        "--out is 'page.png'; expected a name that ends with .html or .htm",
+    ),
+    (
+        "report runs --out metrics.jsonl",
+        "--out is 'metrics.jsonl'; expected a name that ends with .html or .htm",
+    ),
     ("study spec.toml --out=", "--out is ''; expected the name of a folder"),
     ("benchmark spec.toml --out=", "--out is ''; expected the name of a folder"),
     ("train no_such_module:X-v0", "no module 'no_such_module'"),

@@ -229,6 +229,40 @@ def test_a_row_counts_as_far_beyond_the_end_as_such_a_run_may_go(
     assert not is_all_there_is(one, found, 1)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "what"),
+    [
+        ((19, 1), "19 agent steps, 1 game;"),
+        ((20, 2), "20 agent steps, 2 games;"),
+        ((20, 1), None),
+    ],
+    ids=["length", "games", "alike"],
+)
+def test_rows_of_other_seeds_are_of_the_same_protocol(
+    spec: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    protocol: tuple[int, int],
+    what: str | None,
+) -> None:
+    """The mean of a game would be of both. Rows of games that the SPEC has not may be of any."""
+    out = tmp_path / "out"
+    out.mkdir()
+    agent_steps, episodes = protocol
+    another_seed = short("breakout")._replace(seed=2, agent_steps=agent_steps, episodes=episodes)
+    own = [short("breakout"), short("ms_pacman")]
+    write_csv(out / "scores.csv", Score._fields, [*own, another_seed, score_of("pong", 1, 3.0)])
+    before = (out / "scores.csv").read_bytes()
+    words = ["benchmark", str(spec), "--out", str(out), "--episodes", "1"]
+    assert cli.main(words) == (0 if what is None else 2)
+    said = capsys.readouterr().err
+    if what is not None:
+        assert said.startswith(f"a3c: {out / 'scores.csv'} has breakout with seed 2 after {what} ")
+        assert said.endswith("expected 20 and 1, as of this one, or another --out\n")
+        assert (out / "scores.csv").read_bytes() == before
+    assert not (out / "runs").exists()
+
+
 def test_a_thin_curve_of_a_run_without_a_folder_is_kept(spec: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -220,7 +220,9 @@ def test_another_models_scores_are_not_overwritten(
     for text in ("", "[]", '{"mean": 3}', "\x80"):  # nobody knows whose these are
         (out / "scores.json").write_text(text)
         capsys.readouterr()
-        assert "another model" in refused(["play", first, *words], capsys)
+        said = refused(["play", first, *words], capsys)
+        whose = "another model" if "mean" in text else "scores.json does not say which model's"
+        assert whose in said
 
 
 def made_run(folder: Path) -> Path:

@@ -295,12 +295,10 @@ def test_a_folder_with_the_runs_of_another_study_is_not_taken(
     monkeypatch.setattr(study, "run", lambda planned: True)
     Path("spec.toml").write_text('[base]\nenv = "CartPole-v1"\n[grid]\nlr = [0.1, 0.2]')
     Path("out/runs/.DS_Store").mkdir(parents=True)
-    Path("out/study.csv").write_text("somebody's")
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 0  # no run is there
     make_run(Path("out/runs/seed-1_lr-0.1/CartPole-v1-1"), [], lr=0.1, log_every_seconds=1.0)
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 0
     Path("spec.toml").write_text('[base]\nenv = "CartPole-v1"\n[grid]\ngamma = [0.9, 0.99]')
-    Path("out/study.csv").unlink()
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 0  # none has come to a result
     Path("out/study.csv").write_text("its own")
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
@@ -309,6 +307,32 @@ def test_a_folder_with_the_runs_of_another_study_is_not_taken(
         "a3c: out has the runs of another study, seed-1_lr-0.1 for one; expected another --out\n"
     )
     assert Path("out/study.csv").read_text() == "its own"
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "complaint"),
+    [
+        ("study", "study.csv", "out has study.csv, but none of its runs"),
+        ("study", "scores.csv", "out has scores.csv, of a benchmark"),
+        ("benchmark", "study.csv", "out has study.csv, of a study"),
+    ],
+)
+def test_results_whose_runs_are_gone_or_of_the_other_command_stand(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    file: str,
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.toml").write_text(SPEC)
+    Path("out").mkdir()
+    Path("out", file).write_text("of hours")
+    assert cli.main([command, "spec.toml", "--out", "out"]) == 2
+    assert capsys.readouterr().err == f"a3c: {complaint}; expected another --out\n"
+    assert [path.name for path in Path("out").iterdir()] == [file]
+    assert Path("out", file).read_text() == "of hours"
 
 
 def test_a_second_study_in_one_folder_is_refused(

@@ -1,0 +1,22 @@
+"""Results are written whole or not at all, and what the system refuses is one line."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from a3c.config import InputError
+from a3c.results.output import write_text
+
+
+def test_a_read_only_system_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There even the removal of a file that is not there is refused."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    path = tmp_path / "report.html"
+    monkeypatch.setattr(Path, "write_text", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(InputError, match=f"cannot write {path}: Read-only file system"):
+        write_text(path, "page")
