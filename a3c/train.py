@@ -261,7 +261,11 @@ class Training:
         except Exception as error:  # for instance a full disk: the threads must end as well
             self.failures.append(error)
             self.halt()
-        self.node.join()
+        try:
+            self.node.join()
+        except Exception as error:  # of a cluster whose server has died as well
+            self.failures.append(error)
+            self.abort()
 
     def _watch(self) -> None:
         next_log = time.monotonic() + self.config.log_every_seconds
@@ -323,22 +327,26 @@ class Training:
 
         Raises RunFailed if something went wrong.
         """
-        try:
-            if self._is_to_be_saved():
-                self.save()
-            if self.evaluation is not None:
-                complete = self.store.finished and not self._all_failures()
-                self.evaluation.finish(complete)
-                if complete and self.evaluation.evaluator.failure is not None:
-                    self.save()  # once more, without what failed, or each resumed run would fail
-            self.log.close()
-        except Exception as error:  # the first thing that went wrong is to be told, not the last
-            self.failures.append(error)
+        for last in (self._save_and_evaluate, self.log.close):
+            try:
+                last()
+            except Exception as error:  # the first thing that went wrong is told, not the last
+                self.failures.append(error)
         self.close()
         self._check_failures()
         run = self._run()
         self.terminal.goodbye(run)
         return run
+
+    def _save_and_evaluate(self) -> None:
+        """Last checkpoint, last evaluations. Raises as `save` does."""
+        if self._is_to_be_saved():
+            self.save()
+        if self.evaluation is None:
+            return
+        self.evaluation.finish(complete=self.store.finished and not self._all_failures())
+        if self.store.finished and self.evaluation.evaluator.failure is not None:
+            self.save()  # once more, without what failed, or each resumed run would fail
 
     def _is_to_be_saved(self) -> bool:
         """Whether the newest checkpoint is out of date. Where nothing was learned since, it may

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from a3c.cluster.exchange import Newest, tensors_of
 from a3c.cluster.machines import Machine, alive, check_number
-from a3c.cluster.member import Member, RefusedError
+from a3c.cluster.member import Member, NotMadeError, RefusedError
 from a3c.cluster.server import Contribution, Server, Status, ToEvaluate
 from a3c.config import Config, InputError
 from a3c.devices import pick_devices, pick_precision
@@ -145,7 +145,7 @@ class Cluster:
         for index, future in asked.items():
             try:
                 told[index] = answer(future)
-            except RayActorError:
+            except (RayActorError, NotMadeError):
                 self.present.discard(index)
         if not self.present:
             raise InputError("no node is left: their processes died before they began to train")
@@ -254,7 +254,7 @@ class Cluster:
         self.server.leave.remote(index)
         try:
             faults = answer(future)
-        except RayActorError:
+        except (RayActorError, NotMadeError):
             self.bring_back(index)
             return
         except Exception as error:
@@ -425,7 +425,8 @@ class Cluster:
 
     def save(self) -> dict[str, Tensor]:
         """All tensors of a checkpoint: the server's, and what each node can save of its agents."""
-        newest: Newest = self.patiently_saved()
+        newest, status = self.patiently_saved()
+        self.take(status)  # what its counters count: a resumed run asks for none of it again
         self.began = Began(newest.vectors, newest.agent_steps, newest.updates)
         tensors = tensors_of(newest.vectors)
         self.store.load(tensors, newest.agent_steps, newest.updates)
@@ -433,13 +434,13 @@ class Cluster:
             tensors |= part
         return tensors
 
-    def patiently_saved(self) -> Newest:
-        """The server's vectors, also of one that is being started again."""
+    def patiently_saved(self) -> tuple[Newest, Status]:
+        """The server's vectors and status, also of one that is being started again."""
         while True:
             with suppress(RayActorError):
-                newest = answer(self.server.save.remote())
+                newest, status = answer(self.server.save_with_status.remote())
                 if isinstance(newest, Newest):
-                    return newest
+                    return newest, status
             time.sleep(WAIT_SECONDS)
             self.look_after()
 

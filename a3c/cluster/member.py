@@ -39,6 +39,10 @@ class RefusedError(RuntimeError):
     """The server does not go on with this node."""
 
 
+class NotMadeError(RuntimeError):
+    """The node's process was started again since `make`, which knows nothing of it."""
+
+
 class Member:
     """Node number `index` of the run."""
 
@@ -77,37 +81,46 @@ class Member:
         """Ray's id of the machine."""
         return ray.get_runtime_context().get_node_id()
 
+    # Until it trains nobody looks whether its process still lives: it may be another one by now
+
+    def made(self) -> Node:
+        """What `make` made. Raises NotMadeError."""
+        if not hasattr(self, "node"):
+            raise NotMadeError("its process died and has been started again")
+        return self.node
+
     def begin(self) -> Vector:
         """New games for all agents; the parameters [P] with the background that was measured."""
-        self.node.begin()
-        return self.node.store.parameters.cpu().numpy()
+        node = self.made()
+        node.begin()
+        return node.store.parameters.cpu().numpy()
 
     def start_games(self, updates: int) -> None:
         """New games for all agents."""
-        self.node.start_games(updates)
+        self.made().start_games(updates)
 
     def load(self, tensors: dict[str, Tensor], agent_steps: int, updates: int) -> None:
         """This node's part of a checkpoint."""
-        self.node.load(tensors, agent_steps, updates)
+        self.made().load(tensors, agent_steps, updates)
 
     def is_home(self, tensors: dict[str, Tensor]) -> bool:
         """As Node's."""
-        return self.node.is_home(tensors)
+        return self.made().is_home(tensors)
 
     def train(self, server: ActorHandle[Any]) -> list[BaseException]:
         """To the end of the run; what went wrong."""
         self.server = server
         self.over.clear()
-        self.exchange = Exchange(self.node.store)
+        self.exchange = Exchange(self.made().store)
         self.averages = 0
         self.exchange.restart(self.patiently(self.server.join.remote, self.index))
         self.node.gate.look(lambda: self.node.store.finished)
         self.running = True
-        self.node.start()
         try:
+            self.node.start()
             if self.config.mode == "async":
                 self.exchange_until_the_end()
-        except RefusedError as error:
+        except Exception as error:  # RefusedError, or a fault of ours: its threads end as well
             self.node.failures.append(error)
             self.node.abort()
         self.node.join()

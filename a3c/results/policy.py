@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from a3c.config import InputError
-from a3c.devices import ToHost, pick_device, pick_precision
+from a3c.devices import ToHost, pick_device, pick_precision, without_tf32
 from a3c.envs.coding import Coding, Unreadable
 from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.names import check_gymnasium_id
@@ -30,6 +30,8 @@ class Policy:
         self.config, self.spec = saved.config, with_spaces(saved)
         self.coding = Coding(self.spec)
         self.device = pick_device(device)
+        if self.device.type == "cuda":
+            without_tf32()  # as in training, also where the caller trains nothing
         dtype = pick_precision(saved.config, self.device)
         self.network = Network(saved.config, self.spec, make_method(saved.config), dtype).to(
             self.device

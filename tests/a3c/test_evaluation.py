@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -470,6 +471,35 @@ def test_what_failed_as_the_run_ended_is_not_played_by_the_resumed_run(
         with pytest.raises(RunFailed, match="as if by accident") as failed:
             train(config, quiet=True)
     resumed = train(config, resume=failed.value.folder, quiet=True)
+    assert steps(resumed) == [480, 1440, 1920]
+    assert resumed.best is not None
+
+
+def test_what_fails_before_a_trained_run_ends_again_is_not_played_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The resumed run learns nothing, so that its checkpoint would stay as it is."""
+    config, evaluate, start = evaluated(tmp_path), Evaluator._evaluate, Evaluator.start
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "_evaluate", lambda *_: None)
+        trained = train(config, quiet=True)
+    assert steps(trained) == []
+
+    def fails(self: Evaluator, snapshot: Snapshot) -> dict[str, Any] | None:
+        if snapshot.agent_steps == 960:
+            raise ZeroDivisionError("as if by accident")
+        return evaluate(self, snapshot)
+
+    def start_and_fail(self: Evaluator, on_failure: Callable[[], None]) -> None:
+        start(self, on_failure)
+        self.thread.join()
+
+    monkeypatch.setattr(Evaluator, "_evaluate", fails)
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "start", start_and_fail)
+        with pytest.raises(RunFailed, match="as if by accident"):
+            train(config, resume=trained.folder, quiet=True)
+    resumed = train(config, resume=trained.folder, quiet=True)
     assert steps(resumed) == [480, 1440, 1920]
     assert resumed.best is not None
 

@@ -950,6 +950,29 @@ def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stands(
     assert not list(folder.rglob("*.writing"))
 
 
+def test_what_fails_while_threads_end_is_not_told_in_place_of_what_ended_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster's server may die on a full disk, and its nodes' end is waited for all the same."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    join = Node.join
+
+    def join_and_fail(self: Node) -> None:
+        join(self)
+        raise InputError("cannot write metrics.jsonl: No space left on device")
+
+    monkeypatch.setattr(log.Log, "write", fails)
+    monkeypatch.setattr(Node, "join", join_and_fail)
+    before = threading.enumerate()
+    with pytest.raises(RunFailed) as caught:
+        train(small(tmp_path, total_agent_steps=10**9, log_every_seconds=0.1), quiet=True)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert [thread for thread in threading.enumerate() if thread not in before] == []
+
+
 def test_a_disk_that_is_full_before_the_first_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,8 +14,8 @@ pytest.importorskip("ray")
 from a3c.cluster.cluster import Cluster
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent
 from a3c.cluster.machines import alive, share
-from a3c.cluster.member import Member
-from a3c.cluster.server import Server
+from a3c.cluster.member import Member, NotMadeError
+from a3c.cluster.server import Server, ToEvaluate
 from a3c.config import preset
 from a3c.gate import Gate
 from a3c.metrics import Metrics, Part
@@ -224,12 +224,12 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
         asked[method] = set(nodes)
         return {index: Part(0, {}, []) if method == "pause" else {} for index in nodes}
 
-    newest = asyncio.run(served().save())
+    saved = asyncio.run(served().save_with_status())
     monkeypatch.setattr(cluster, "ask_all", ask_all)
     monkeypatch.setattr(cluster, "ask_server", lambda pause: None)
     monkeypatch.setattr(cluster, "look_after", lambda: cluster.taking_part.add(2))
-    monkeypatch.setattr(cluster, "patiently_saved", lambda: newest)
-    cluster.store, cluster.rolled_back = served().store, 0
+    monkeypatch.setattr(cluster, "patiently_saved", lambda: saved)
+    cluster.store, cluster.rolled_back, cluster.training = served().store, 0, {}
     with cluster.paused():
         cluster.save()
     assert asked == {"pause": {0, 1}, "save": {0, 1}, "go_on": {0, 1, 2}}
@@ -270,3 +270,72 @@ def test_a_node_that_was_taken_for_dead_makes_room_for_its_next_life(
     monkeypatch.setattr(member, "train", Mock(return_value=[]))
     assert member.rejoin(Mock(), {}) == []
     member.node.start_games.assert_called_once_with(3)
+
+
+def test_a_node_whose_process_is_another_by_now_joins_the_others_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray starts it again within seconds: calls reach it that are of the one before."""
+    member = Member(1, preset("control", env="CartPole-v1"))
+    calls = {
+        "begin": member.begin,
+        "start_games": lambda: member.start_games(0),
+        "load": lambda: member.load({}, 0, 0),
+        "is_home": lambda: member.is_home({}),
+        "train": lambda: member.train(Mock()),
+    }
+
+    def answer(name: str) -> object:
+        return "its answer" if name == "another's" else calls[name]()
+
+    for name in calls:
+        cluster = object.__new__(Cluster)
+        cluster.present, cluster.server = {0, 1}, Mock()
+        back = Mock()
+        monkeypatch.setattr(cluster, "bring_back", back)
+        monkeypatch.setattr("a3c.cluster.cluster.answer", answer)
+        with pytest.raises(NotMadeError):
+            calls[name]()
+        assert cluster.answered({0: "another's", 1: name}) == {0: "its answer"}
+        assert cluster.present == {0}
+        cluster.ended(name, 1)
+        back.assert_called_once_with(1)
+
+
+def test_a_checkpoint_counts_what_its_server_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what a node that joined lately has come to since it was last asked: a resumed run, which
+    goes on behind it, would ask for no such evaluation again."""
+    server = served()
+    server.store.to_be_evaluated = lambda before: before < 8  # type: ignore[method-assign]
+    before = asyncio.run(server.status())
+    assert exchange(server, 0).agent_steps == 8
+    cluster = object.__new__(Cluster)
+    cluster.server, cluster.store, cluster.metrics = Mock(), served().store, Metrics(1)
+    cluster.training, cluster.taking_part, cluster.still = {}, set(), set()
+    cluster.take(before)
+    seen: list[int] = []
+    cluster.store.in_update = lambda _: seen.append(cluster.store.agent_steps)
+    monkeypatch.setattr(cluster, "look_after", Mock(side_effect=AssertionError))
+    monkeypatch.setattr(
+        "a3c.cluster.cluster.answer", lambda _: asyncio.run(server.save_with_status())
+    )
+    cluster.save()
+    assert (cluster.store.agent_steps, seen, cluster.metrics.episodes) == (8, [8], 0)
+    assert asyncio.run(server.status()).seen == list[ToEvaluate]()
+
+
+def test_a_node_that_fails_beside_its_threads_ends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its next life would wait for it for ever."""
+
+    def fails() -> None:
+        raise ValueError("as if by accident")
+
+    member = Member(0, preset("control", env="CartPole-v1", num_threads=1))
+    node = member.node = Mock(failures=[])
+    monkeypatch.setattr("a3c.cluster.member.Exchange", Mock())
+    monkeypatch.setattr(member, "patiently", Mock())
+    monkeypatch.setattr(member, "exchange_until_the_end", fails)
+    (failure,) = member.train(Mock())
+    assert str(failure) == "as if by accident"
+    assert [each[0] for each in node.method_calls[-3:]] == ["start", "abort", "join"]
+    assert member.over.is_set()
