@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,15 +124,15 @@ def closed_before_it_begins(training: Training) -> Iterator[None]:
 def new_run(training: Training, start_from: str | Path | None) -> Iterator[None]:
     """In a folder of its own. A Ctrl-C before there is one ends all at once and leaves nothing."""
     training.begin(start_from)
-    with interrupts(training.stop):
+    with interrupts(training.stop), ExitStack() as until_the_end:
         folder = create_run_folder(training.config)
-        with locked(folder) as remarks:
-            try:
-                training.open(folder, remarks)
-            except InputError:  # nothing is left of what could not begin
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
-            yield
+        try:
+            remarks = until_the_end.enter_context(locked(folder))
+            training.open(folder, remarks)
+        except InputError:  # nothing is left of what could not begin
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        yield
 
 
 @contextmanager

@@ -332,7 +332,7 @@ class Cluster:
         """A node that joined later, or again, has contributed."""
         self.taking_part.add(index)
         self.died_at.pop(index, None)
-        with suppress(RayActorError):
+        with suppress(RayActorError, NotMadeError):  # it has died meanwhile, which is soon seen
             member = self.members[index]
             self.used.add(answer(member.machine_id.remote()))  # maybe another one by now
             self.facts.append(answer(member.provenance.remote()))

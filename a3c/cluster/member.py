@@ -75,7 +75,7 @@ class Member:
 
     def provenance(self) -> dict[str, Any]:
         """What computes here."""
-        return {**self.node.provenance(), "node": self.index}
+        return {**self.made().provenance(), "node": self.index}
 
     def machine_id(self) -> str:
         """Ray's id of the machine."""

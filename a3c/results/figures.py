@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from a3c import extras
+from a3c.config import as_input_error
 from a3c.metrics import RECENT_GAMES, Floats
 from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, whole_numbers, write_figure
 from a3c.results.output import markdown, write_text
@@ -47,7 +48,8 @@ def draw(path: Path, goal: float | None, unfinished: Sequence[str] = ()) -> list
         if drawing is not None:
             figures.append(drawing(path=path.parent / name))
         else:
-            (path.parent / name).unlink(missing_ok=True)
+            with as_input_error(f"cannot remove {path.parent / name}, of other runs"):
+                (path.parent / name).unlink(missing_ok=True)
     return [*figures, write_table(runs, goal, path.parent / "table.md", unfinished)]
 
 

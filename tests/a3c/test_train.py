@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -971,6 +972,20 @@ def test_what_fails_while_threads_end_is_not_told_in_place_of_what_ended_them(
         train(small(tmp_path, total_agent_steps=10**9, log_every_seconds=0.1), quiet=True)
     assert isinstance(caught.value.__cause__, OSError)
     assert [thread for thread in threading.enumerate() if thread not in before] == []
+
+
+def test_a_run_whose_folder_cannot_be_locked_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def refused(folder: Path) -> Iterator[list[str]]:
+        raise InputError(f"cannot write to {folder}: No space left on device")
+        yield
+
+    monkeypatch.setattr(sys.modules["a3c.train"], "locked", refused)
+    with pytest.raises(InputError, match="No space left"):
+        train(small(tmp_path), quiet=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_is_full_before_the_first_checkpoint(

@@ -282,6 +282,7 @@ def test_a_node_whose_process_is_another_by_now_joins_the_others_later(
         "start_games": lambda: member.start_games(0),
         "load": lambda: member.load({}, 0, 0),
         "is_home": lambda: member.is_home({}),
+        "provenance": member.provenance,
         "train": lambda: member.train(Mock()),
     }
 
@@ -300,6 +301,15 @@ def test_a_node_whose_process_is_another_by_now_joins_the_others_later(
         assert cluster.present == {0}
         cluster.ended(name, 1)
         back.assert_called_once_with(1)
+    said: list[str] = []
+    cluster.taking_part, cluster.died_at, cluster.used = set(), {}, set()
+    cluster.facts, cluster.say = [], said.append
+    another = Mock()
+    another.machine_id.remote.return_value = "another's"
+    another.provenance.remote.return_value = "provenance"
+    cluster.members = {1: another}
+    cluster.welcome(1)
+    assert (said, cluster.facts) == (["node 1 has joined"], [])
 
 
 def test_a_checkpoint_counts_what_its_server_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The report: what the page carries, and how it looks in a browser, where there is one."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from a3c import cli, machine
 from a3c.command.train_options import train_options
-from a3c.config import Config, auto_threads, preset
+from a3c.config import Config, InputError, auto_threads, preset
 from a3c.results import played, report
 from a3c.train import train
 from tests.commands.made_run import (
@@ -160,6 +161,18 @@ def test_runs_on_one_page_have_a_colour_each(
     legend = re.findall(r'<i style="background: ([^"]*)"', dom)[:runs]
     assert len(set(legend)) == runs
     assert dom.count("<polyline") == 3 * runs
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="the system has no /dev/stdout")
+@pytest.mark.usefixtures("capfd")
+def test_a_page_may_go_where_stdout_goes(tmp_path: Path) -> None:
+    """Also to a file, which capfd's is, as that of `> page.html`."""
+    assert Path("/dev/stdout").is_file()
+    report.check_page(Path("/dev/stdout"))
+    os.mkfifo(tmp_path / "pipe")
+    report.check_page(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"ends with \.html or \.htm"):
+        report.check_page(tmp_path / "report")
 
 
 def test_another_run_without_games_yet_is_left_out(made: Path) -> None:

@@ -664,6 +664,9 @@ def test_the_table_compares_by_evaluation(tmp_path: Path) -> None:
     assert not (tmp_path / "threads.png").exists()  # one thread number: there is nothing to compare
     assert (tmp_path / "notes.png").exists()
     assert [path.name for path in made] == ["return.png", "evaluated-return.png", "table.md"]
+    (tmp_path / "threads.png").mkdir()
+    with pytest.raises(InputError, match=r"cannot remove .*threads\.png, of other runs: "):
+        figures.draw(tmp_path / "study.csv", None)
     titles, _, row = (tmp_path / "table.md").read_text().splitlines()
     cells = dict(zip(titles.split(" | "), row.split(" | "), strict=True))
     assert cells["evaluated return at the end"] == "25.0"  # the last one that is a number
