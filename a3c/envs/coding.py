@@ -76,7 +76,7 @@ class Coding:
 
         Raises InputError for another shape or kind of numbers.
         """
-        array = numbers(observations, self.dtype)
+        array = numbers(observations, self.dtype, whole=not self.spec.pixels)
         shape = self.observations.shape
         if self.spec.stacked and array.shape[-3:] == (shape[2], *shape[:2]):
             array = np.moveaxis(array, -3, -1)  # stacks of frames come first or last
@@ -143,18 +143,32 @@ def same_reading(one: Space, other: Space) -> bool:
     return all(map(np.array_equal, first, second))
 
 
-def numbers(observations: Any, dtype: np.dtype[Any]) -> Array:
-    """As an array. Raises InputError if they cannot be read as `dtype`."""
+def numbers(observations: Any, dtype: np.dtype[Any], whole: bool) -> Array:
+    """As an array. Raises InputError if they cannot be read as `dtype`.
+
+    whole: whether floats may be the integers that they are equal to, as environments give them.
+    """
     try:
         array = np.asarray(observations)
-    except ValueError:  # rows of different lengths, or the pair that reset() returns
+    except (ValueError, TypeError, RuntimeError):
+        # Rows of different lengths, the pair that reset() returns, a tensor of autograd or a GPU
         array = np.array(None)
     if array.dtype == object:
         kind = type(observations).__name__
         raise InputError(f"observations are a {kind}; expected one array of {dtype}")
+    if whole and dtype.kind in "iub" and array.dtype.kind == "f" and fits(array, dtype):
+        return array.astype(dtype)
     if array.dtype.kind not in ("iub" if dtype.kind in "iub" else "iubf"):
         raise InputError(f"observations are {array.dtype}; expected {dtype}")
     return array
+
+
+def fits(array: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether a space's dtype can hold these values; floats may be rounded to others."""
+    if np.can_cast(array.dtype, dtype, "same_kind" if dtype.kind == "f" else "safe"):
+        return True
+    with np.errstate(invalid="ignore"):  # NaN is no integer, and what becomes of it is not equal
+        return array.dtype.kind in "iubf" and bool((array.astype(dtype) == array).all())
 
 
 def to_float32(values: Array) -> Array:

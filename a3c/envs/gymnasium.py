@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 import gymnasium
 import numpy as np
@@ -12,13 +13,21 @@ from gymnasium import spaces
 
 from a3c.config import InputError
 from a3c.envs import classic_control
-from a3c.envs.coding import Coding, Unreadable, check_finite, to_float32
+from a3c.envs.coding import Coding, Unreadable, check_finite, fits, to_float32
 from a3c.envs.protocol import Array, EnvironmentFault, NumpyStep, Spec, closed_on_failure
 from a3c.envs.spaces import space_of
 
 PICTURE_SIDE = 20  # pixels; the smallest that the network `paper` reads
 MOST_CHANNELS = 16  # of an image whose channels come first
 ANSWERS = 5  # of a step: observation, reward, terminated, truncated, info
+# What its wrappers raise where an environment's answers are none
+COMPLAINTS = (AssertionError, AttributeError, TypeError, ValueError)
+GYMNASIUMS = (
+    "gymnasium.core",
+    "gymnasium.wrappers.",
+    "gymnasium.utils.",
+    "gymnasium.envs.registration",
+)
 LARGEST = 1_000_000  # inputs or outputs of a layer, which has 64 times as many parameters
 
 
@@ -26,7 +35,8 @@ class GymnasiumEnvs:
     """N environments of a Gymnasium id, stepped one after another in this thread.
 
     Raises InputError where they cannot be made, or their spaces are not supported; `reset` and
-    `step` raise EnvironmentFault for what is not of the space, not finite, or no step's answer.
+    `step` raise EnvironmentFault for what has not the space's shape or cannot be of its dtype, is
+    not finite, or no answer. Bounds scale integers and clip actions; nobody checks others.
     """
 
     def __init__(self, env: str, num_envs: int):
@@ -43,7 +53,7 @@ class GymnasiumEnvs:
     def reset(self, seed: int) -> Array:
         rows = self._rows()
         for i, env in enumerate(self.envs):
-            self._put(rows, i, seeded_reset(env, seed + i))
+            self._put(rows, i, seeded_reset(env, seed + i, i))
         return self.encode(rows)
 
     def step(self, actions: Array) -> NumpyStep:
@@ -53,15 +63,12 @@ class GymnasiumEnvs:
         exact = np.zeros(self.num_envs)
         terminated, truncated, life_lost = np.zeros((3, self.num_envs), bool)
         for i, (env, action) in enumerate(zip(self.envs, self.decode(actions), strict=True)):
-            answer = env.step(action)
-            if len(answer) != ANSWERS:
-                raise unexpected(f"{len(answer)} values for a step", str(ANSWERS), i)
-            observation, reward, *ends, _ = answer
+            observation, reward, *ends, _ = answer_to(env, action, i)
             put_reward(exact, i, reward)
             terminated[i], truncated[i] = (truth_of(end, i) for end in ends)
             if terminated[i] or truncated[i]:
                 finals[i] = array_of(observation, i).copy()
-                observation, _ = env.reset()
+                observation = first_observation(env, i)
             self._put(rows, i, observation)
         rewards = to_float32(exact)
         with blaming_the_environment():
@@ -120,19 +127,65 @@ class GymnasiumEnvs:
 
 
 def made(env: str) -> gymnasium.Env[Any, Any]:
-    """One environment. Raises InputError if something is missing for it."""
+    """One environment. Raises InputError if something is missing for it, or of it."""
     try:
         return gymnasium.make(env)
-    except (gymnasium.error.Error, ImportError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{env} cannot be made: {reason}") from None
+    except (gymnasium.error.Error, ImportError, *COMPLAINTS) as error:
+        if isinstance(error, COMPLAINTS) and not is_gymnasiums(error):
+            raise
+        raise InputError(f"{env} cannot be made: {in_a_line(error)}") from None
 
 
-def seeded_reset(env: gymnasium.Env[Any, Any], seed: int) -> Any:
+def seeded_reset(env: gymnasium.Env[Any, Any], seed: int, agent: int = 0) -> Any:
     """The first observation of an episode; some environments draw from their spaces as well."""
     env.observation_space.seed(seed)
     env.action_space.seed(seed)
-    return env.reset(seed=seed)[0]
+    return first_observation(env, agent, seed=seed)
+
+
+def first_observation(env: gymnasium.Env[Any, Any], agent: int, **options: Any) -> Any:
+    """Of a new episode. Raises EnvironmentFault for what is no answer to a reset."""
+    try:
+        answer = env.reset(**options)
+    except COMPLAINTS as error:
+        raise_as_fault(error, "observation and info of a reset with a seed", agent)
+    if not (isinstance(answer, tuple) and len(answer) == 2):
+        found = f"{type(answer).__name__} for a reset"
+        raise unexpected(found, "a tuple of observation and info", agent)
+    return answer[0]
+
+
+def answer_to(env: gymnasium.Env[Any, Any], action: Any, agent: int) -> Sequence[Any]:
+    """A step's five values. Raises EnvironmentFault for what is no such answer."""
+    try:
+        answer = env.step(action)
+    except COMPLAINTS as error:
+        raise_as_fault(error, "observation, reward, terminated, truncated, info of a step", agent)
+    if not isinstance(answer, tuple | list):
+        raise unexpected(f"{answer!r} for a step", f"{ANSWERS} values", agent)
+    if len(answer) != ANSWERS:
+        raise unexpected(f"{len(answer)} values for a step", str(ANSWERS), agent)
+    return answer
+
+
+def raise_as_fault(error: Exception, expected: str, agent: int) -> NoReturn:
+    """An EnvironmentFault, where the wrappers that Gymnasium puts around an environment cannot use
+    what it returned: of Gym's older interface four values a step. Else the error itself."""
+    if not is_gymnasiums(error):
+        raise error
+    what = f"the environment does not keep to Gymnasium's interface ({in_a_line(error)})"
+    raise EnvironmentFault(f"{what}; expected {expected}", f"agent {agent}") from None
+
+
+def is_gymnasiums(error: Exception) -> bool:
+    """Whether it was raised in a line of Gymnasium's own wrappers, and not of the environment."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith(GYMNASIUMS)
+
+
+def in_a_line(error: Exception) -> str:
+    """Its words, or its name if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_alike(env: str, one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> None:
@@ -175,13 +228,6 @@ def array_of(observation: Any, agent: int) -> Array:
         return np.asarray(observation)
     except ValueError:
         raise unexpected("rows of several lengths for an observation", "an array", agent) from None
-
-
-def fits(array: Array, dtype: np.dtype[Any]) -> bool:
-    """Whether a space's dtype can hold these values; floats may be rounded to others."""
-    if np.can_cast(array.dtype, dtype, "same_kind" if dtype.kind == "f" else "safe"):
-        return True
-    return array.dtype.kind in "iubf" and bool((array.astype(dtype) == array).all())
 
 
 @contextmanager

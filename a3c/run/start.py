@@ -219,7 +219,8 @@ def check_spec(model: str, trained_on: str, had: Spec, env: str, spec: Spec) -> 
         )
 
 
-FAR = 0.2, 10.0  # half the width of actions' bounds: a policy's deviation is 1 at first
+# Half the width of actions' bounds: a policy's deviation is 1 at first, and its mean 0
+FAR = 0.2, 10.0
 
 
 def warnings_of(config: Config, spec: Spec) -> Iterator[str]:
@@ -234,12 +235,14 @@ def warnings_of(config: Config, spec: Spec) -> Iterator[str]:
             "--no-clip-rewards"
         )
     if not spec.discrete and spec.actions is not None:
-        low, high = spec.actions.bounds()
-        widths = (high - low)[np.isfinite(high - low)] / 2
-        if ((widths < FAR[0]) | (widths > FAR[1])).any():
+        low, high = (bound.astype(np.float64) for bound in spec.actions.bounds())
+        half = (high - low) / 2  # infinite of a bound alone
+        far = (half < FAR[0]) | (np.isfinite(half) & (half > FAR[1])) | (low > 1) | (high < -1)
+        if far.any():
+            wrapper = "RescaleAction" if np.isfinite(half[far]).all() else "TransformAction"
             yield (
                 "some actions' bounds are far from -1 and 1, where a policy begins: see "
-                "gymnasium.wrappers.RescaleAction"
+                f"gymnasium.wrappers.{wrapper}"
             )
 
 

@@ -398,6 +398,92 @@ def test_ends_that_the_environment_cannot_mean(ends: tuple[Any, ...], complaint:
         envs.step(np.zeros(2, int))
 
 
+class Older(SameArray):
+    """What environments of Gym's older interface have in another way, one by one."""
+
+    def __init__(self, differs: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.differs = differs
+
+    def reset(self, *, seed: int | None = None, **kwargs: Any) -> Any:
+        if self.differs == "own fault":
+            raise ValueError("as if by accident")
+        observation, info = super().reset(seed=seed)
+        return observation if self.differs == "reset" else (observation, info)
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        older = observation, reward, terminated or truncated, info
+        whole = observation, reward, terminated, truncated, info
+        return {"step": older, "nothing": None}.get(self.differs, whole)
+
+
+class Unseeded(SameArray):
+    def reset(self) -> Any:  # type: ignore[override]
+        return super().reset()
+
+
+def begun(envs: GymnasiumEnvs) -> None:
+    """A first step."""
+    envs.reset(0)
+    envs.step(np.zeros(1, int))
+
+
+@pytest.mark.filterwarnings("ignore")  # Gymnasium says them as well
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize(
+    ("differs", "complaint"),
+    [
+        ("step", "(not enough values .*; expected observation, rewa|returned 4 values for a step)"),
+        ("nothing", "(NoneType.*; expected observation, rewa|returned None for a step)"),
+        ("reset", "returned ndarray for a reset; expected a tuple of observation and info"),
+        ("seed", r"interface \(.*unexpected keyword argument 'seed'\); expected observation and"),
+    ],
+)
+def test_an_environment_of_gyms_older_interface_is_one_line(
+    differs: str, complaint: str, limit: int | None, checked: bool
+) -> None:
+    """Whichever of Gymnasium's wrappers, or we, meet its answer first."""
+    kind: Any = Unseeded if differs == "seed" else Older
+    words = {} if differs == "seed" else {"differs": differs}
+    gymnasium.register(
+        "Older-v0", kind, kwargs=words, max_episode_steps=limit, disable_env_checker=not checked
+    )
+    try:
+        envs = GymnasiumEnvs("Older-v0", 1)
+        with pytest.raises(EnvironmentFault, match=f"{complaint}.*agent 0"):
+            begun(envs)
+    finally:
+        gymnasium.registry.pop("Older-v0")
+
+
+def test_a_fault_of_the_environment_keeps_its_traceback() -> None:
+    kind: Any = Older
+    gymnasium.register("Older-v0", kind, kwargs={"differs": "own fault"})
+    try:
+        with pytest.raises(ValueError, match="as if by accident"):
+            GymnasiumEnvs("Older-v0", 1).reset(0)
+    finally:
+        gymnasium.registry.pop("Older-v0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        (type("NoSpaces", (gymnasium.Env,), {}), "must specify an action space"),
+        (object, "must inherit from the gymnasium.Env class"),
+    ],
+)
+def test_what_is_no_environment_cannot_be_made(kind: Any, complaint: str) -> None:
+    gymnasium.register("None-v0", kind)
+    try:
+        with pytest.raises(InputError, match=f"None-v0 cannot be made: .*{complaint}"):
+            GymnasiumEnvs("None-v0", 1)
+    finally:
+        gymnasium.registry.pop("None-v0")
+
+
 @pytest.mark.parametrize("end", [True, 1, np.True_, np.array(True), np.int64(1), 1.0])
 def test_other_ways_to_say_that_an_episode_ended(end: Any) -> None:
     envs = told(VECTOR, FOUR, [1.0] * 3)

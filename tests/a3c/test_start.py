@@ -318,7 +318,11 @@ def test_what_is_easily_overlooked_in_an_environment_of_ones_own() -> None:
     assert said(preset("control", env="CartPole-v1", lr=1e-3), pixels=True) == []  # tuned
     assert said(preset("fast", env="CartPole-v1", clip_rewards=False), pixels=True) == []
     config = preset("control", env="Pendulum-v1")
-    for low, high, expected in (-1, 1, []), (-9, 9, []), (-99, 99, ["some"]), (0, 0.1, ["some"]):
+    far = ["some"]
+    for low, high, expected in (
+        *((-1, 1, []), (-9, 9, []), (0, 1, []), (-99, 99, far), (0, 0.1, far)),
+        *((20, 30, far), (-7, -5, far), (1000, np.inf, far), (-np.inf, -2, far), (0, np.inf, [])),
+    ):
         box = spaces.Box(np.array([low, -np.inf]), np.array([high, np.inf]), dtype=np.float64)
         assert said(config, discrete=False, actions=space_of(box)) == expected
 

@@ -123,6 +123,15 @@ def test_training_and_acting_read_alike(trained: Trained) -> None:
     assert learner.max() <= 1
 
 
+def test_whole_floats_are_the_integers_that_training_takes_them_for(trained: Trained) -> None:
+    policy = a3c.load(trained("Bytes-v0"))
+    raw = np.arange(256).reshape(2, 128).astype(np.uint8)
+    as_integers, as_floats = (policy.coding.batch(x)[0] for x in (raw, raw.astype(np.float64)))
+    assert as_floats.dtype == np.uint8
+    assert np.array_equal(as_integers, as_floats)
+    assert policy.act(raw.astype(np.float32), greedy=True).shape == (2,)
+
+
 def test_atari_takes_one_stack_too() -> None:
     policy = a3c.load("breakout")
     envs = AtariVectorEnv("breakout", num_envs=2)
@@ -163,6 +172,7 @@ def test_images_that_cannot_be_meant(given: Any, complaint: str) -> None:
         ("Start-v0", 1.0, r"are one number; expected \[N, 3\]"),
         ("Start-v0", [], r"are \[0\]"),
         ("Start-v0", [[0, 0], [0]], "are a list; expected one array of float32"),
+        ("Start-v0", torch.zeros(2, 3, requires_grad=True), "are a Tensor; expected one array"),
         ("Start-v0", (np.zeros(3, np.float32), {}), "are a tuple; expected one array"),
         ("Start-v0", {"x": 1}, "are a dict; expected one array of float32"),
         ("Start-v0", ["a", "b", "c"], "expected float32"),
@@ -170,11 +180,12 @@ def test_images_that_cannot_be_meant(given: Any, complaint: str) -> None:
         ("Seats-v0", [3, 16], "observation 16, not from 0 to 15 .agent 1"),
         ("Seats-v0", -1, "observation -1, not from 0 to 15"),
         ("Seats-v0", 2**63, "observation 9223372036854775808, not from 0 to 15"),
-        ("Seats-v0", 3.0, "are float64; expected int64"),
-        ("Seats-v0", np.eye(16)[:2], "are float64; expected int64"),
+        ("Seats-v0", 3.5, "are float64; expected int64"),
+        ("Seats-v0", np.eye(16)[:2], r"are \[2, 16\]; expected \[N\], or one number"),
         ("Seats-v0", np.zeros((2, 16), int), r"are \[2, 16\]; expected \[N\], or one number"),
         ("SeatsFromFive-v0", 4, "observation 4, not from 5 to 20"),
         ("Bytes-v0", np.full((2, 128), 0.5), "are float64; expected uint8"),
+        ("Bytes-v0", np.full((2, 128), np.nan), "are float64; expected uint8"),
         ("Bytes-v0", np.full((2, 128), 300), "observation 300, not from 0 to 255"),
     ],
 )
