@@ -144,7 +144,29 @@ def test_an_end_that_is_no_truncation_needs_no_final_observation() -> None:
     assert rollout.truncations == []
 
 
-def test_the_lstm_is_carried_between_rollouts_and_reset_where_an_episode_ends() -> None:
+def test_a_rollout_begins_with_the_state_that_the_one_before_ended_with() -> None:
+    """For acting, and for learning, which computes it anew."""
+    steps = [step([0], observations=np.full((1, 2), i, np.float32)) for i in range(4)]
+    config = preset("control", rollout_length=2, recurrent=True)
+    network = network_for(config)
+    network.prepare()
+    network.make_room(2, 1)
+    envs, generator = OnDevice(Scripted(steps), CPU), torch.Generator()
+    actor = Actor(envs, network, lambda out: A3C(config).act(network, out, generator))
+    actor.reset(0)
+    actor.rollout(2)
+    assert actor.agents.state is not None
+    between = [part.clone() for part in actor.agents.state]
+    second = actor.rollout(2)
+    assert second.state is not None
+    for part, begins in zip(between, second.state, strict=True):
+        assert part.abs().sum() > 0
+        assert torch.equal(part, begins)
+    (policy, _), _ = network.replay(second.state, second.keep)
+    torch.testing.assert_close(policy, second.outputs)
+
+
+def test_the_lstm_is_carried_from_step_to_step_and_reset_where_an_episode_ends() -> None:
     steps = [step([0, 0]), step([0, 0], terminated=[True, False])]
     config = config_for(steps, recurrent=True)
     network = network_for(config)
@@ -189,7 +211,7 @@ def values_of(network: Network, rollout: Rollout) -> torch.Tensor:
 
 
 def test_a_rollout_has_no_graph_and_the_loss_reaches_every_parameter() -> None:
-    steps = [step([1, 0]), step([0, 1])]
+    steps = [step([1, 0], observations=np.ones((2, 2), np.float32)), step([0, 1])]
     config = config_for(steps)
     network = network_for(config)
     rollout, _, _ = run(steps, config, network)
@@ -199,7 +221,7 @@ def test_a_rollout_has_no_graph_and_the_loss_reaches_every_parameter() -> None:
     losses = A3C(config).loss(network, None, rollout)
     losses.total.backward()
     learned = [each for each in network.parameters() if each.requires_grad]
-    assert all(parameter.grad is not None for parameter in learned)
+    assert all(each.grad is not None and each.grad.any() for each in learned)
     assert set(losses.shown) == {"policy_loss", "value_loss", "entropy"}
     assert not any(scalar.requires_grad for scalar in losses.shown.values())
 

@@ -46,8 +46,31 @@ def test_fast_is_the_default() -> None:
     assert Config().subtract_background
 
 
+def test_the_papers_other_presets_are_paper_but_for_what_they_are_about() -> None:
+    for method in VALUE_METHODS:
+        assert PRESETS[method] == {**PRESETS["paper"], "method": method}
+    continuous = preset("paper-continuous", env="Pendulum-v1")
+    assert values(continuous, "rollout_length ent_coef recurrent std network clip_rewards") == [
+        200, 1e-4, True, "softplus", "paper-vector", False,
+    ]  # fmt: skip
+    own = {"total_agent_steps", "rollout_length", "ent_coef", "network"}
+    alike = [name for name in PRESETS["paper"] if name not in own]
+    assert all(PRESETS["paper-continuous"][name] == PRESETS["paper"][name] for name in alike)
+
+
+def test_rules_count_the_threads_of_all_nodes() -> None:
+    assert values(Config(num_threads=2), "correction minibatches") == ["none", 1]
+    assert Config(num_threads=2, nodes=4).correction == "vtrace"  # a lag as with eight threads
+    names = "num_envs rollout_length minibatches lr rmsprop_decay correction"
+    nodes = Config(num_threads=2, nodes=4, num_envs=64, mode="sync")
+    threads = Config(num_threads=8, num_envs=64, mode="sync")
+    assert values(nodes, names) == values(threads, names)
+    assert values(nodes, names) != values(Config(num_threads=2, num_envs=64, mode="sync"), names)
+
+
 def test_paper() -> None:
     paper = preset("paper")
+    assert paper.total_agent_steps * paper.mean_frame_skip == 320_000_000
     assert values(paper, "num_threads num_envs rollout_length gamma") == [16, 1, 5, 0.99]
     assert values(paper, "lr lr_schedule lr_final_fraction") == [7e-4, "linear", 0.0]
     assert values(paper, "rmsprop_decay rmsprop_eps rmsprop_initial") == [0.99, 0.1, 0.0]

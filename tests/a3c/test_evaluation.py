@@ -150,14 +150,19 @@ def test_returns_are_of_whole_games_and_not_clipped(tmp_path: Path) -> None:
 
 def test_seeds_are_apart(tmp_path: Path) -> None:
     config = evaluated(tmp_path)
-    training = {seed_of(config, thread, updates) for thread in range(9) for updates in range(99)}
+    training = {
+        seed_of(replace(config, seed=seed), thread, updates)
+        for seed in (1, 2)
+        for thread in range(9)
+        for updates in range(99)
+    }
     playing = [
         evaluator.evaluation_seed(replace(config, seed=seed), agent_steps, purpose)
         for seed in (1, 2)
         for agent_steps in (0, 1, 1000, 2**32 + 1000)
         for purpose in (EVALUATION, SCORING)
     ]
-    assert len(training) == 9 * 99
+    assert len(training) == 2 * 9 * 99
     assert len(set(playing)) == len(playing)
     assert not training & set(playing)
     assert max(playing) < 2**30

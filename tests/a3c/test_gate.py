@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from unittest.mock import Mock
 
@@ -49,6 +50,14 @@ def test_a_stop_asked_for_between_two_sets_of_threads_holds() -> None:
     assert not gate.going_on()
 
 
+def until(comes_true: Callable[[], bool]) -> None:
+    """Wait up to half a minute."""
+    end = time.monotonic() + 30
+    while not comes_true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def test_parked_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take neither processor nor interpreter from those that work."""
     gate = Gate(4)
@@ -59,8 +68,9 @@ def test_parked_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = [threading.Thread(target=gate.going_on, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
-    while gate._parked < 3:
-        time.sleep(0.001)
+    until(lambda: gate._parked == 3)
+    with gate._boundary:  # the last of them waits, and has told the others
+        pass
     time.sleep(0.05)
     assert wake.call_count == 3
     gate.go_on()
@@ -81,7 +91,8 @@ def test_a_thread_that_is_about_to_end_does_not_stand_still() -> None:
     waiting.join(0.1)
     assert waiting.is_alive()
     gate.leave()
-    waiting.join()
+    waiting.join(30)
+    assert not waiting.is_alive()
 
 
 def test_abort_wakes_who_is_parked() -> None:
@@ -96,8 +107,7 @@ def test_abort_wakes_who_is_parked() -> None:
     gate._pause_wanted = True
     thread = threading.Thread(target=park)
     thread.start()
-    while not gate._parked:
-        time.sleep(1e-3)
+    until(lambda: gate._parked == 1)
     gate.abort()
     thread.join(timeout=30)
     assert answers == [False]

@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -76,6 +77,37 @@ def test_the_torsos_have_these_sizes(name: str, parameters: int) -> None:
     network.prepare()
     (logits, values), state = network(frames(), None)
     assert (logits.shape, values.shape, state) == ((3, 4), (3,), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "activation"),
+    [("mlp", [64, 64], torch.tanh), ("paper-vector", [200], torch.relu)],
+)
+def test_vectors_go_through_these_layers(name: str, widths: list[int], activation: Any) -> None:
+    network = network_for(preset("control", network=name), spec=VECTOR)
+    torso = network.torsos[0]
+    assert [layer.out_features for layer in torso.layers] == widths
+    x = observations = torch.randn(5, 2)
+    for layer in torso.layers:
+        x = activation(layer(x))
+    torch.testing.assert_close(torso(observations), x)
+
+
+@pytest.mark.parametrize(
+    ("options", "spec", "cells"),
+    [
+        ({}, ATARI, 256),
+        ({"network": "nature"}, ATARI, 256),
+        ({"network": "mlp"}, VECTOR, 256),
+        ({"network": "paper-vector"}, VECTOR, 128),
+    ],
+)
+def test_an_lstm_has_so_many_cells(options: dict[str, str], spec: Spec, cells: int) -> None:
+    network = network_for(preset("fast", recurrent=True, **options), spec=spec)
+    state = network.initial_state(3, torch.device("cpu"))
+    assert state is not None
+    assert [core.hidden_size for core in network.cores] == [cells] * len(network.cores)
+    assert state[0].shape == state[1].shape == (3, cells * len(network.cores))
 
 
 def test_bfloat16_agrees_with_float32_and_keeps_heads_and_gradients_in_float32() -> None:
@@ -276,8 +308,17 @@ def test_gaussian_head(std: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("std", ["dependent", "independent", "softplus"])
-def test_gaussian_actions_have_the_policys_mean_and_deviation(std: str) -> None:
+def test_continuous_actions_are_about_0_at_first(std: str) -> None:
+    """With a deviation of 1, or the root of softplus(0)."""
+    head, features = Gaussian(8, 2, std), torch.randn(6, 8)
+    mean, log_std = head(features).chunk(2, -1)
+    assert mean.abs().max() < 0.1
+    first = 0.5 * math.log(math.log(2)) if std == "softplus" else 0.0
+    torch.testing.assert_close(log_std, torch.full((6, 2), first), rtol=0, atol=0.1)
+
+
+def test_gaussian_actions_have_the_policys_mean_and_deviation() -> None:
     parameters = torch.tensor([1.0, -2.0, math.log(0.5), math.log(3.0)]).expand(20_000, 4)
-    drawn = Gaussian(8, 2, std).sample(parameters, torch.Generator().manual_seed(0))
+    drawn = Gaussian(8, 2, "independent").sample(parameters, torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn.mean(0), torch.tensor([1.0, -2.0]), atol=0.07, rtol=0)
     torch.testing.assert_close(drawn.std(0), torch.tensor([0.5, 3.0]), atol=0, rtol=0.03)

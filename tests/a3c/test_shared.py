@@ -240,6 +240,27 @@ def test_each_update_takes_the_schedules_rate() -> None:
     assert shared.parameters.item() == pytest.approx(-2.5)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_target_is_copied_while_nobody_changes_it(alone: bool) -> None:
+    shared = SharedParameters(torch.ones(2), [Piece(2)], constant(), target_every_agent_steps=20)
+    local, target = torch.zeros(2), torch.zeros(2)
+
+    def copy() -> None:
+        if alone:
+            shared.copy_target_to(target)
+        else:
+            shared.copy_to(local, target)
+
+    thread = threading.Thread(target=copy)
+    with shared.exclusive():
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive()
+        assert not target.any()
+    thread.join(30)
+    assert target.tolist() == [1, 1]
+
+
 def test_a_store_that_begins_with_given_parameters_has_them_as_its_target_too() -> None:
     shared = SharedParameters(
         torch.zeros(1), [Piece(1)], constant(), target_every_agent_steps=10**6

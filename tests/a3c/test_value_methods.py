@@ -496,3 +496,29 @@ def test_of_truncated_agents_each_keeps_its_own_action() -> None:
     chosen = cut.of(torch.tensor([2, 0])).actions
     assert chosen is not None
     assert chosen.tolist() == [7, 5]
+
+
+@pytest.mark.parametrize("method", VALUE_METHODS)
+def test_the_loss_is_the_mean_or_the_sum_as_asked(method: str) -> None:
+    """The paper sums; so do its presets."""
+    total = {}
+    for reduction in ("mean", "sum"):
+        case = Case(method, loss_reduction=reduction)
+        total[reduction] = case.method.loss(case.network, case.target, case.rollout).total
+    assert preset(method).loss_reduction == "sum"
+    torch.testing.assert_close(total["sum"], 8 * total["mean"])  # 4 steps of 2 agents
+
+
+def test_final_epsilons_are_the_runs_seeds() -> None:
+    config = preset("n-step-q", env="breakout")
+    of_seeds = [EpsilonGreedy(replace(config, seed=seed), 0, 99, CPU).final for seed in (1, 1, 2)]
+    assert torch.equal(of_seeds[0], of_seeds[1])
+    assert not torch.equal(of_seeds[0], of_seeds[2])
+
+
+@pytest.mark.parametrize("method", VALUE_METHODS)
+def test_action_values_begin_small(method: str) -> None:
+    config = preset("control", method=method)
+    network = Network(config, VECTOR, ValueMethod(config))
+    weight = network.get_parameter("heads.policy.linear.weight")  # [A, width], orthogonal
+    torch.testing.assert_close(weight @ weight.T, 1e-4 * torch.eye(3), rtol=0, atol=1e-9)
