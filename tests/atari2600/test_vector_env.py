@@ -100,6 +100,40 @@ def test_default_arguments(game: str) -> None:
     assert_same(game, steps=400 if game == "space_invaders" else 200)
 
 
+@pytest.mark.parametrize(
+    ("game", "options"),
+    [
+        ("klax", {}),  # PAL: 250 rows, colours of its own
+        ("klax", {"grayscale": False}),
+        ("journey_escape", {"grayscale": False}),  # 230 rows
+        ("freeway", {"noop_max": 1}),  # no FIRE to begin with
+        ("skiing", {}),  # which takes points away, and ignores some directions
+        ("skiing", {"full_action_space": True}),
+    ],
+)
+@pytest.mark.usefixtures("interpreted")
+def test_games_that_differ_from_the_others(game: str, options: dict[str, Any]) -> None:
+    assert_same(game, steps=30, **options)
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_several_games_play_the_mode_and_the_difficulty_that_were_asked_for() -> None:
+    """ale-py's have neither; so it is beside a single game."""
+    alike: dict[str, Any] = {"mode": 12, "difficulty": 1, "frameskip": 1}
+    plain: dict[str, Any] = {"noop_max": 0, "use_fire_reset": False, "maxpool": False,
+                             "stack_num": 1, "img_height": 210, "img_width": 160}  # fmt: skip
+    several = AtariVectorEnv("breakout", 1, **alike, **plain)
+    single = AtariEnv("breakout", obs_type="grayscale", repeat_action_probability=0, **alike)
+    usual = AtariVectorEnv("breakout", 1, frameskip=1, **plain)
+    seen, other = several.reset(seed=1)[0], usual.reset(seed=1)[0]
+    assert not np.array_equal(seen, other)
+    np.testing.assert_array_equal(seen[0, 0], single.reset(seed=1)[0])
+    for k in range(20):
+        np.testing.assert_array_equal(
+            several.step(np.array([k % 4]))[0][0, 0], single.step(k % 4)[0]
+        )
+
+
 @pytest.mark.parametrize("frameskip", [3, 4, 5])
 @pytest.mark.usefixtures("interpreted")
 def test_short_frames(frameskip: int) -> None:
@@ -375,20 +409,39 @@ def test_environments_in_several_threads() -> None:
     assert answers[0] == answers[2] != answers[1] == answers[3]
 
 
-def test_batches() -> None:
-    whole = AtariVectorEnv("pong", 4, **OPTIONS)
-    batched = AtariVectorEnv("pong", 4, batch_size=2, num_threads=3, **OPTIONS)
-    expected = whole.reset(seed=2)[0]
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_batches(mode: str) -> None:
+    """Each answer is that of its agents, whose games end at different steps."""
+    options = {**OPTIONS, "frameskip": (2, 5), "autoreset_mode": mode}
+    kinds: list[Any] = [{}, {"batch_size": 2, "num_threads": 3}]
+    whole, batched = (
+        AtariVectorEnv("pong", 4, max_num_frames_per_episode=250, **options, **kind)
+        for kind in kinds
+    )
+    nothing = np.zeros(4, np.int32), np.zeros(4, bool), np.zeros(4, bool)
+    observations, info = whole.reset(seed=2)
+    expected: tuple[Any, ...] = (observations, *nothing, info)
     observations, info = batched.reset(seed=2)
-    for action in held_actions(6, 4, 20):
-        following = whole.step(action)[0]
+    answer: tuple[Any, ...] = (observations, *(part[:2] for part in nothing), info)
+    rewards, ends = 0, set()
+    for k, action in enumerate(held_actions(6, 4, 110)):
+        following = whole.step(action)
         for _ in range(2):
-            ids = info["env_id"]
-            np.testing.assert_array_equal(observations, expected[ids])
+            ids, ended = answer[4]["env_id"], answer[2] | answer[3]
+            for part, all_of_it in zip(answer[:4], expected[:4], strict=True):
+                np.testing.assert_array_equal(part, all_of_it[ids])
+            rows = {name: value[ids] for name, value in expected[4].items() if name in answer[4]}
+            assert_equal_info(answer[4], rows, ended)
+            assert ("final_obs" in answer[4]) == (mode == "SameStep" and ended.any())
+            rewards += abs(answer[1]).sum()
+            ends |= {(k, i) for i in ids[ended]}
             batched.send(action[ids])
-            observations, _, _, _, info = batched.recv()
+            answer = batched.recv()
         expected = following
     batched.close()
+    assert rewards > 2
+    assert len(ends) > len({k for k, _ in ends}) / 2 > 1
+    assert {i for _, i in ends} == set(range(4))
 
 
 # ---- one machine ----
@@ -444,6 +497,62 @@ def test_single_environment_goes_on_from_a_state() -> None:
     np.testing.assert_array_equal([other.step(k % 6)[0] for k in range(30)], expected)
     with pytest.raises(ValueError, match="expected breakout"):
         AtariEnv("breakout").load_state(state)
+
+
+def test_a_loaded_game_begins_its_next_episode_as_the_saved_one_does() -> None:
+    env, other = AtariEnv("breakout"), AtariEnv("breakout")
+    env.reset(seed=1)
+    for k in range(30):
+        env.step(k % 4)
+    other.load_state(env.save_state())
+    (expected, info), (found, found_info) = env.reset(), other.reset()
+    np.testing.assert_array_equal(found, expected)
+    assert found_info == info
+    for k in range(20):
+        np.testing.assert_array_equal(other.step(k % 4)[0], env.step(k % 4)[0])
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+@pytest.mark.parametrize("batch_size", [0, 2])
+def test_answers_that_nobody_has_taken_are_in_the_state(batch_size: int, mode: str) -> None:
+    env, other = (
+        AtariVectorEnv(
+            "breakout", 4, batch_size=batch_size, frameskip=(2, 5), reward_clipping=False,
+            max_num_frames_per_episode=120, autoreset_mode=mode,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    _, info = env.reset(seed=1)
+    ended = 0
+    for action in held_actions(4, 4, 120):
+        env.send(action[info["env_id"]])
+        other.load_state(env.save_state())
+        *answer, info = env.recv()
+        *loaded, loaded_info = other.recv()
+        for part, expected in zip(loaded, answer, strict=True):
+            np.testing.assert_array_equal(part, expected)
+        over = answer[2] | answer[3]
+        assert_equal_info(loaded_info, info, over)
+        ended += over.sum()
+    assert ended > 2
+
+
+def test_answers_are_the_callers_own() -> None:
+    """The next step writes over none of them."""
+    env = AtariVectorEnv("breakout", 2, max_num_frames_per_episode=8, autoreset_mode="SameStep")
+    env.reset(seed=1)
+    action = np.zeros(2, int)
+    *first, first_info = env.step(action)
+    *second, second_info = env.step(action)
+    assert "final_obs" in second_info
+    for one, other in zip(first, second, strict=True):
+        assert not np.shares_memory(one, other)
+    for name in first_info:
+        assert not np.shares_memory(first_info[name], second_info[name])
+    env.step(action)
+    *_, fourth_info = env.step(action)
+    assert "final_obs" in fourth_info
+    assert not np.shares_memory(second_info["final_obs"], fourth_info["final_obs"])
 
 
 def test_a_state_is_restored_where_no_episode_has_begun() -> None:
@@ -571,6 +680,17 @@ def test_a_paddle_turns_by_whole_parts_of_doubles() -> None:
         np.testing.assert_array_equal(ours.step(action)[0], ale.step(action)[0])
 
 
+@pytest.mark.usefixtures("interpreted")
+def test_a_continuous_action_that_the_game_has_not_is_none() -> None:
+    """Skiing has no down. (ale-py's vector environment never answers then.)"""
+    seen = []
+    for action in ([1.0, -np.pi / 2, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]):
+        env = AtariVectorEnv("skiing", 1, continuous=True)
+        env.reset(seed=1)
+        seen.append([env.step(np.array([action], np.float32))[0].tobytes() for _ in range(20)])
+    assert seen[0] == seen[1] != seen[2]
+
+
 def test_continuous_actions_outside_their_space() -> None:
     env = AtariVectorEnv("breakout", 1, continuous=True)
     env.reset(seed=1)
@@ -631,6 +751,21 @@ def test_the_last_of_several_windows_closes_the_display(monkeypatch: pytest.Monk
     pygame.display.quit.assert_called_once_with()
 
 
+def test_a_window_shows_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Width before height, as pygame has pictures, for as long as the step's frames last."""
+    pygame = Mock()
+    monkeypatch.setitem(sys.modules, "pygame", pygame)
+    env = AtariEnv("pong", render_mode="human")
+    env.reset(seed=1)
+    observation = env.step(0)[0]
+    shown = [call.args[0] for call in pygame.surfarray.make_surface.call_args_list]
+    assert [picture.shape for picture in shown] == [(160, 210, 3)] * 2
+    np.testing.assert_array_equal(shown[1].swapaxes(0, 1), observation)
+    ticks = [call.args[0] for call in pygame.time.Clock().tick.call_args_list]
+    assert ticks == [60, 15]
+    env.close()
+
+
 def test_a_window_without_pygame_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(
@@ -655,7 +790,9 @@ def test_gymnasium_makes_and_checks_them() -> None:
     assert observation.shape == (210, 160, 3)
     ids = [name for name in gymnasium.registry if name.startswith("atari2600/")]
     assert len(ids) == 104
-    assert {name.replace("atari2600/", "ALE/") for name in ids} <= set(gymnasium.registry)
+    for name in ids:
+        same = gymnasium.registry[name.replace("atari2600/", "ALE/")]
+        assert gymnasium.spec(name).kwargs == same.kwargs
     for mode in (None, "sync"):
         vector = gymnasium.make_vec("atari2600/Breakout-v5", num_envs=8, vectorization_mode=mode)
         observations, _ = vector.reset(seed=0)
