@@ -28,7 +28,7 @@ from ale_py import Action, ALEInterface, LoggerMode, roms
 from a3c.run.files import write_whole
 from a3c.run.provenance import processor
 from atari2600 import games
-from atari2600.state import BUFFER, EXTRA_RAM
+from atari2600.state import BUFFER, EXTRA_RAM, OVER
 from atari2600.vector_env import AtariVectorEnv
 
 PACKAGE = Path(games.__file__).parent
@@ -47,9 +47,19 @@ class Outcome(NamedTuple):
 
 
 class Lockstep:
-    """A game on ale-py and on atari2600, with the same seed and the same actions."""
+    """A game on ale-py and on atari2600, with the same seed and the same actions.
 
-    def __init__(self, game: str, seed: int, sticky: float = 0.0, rom: Path | None = None):
+    setting: mode and difficulty, in place of its default ones.
+    """
+
+    def __init__(
+        self,
+        game: str,
+        seed: int,
+        sticky: float = 0.0,
+        rom: Path | None = None,
+        setting: tuple[int, int] | None = None,
+    ):
         ALEInterface.setLoggerMode(LoggerMode.Error)
         self.ale = ALEInterface()
         self.ale.setFloat("repeat_action_probability", sticky)
@@ -57,25 +67,36 @@ class Lockstep:
         rom = rom or roms.get_rom_path(game)
         assert rom is not None
         self.ale.loadROM(rom)
+        mode, difficulty = setting or (None, None)
+        if setting is not None:
+            self.ale.setMode(setting[0])
+            self.ale.setDifficulty(setting[1])
         self.ale.reset_game()
         self.env = AtariVectorEnv(
             game, 1, num_threads=1, frameskip=1, repeat_action_probability=sticky, noop_max=0,
             use_fire_reset=False, reward_clipping=False, stack_num=1, img_height=1, img_width=1,
+            mode=mode, difficulty=difficulty,
         )  # fmt: skip
         self.lives = int(self.env.reset(seed=seed)[1]["lives"][0])
-        self.reward, self.over = 0, False
+        self.reward, self.ended, self.over = 0, False, self.begins_over()
         self.ale_reward = 0
+
+    def begins_over(self) -> bool:
+        """Whether a new game is over, by ALE's rules: so begin three modes of Demon Attack. A reset
+        says nothing of it, the next step does."""
+        return bool(self.env.machines.registers[0, OVER])
 
     def step(self, action: int) -> bool:
         """One frame on both, or the reset of an ended game; returns whether it was a reset."""
-        ended = self.over
+        ended = self.ended
         if ended:
             self.ale.reset_game()
             self.ale_reward = 0
         else:
             self.ale_reward = int(self.ale.act(Action(self.env.game.minimal_actions[action])))
         _, rewards, terminated, _, info = self.env.step(np.array([action]))
-        self.reward, self.over = int(rewards[0]), bool(terminated[0])
+        self.reward, self.ended = int(rewards[0]), bool(terminated[0])
+        self.over = self.begins_over() if ended else self.ended
         self.lives = int(info["lives"][0])
         return ended
 
@@ -99,9 +120,15 @@ class Lockstep:
         return None
 
 
-def compare(game: str, seed: int, frames: int, sticky: float = 0.0) -> Outcome:
+def compare(
+    game: str,
+    seed: int,
+    frames: int,
+    sticky: float = 0.0,
+    setting: tuple[int, int] | None = None,
+) -> Outcome:
     """Compare at the start and at every frame, up to the first difference."""
-    lockstep = Lockstep(game, seed, sticky)
+    lockstep = Lockstep(game, seed, sticky, setting=setting)
     random = np.random.default_rng(seed)
     actions = len(lockstep.env.game.minimal_actions)
     action, held, resets, rewards = 0, 0, 0, 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 import a3c
@@ -17,6 +18,7 @@ from a3c.games import Episode, EvaluationProtocol, GameEnvs, GoesOn, make_games,
 from a3c.methods import A3C
 from a3c.network import Network
 from a3c.results.evaluate import summary
+from a3c.results.play import score_table
 from a3c.results.policy import Policy
 from a3c.run import checkpoint
 from tests.playable import HalfNeverEnds, Playable, model_of
@@ -34,6 +36,25 @@ def play(
 ) -> list[Episode]:
     games = make_games(policy.config, protocol.episodes, policy.device)
     return play_episodes(games, policy.network, policy.generator, protocol, goes_on)
+
+
+def test_figures_are_what_their_names_say() -> None:
+    episodes = [
+        Episode(seed, episodic_return, [0] * length)
+        for seed, (episodic_return, length) in enumerate([(0.0, 1), (0.0, 2), (9.0, 6)])
+    ]
+    found = summary(episodes, preset("control", env="CartPole-v1"), replace(FOUR, episodes=3))
+    assert {name: found[name] for name in ("mean", "median", "min", "max")} == {
+        "mean": 3, "median": 0, "min": 0, "max": 9,
+    }  # fmt: skip
+    assert found["std"] == pytest.approx(27**0.5)
+    assert found["mean_length_agent_steps"] == 3
+    console = Console(record=True, width=80)
+    console.print(score_table(found))
+    rows = [line.split("│") for line in console.export_text().splitlines() if "│" in line]
+    shown = {row[1].strip(): row[2].strip() for row in rows}
+    assert (shown["mean"], shown["median"], shown["max"]) == ("3.00", "0.00", "9.00")
+    assert (shown["std"], shown["mean length, agent steps"]) == ("5.20", "3")
 
 
 def test_an_ended_game_costs_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from a3c.config import InputError
 from a3c.run import log, provenance, strict_json
 from a3c.run.log import Log
 from a3c.train import train
-from tests.a3c.test_train import games, small
+from tests.a3c.test_train import games, slowly, small
 
 
 def record(agent_steps: int, **more: Any) -> dict[str, Any]:
@@ -165,8 +165,9 @@ def test_a_file_where_tensorboard_would_write_is_named(tmp_path: Path) -> None:
 
 
 def test_resuming_with_a_damaged_log_says_so_and_keeps_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slowly(monkeypatch)
     config = small(tmp_path, log_every_seconds=0.05)
     folder = train(config, quiet=True).folder
     before = games(folder)

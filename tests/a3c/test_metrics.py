@@ -48,6 +48,17 @@ def test_rates_after_a_resume_are_those_of_what_was_done_since(pass_time: PassTi
     assert (record["seconds"], record["episodes"], record["mean_return_100"]) == (52, 2, 3)
 
 
+def test_a_resumed_run_forgets_old_games_as_any_other(pass_time: PassTime) -> None:
+    metrics = Metrics(frames_per_agent_step=4)
+    metrics.load({"episodes": 100, "recent_returns": [0.0] * 100, "seconds": 50.0}, 1000)
+    metrics.begin()
+    metrics.add([FinishedEpisode(1.0, 10)] * 70, {})
+    pass_time(2)
+    record = metrics.drain(1100, updates=9)
+    assert (record["episodes"], record["mean_return_100"]) == (170, 0.7)
+    assert len(metrics.save()["recent_returns"]) == 100
+
+
 @pytest.mark.usefixtures("pass_time")
 def test_a_record_has_means_of_figures_and_sums_of_thread_seconds() -> None:
     metrics = Metrics(frames_per_agent_step=1)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from a3c.metrics import Metrics
+from a3c.metrics import FinishedEpisode, Metrics
 from a3c.run import checkpoint
 from a3c.run.folder import Run
 from a3c.run.terminal import Screen, Terminal
@@ -43,6 +43,19 @@ def test_plain_lines_come_often_at_first_and_name_what_they_show(
     assert "mean return of the last 100 games -  best of these -" in lines[5]
     assert "entropy 0.500" in lines[5]
     assert "policy lag" not in lines[5]  # a method without one
+
+
+def test_the_live_status_is_of_the_last_record(tmp_path: Path) -> None:
+    metrics = Metrics(frames_per_agent_step=4)
+    metrics.add([FinishedEpisode(1.0, 5), FinishedEpisode(3.0, 5)], {})
+    said = Terminal(small(tmp_path, total_agent_steps=1000), metrics)
+    said.logged({**record(100), "agent_steps_per_second": 10.0})
+    said.refresh(100)
+    rows = dict(said.rows())
+    assert rows["agent steps"] == "100 of 1,000"
+    assert (rows["agent steps/s"], rows["emulator frames/s"]) == ("10", "40")
+    assert rows["mean return of the last 100 games"] == "2.00"
+    assert (rows["best of these"], rows["time left"]) == ("3.00", "1 min 30 s")
 
 
 def test_who_is_quiet_takes_nothing_of_a_terminal(

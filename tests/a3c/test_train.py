@@ -57,6 +57,17 @@ def small(tmp_path: Path, **changes: object) -> Config:
     return preset("control", **{**values, **changes})
 
 
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a short run last for a second or more: it is looked at five times a second."""
+    cycle = ActorLearner.cycle
+
+    def rested(learner: ActorLearner) -> None:
+        time.sleep(0.02)  # 62 times
+        cycle(learner)
+
+    monkeypatch.setattr(ActorLearner, "cycle", rested)
+
+
 def final(run: Run) -> dict[str, torch.Tensor]:
     return checkpoint.newest(run.folder).checkpoint.tensors
 
@@ -1008,6 +1019,7 @@ def test_a_disk_that_is_full_before_the_first_checkpoint(
 def test_the_first_checkpoint_comes_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # not by its dotted name: a3c.train is the function
     monkeypatch.setattr(sys.modules["a3c.train"], "FIRST_CHECKPOINT_SECONDS", 0.0)
+    slowly(monkeypatch)
     run = train(small(tmp_path), quiet=True)  # 1000 seconds between two
     first = checkpoint.numbered(run.folder)[-1]
     assert int(first.stem) < run.agent_steps

@@ -9,6 +9,7 @@ import pytest
 
 from atari2600 import games
 from atari2600.backends import translate
+from benchmarks.exact_modes import settings_of
 from benchmarks.exactness import compare
 
 FRAMES = 600
@@ -36,6 +37,30 @@ def test_translated_it_is_exact(game: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert compare(game, seed=2, frames=2 * FRAMES).difference is None
     assert made
     assert all(code.address and code.starts.any() for code in made)
+
+
+# modes by SELECT, by a menu, by difficulty switches; many of them, and numbers with gaps
+OF_MANY_MODES = [
+    "ms_pacman",
+    "adventure",
+    "video_checkers",
+    "space_invaders",
+    "double_dunk",
+    "demon_attack",  # whose last mode begins with a game that is over
+]
+
+
+@pytest.mark.parametrize("game", OF_MANY_MODES)
+def test_the_last_mode_and_the_highest_difficulty_are_exact(
+    game: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """benchmarks/exact_modes.py compares all of them."""
+    monkeypatch.setattr(translate, "code_of", lambda _, image, *__: translate.nothing(image))
+    modes, difficulties = games.find(game).modes, games.find(game).difficulties
+    outcome = compare(game, seed=1, frames=60, setting=(modes[-1], difficulties[-1]))
+    assert outcome.difference is None
+    given_modes, given_difficulties = map(set, zip(*settings_of(game), strict=True))
+    assert (given_modes, given_difficulties) == (set(modes), set(difficulties))
 
 
 def test_sticky_actions_draw_as_the_oracle_does() -> None:

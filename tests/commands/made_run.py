@@ -37,9 +37,10 @@ def record(agent_steps: int, seconds: float, returns: list[Any], **more: Any) ->
 
 
 def evaluation(agent_steps: int, seconds: float, mean: float | None, **more: Any) -> dict[str, Any]:
-    """A record of an evaluation."""
+    """A record of an evaluation; greedy games have returned one more than sampled ones."""
     common = {"agent_steps": agent_steps, "seconds": seconds, "sampled_return": mean}
-    return {**common, "greedy_return": mean, "evaluation_seconds": 1.5, **more}
+    greedy = None if mean is None else mean + 1
+    return {**common, "greedy_return": greedy, "evaluation_seconds": 1.5, **more}
 
 
 def write_evaluations(run: Path, records: list[dict[str, Any]]) -> None:

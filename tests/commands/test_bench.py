@@ -146,6 +146,28 @@ def test_acting_and_learning_are_the_halves_of_an_update_without_the_environment
             assert not learner.store.parameters.equal(before)
 
 
+def test_the_slowest_part_is_the_limit() -> None:
+    """As long as parts follow one another: of a second of training half is in the environment."""
+    setting = Setting(2, 16, 1, 40.0, None)
+    rates = [
+        bench.Rate(part, 2, 16, rate)
+        for part, rate in zip(bench.PARTS, (100.0, 200.0, 200.0), strict=True)
+    ]
+    made = bench.Bench(
+        "breakout", "cpu", "", "", 2, None, "float32", 4.0, rates, [setting], [], setting, "",
+        bench.Memory(0, None, None, None),
+    )  # fmt: skip
+    assert list(made.shares.values()) == pytest.approx([0.5, 0.25, 0.25])
+    assert made.limit == bench.PARTS[0]
+    assert made.of_its_parts == pytest.approx(40 / 50)
+
+
+def test_a_rate_is_that_of_all_threads_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([10.0, *[12.0] * 9])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    assert Stretch(torch.device("cpu"), 1).rate([lambda: 3, lambda: 5]) == 4
+
+
 def test_a_thread_that_fails_ends_the_measurement() -> None:
     def fail() -> int:
         raise ZeroDivisionError

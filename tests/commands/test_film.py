@@ -16,8 +16,10 @@ import pytest
 
 from a3c import cli
 from a3c.config import preset
+from a3c.envs.atari import AtariEnvs, native_size
 from a3c.envs.protocol import Array
 from a3c.games import Episode
+from a3c.results import film
 from a3c.results.film import replay
 from tests.playable import HalfNeverEnds, Observation, Playable, model_of
 
@@ -327,3 +329,34 @@ def test_the_window_shows_the_best_game(
     words = playing(model_of(Playable, tmp_path), tmp_path / "out", "--render", *more)
     assert cli.main(words) == 0
     assert [int(frame[0, 0, 0]) for frame in drawn] == list(range(1, 21))
+
+
+@pytest.mark.parametrize(
+    ("options", "frames_per_second"),
+    [({}, 15), ({"frame_skip": 2, "frame_skip_max": 4}, 20), ({"frame_skip": 1}, 60)],
+)
+def test_an_atari_film_is_as_fast_as_the_game_and_ends_with_its_last_picture(
+    options: dict[str, int], frames_per_second: float
+) -> None:
+    """Not with the first one of the next game."""
+    config = preset("fast", env="breakout", max_episode_frames=120, **options)
+    colours = AtariEnvs("breakout", config, 1, grayscale=False, **native_size("breakout"))
+    colours.reset(5)
+    episode, last = Episode(5), None
+    while last is None:
+        action = len(episode.actions) % 4
+        step = colours.step(np.array([action]))
+        episode.actions.append(action)
+        episode.episodic_return += float(step.rewards[0])
+        last = step.final_observations
+    colours.close()
+    pictures = list(replay(episode, config))
+    assert {speed for _, speed in pictures} == {frames_per_second}
+    np.testing.assert_array_equal(pictures[-1][0], last[0])
+    assert not np.array_equal(last[0], step.observations[0])
+
+
+def test_a_film_is_as_fast_as_its_environment_says() -> None:
+    assert film.speed({"render_fps": 50}) == 50
+    for nonsense in ({}, {"render_fps": None}, {"render_fps": 0}, {"render_fps": np.inf}):
+        assert film.speed(nonsense) == 30

@@ -88,6 +88,11 @@ def test_the_page_carries_all_it_shows(page: Path, run: Path) -> None:
     assert facts["scores"]["published"] == []  # CartPole has none
 
 
+def test_the_time_of_a_stage_is_that_of_all_records() -> None:
+    records = [{"seconds_apply": 1, "seconds": 9, "x": 5}, {"seconds_apply": 2, "seconds_wait": 4}]
+    assert report.seconds_by_stage(records) == {"apply": 3, "wait": 4}
+
+
 def test_large_returns_have_all_the_digits_that_are_shown() -> None:
     columns = {"agent_steps": np.arange(1000.0), "mean": np.full(1000, 1_234_567.891)}
     shown = report.thinned(columns)
@@ -500,7 +505,7 @@ def evaluated(tmp_path: Path) -> Path:
 def test_the_page_carries_evaluations_and_the_best(evaluated: Path) -> None:
     run, other = carried(evaluated)["runs"]
     assert run["evaluations"] == {
-        "agent_steps": [200, 600], "seconds": [2, 9], "sampled": [7.5, None], "greedy": [7.5, None]
+        "agent_steps": [200, 600], "seconds": [2, 9], "sampled": [7.5, None], "greedy": [8.5, None]
     }  # fmt: skip
     assert run["best"] == {
         "agent_steps": 200,

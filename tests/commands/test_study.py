@@ -779,6 +779,46 @@ def test_a_run_of_one_record_is_a_dot(tmp_path: Path, monkeypatch: pytest.Monkey
     assert markers == [[".", "None"]] * 2
 
 
+def test_curves_are_by_million_agent_steps_and_by_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "write_figure", lambda figure, path: drawn.append(figure))
+    rows = [
+        {"agent_steps": str(k * 10**6), "seconds": str(k * 3600), "mean_return_100": str(k)}
+        for k in (1, 2)
+    ]
+    figures.draw_returns({"one": [rows]}, tmp_path / "return.png", "mean_return_100")
+    ends = [np.asarray(axis.get_lines()[0].get_xdata())[-1] for axis in drawn[0].axes]
+    labels = [axis.get_xlabel() for axis in drawn[0].axes]
+    assert (ends, labels) == ([2, 120], ["million agent steps", "minutes"])
+
+
+def test_learning_rates_are_drawn_by_evaluation_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "write_figure", lambda figure, path: drawn.append(figure))
+    for evaluated, expected in (("7", [7, 7]), ("", [1, 1])):
+        runs = {
+            f"lr {lr}": [[{"agent_steps": "9", "seconds": "1", "lr": lr, "episodes": "100",
+                           "mean_return_100": "1", "evaluated_return": evaluated}]]
+            for lr in ("0.1", "0.01")
+        }  # fmt: skip
+        figures.draw_learning_rates(runs, tmp_path / "learning-rate.png")
+        (axis,) = drawn[-1].axes
+        (line,) = (each for each in axis.get_lines() if len(np.asarray(each.get_xdata())) == 2)
+        assert np.asarray(line.get_ydata()).tolist() == expected
+
+
+def test_intervals_are_of_95_percent() -> None:
+    """Of a mean of many values they are 1.96 standard errors wide either way, about."""
+    values = np.arange(400.0)
+    mean, low, high = figures.interval(values)
+    error = values.std() / 20
+    assert (high - mean, mean - low) == pytest.approx((1.96 * error,) * 2, rel=0.1)
+
+
 def two_records(threads: str, agent_steps: str) -> list[dict[str, str]]:
     first = {"num_threads": threads, "agent_steps": "10", "seconds": "2", "policy_lag": "0.5"}
     first |= {"episodes": "100", "mean_return_100": "3", "evaluated_return": ""}
