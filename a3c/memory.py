@@ -156,7 +156,23 @@ def evaluation_bytes(config: Config, spec: Spec) -> int:
     a cluster they count on each machine, though one plays them."""
     if config.evaluate_every == "never":
         return 0
-    return round(config.evaluate_episodes * agent_bytes(config, spec).alive)
+    return round(config.evaluate_episodes * game_bytes(config, spec))
+
+
+def game_bytes(config: Config, spec: Spec) -> int:
+    """What a game takes of the host's memory that is played for its score; without the network."""
+    each = agent_bytes(config, spec)
+    return each.alive + each.alone
+
+
+def check_games(config: Config, spec: Spec, games: int) -> None:
+    """Raise InputError if so many games take more memory than there is."""
+    each, there = game_bytes(config, spec), available_memory()
+    if there is not None and games * each > there:
+        raise InputError(
+            f"--episodes is {games:,}, which need about {gib(games * each)} of memory, and "
+            f"{gib(there)} are available; expected at most {int(there / each):,}"
+        )
 
 
 def gpu_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:

@@ -47,6 +47,7 @@ class AgentBytes(NamedTuple):
 
     alive: int
     saved: int  # of the exact state, in a checkpoint
+    alone: int = 0  # besides, where it has an environment of its own
 
 
 class EnvironmentFault(RuntimeError):

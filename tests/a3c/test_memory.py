@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 import torch
 
-from a3c import memory
+from a3c import cli, memory
 from a3c.config import Config, InputError, preset
 from a3c.convolutions import Replay
 from a3c.envs import agent_bytes, make_envs, spec_of
 from a3c.envs.protocol import Spec
-from a3c.memory import LiveBytes, check_memory, gpu_bytes, host_bytes, learning_bytes
+from a3c.memory import (
+    LiveBytes,
+    check_memory,
+    game_bytes,
+    gpu_bytes,
+    host_bytes,
+    learning_bytes,
+)
 from a3c.train import train
 
 CPU = torch.device("cpu")
@@ -115,6 +122,46 @@ def test_the_estimate_is_what_a_process_takes() -> None:
     config = preset("fast", rollout_length=5, minibatches=1)
     growth = most_bytes_of_a_process(800) - most_bytes_of_a_process(600)
     assert host_bytes(config, ATARI, CPU).agent == pytest.approx(growth / 200, rel=0.3)
+
+
+GAMES = """
+import sys
+import torch
+from a3c.config import preset
+from a3c.games import make_games
+config = preset("fast", env=sys.argv[1], num_threads=1)
+make = lambda games: make_games(config, games, torch.device("cpu"))
+resident = lambda: next(line.split()[1] for line in open("/proc/self/status") if "VmRSS" in line)
+first = make(3)
+first.reset(1)
+before, games = resident(), make(150)
+games.reset(1)
+print(int(resident()) - int(before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
+@pytest.mark.parametrize("game", ["breakout", "klax"])
+def test_a_game_of_its_own_takes_what_it_says(game: str) -> None:
+    words = [sys.executable, "-c", GAMES, game]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    config = preset("fast", env=game)
+    assert game_bytes(config, spec_of(config)) == pytest.approx(
+        1024 * int(done.stdout) / 150, rel=0.2
+    )
+
+
+def test_more_games_than_memory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["play", "breakout", "--episodes", "9999"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("a3c: --episodes is 9,999, which need about 5.8 GiB of memory, and 1.0 ")
+    fits = int(said.split("expected at most ")[1].replace(",", ""))
+    assert 1000 < fits < 2000
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_more_agents_than_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
