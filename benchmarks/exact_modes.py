@@ -60,7 +60,7 @@ def report(rows: dict[str, str], settings: int, frames: int) -> str:
     lines = [
         "# Exactness in every mode",
         "",
-        "`python benchmarks/exact_modes.py`",
+        f"`python benchmarks/exact_modes.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
         "",
         f"{processor()}, Python {platform.python_version()}.",
         f"Emulator: source {source()}.",

@@ -149,7 +149,7 @@ def first_observation(env: gymnasium.Env[Any, Any], agent: int, **options: Any) 
         answer = env.reset(**options)
     except COMPLAINTS as error:
         raise_as_fault(error, "observation and info of a reset with a seed", agent)
-    if not (isinstance(answer, tuple) and len(answer) == 2):
+    if not (isinstance(answer, tuple | list) and len(answer) == 2):
         found = f"{type(answer).__name__} for a reset"
         raise unexpected(found, "a tuple of observation and info", agent)
     return answer[0]
@@ -178,9 +178,10 @@ def raise_as_fault(error: Exception, expected: str, agent: int) -> NoReturn:
 
 
 def is_gymnasiums(error: Exception) -> bool:
-    """Whether it was raised in a line of Gymnasium's own wrappers, and not of the environment."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).startswith(GYMNASIUMS)
+    """Whether only Gymnasium's own wrappers were at work, and nothing of the environment's, be it
+    with Gymnasium's help."""
+    _, *frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))  # the first is ours
+    return all(str(frame.f_globals["__name__"]).startswith(GYMNASIUMS) for frame in frames)
 
 
 def in_a_line(error: Exception) -> str:

@@ -95,7 +95,8 @@ def report(options: ReportOptions) -> Path:
 def check_page(out: Path) -> None:
     """Raise InputError for what is no page's name: perhaps a file of the run's. /dev/stdout is none
     either, and meant, also where it leads to a file; and a pipe."""
-    device = Path("/dev") in out.parents or (out.exists() and not out.is_file())
+    stream = str(out) in ("/dev/stdout", "/dev/stderr") or out.parent == Path("/dev/fd")
+    device = stream or (out.exists() and not out.is_file())
     if out.suffix.lower() not in PAGE_ENDINGS and not device:
         endings = " or ".join(PAGE_ENDINGS)
         raise InputError(f"--out is {str(out)!r}; expected a name that ends with {endings}")

@@ -235,8 +235,9 @@ def warnings_of(config: Config, spec: Spec) -> Iterator[str]:
             "--no-clip-rewards"
         )
     if not spec.discrete and spec.actions is not None:
-        low, high = (bound.astype(np.float64) for bound in spec.actions.bounds())
-        half = (high - low) / 2  # infinite of a bound alone
+        low, high = spec.actions.bounds()
+        with np.errstate(over="ignore"):
+            half = (high - low) / 2  # infinite of a bound alone, and of the largest numbers
         far = (half < FAR[0]) | (np.isfinite(half) & (half > FAR[1])) | (low > 1) | (high < -1)
         if far.any():
             wrapper = "RescaleAction" if np.isfinite(half[far]).all() else "TransformAction"

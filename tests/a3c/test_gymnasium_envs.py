@@ -408,7 +408,11 @@ class Older(SameArray):
     def reset(self, *, seed: int | None = None, **kwargs: Any) -> Any:
         if self.differs == "own fault":
             raise ValueError("as if by accident")
+        if self.differs == "own use of Gymnasium":
+            self.get_wrapper_attr("as_if_by_accident")
         observation, info = super().reset(seed=seed)
+        if self.differs == "list":
+            return [observation, info]
         return observation if self.differs == "reset" else (observation, info)
 
     def step(self, action: Any) -> Any:
@@ -458,11 +462,27 @@ def test_an_environment_of_gyms_older_interface_is_one_line(
         gymnasium.registry.pop("Older-v0")
 
 
-def test_a_fault_of_the_environment_keeps_its_traceback() -> None:
+@pytest.mark.filterwarnings("ignore")
+def test_a_reset_may_answer_by_a_list() -> None:
     kind: Any = Older
-    gymnasium.register("Older-v0", kind, kwargs={"differs": "own fault"})
+    gymnasium.register("Older-v0", kind, kwargs={"differs": "list"})
     try:
-        with pytest.raises(ValueError, match="as if by accident"):
+        assert GymnasiumEnvs("Older-v0", 1).reset(0).tolist() == [[0]]
+    finally:
+        gymnasium.registry.pop("Older-v0")
+
+
+@pytest.mark.parametrize(
+    ("differs", "kind"),
+    [("own fault", ValueError), ("own use of Gymnasium", AttributeError)],
+)
+def test_a_fault_of_the_environment_keeps_its_traceback(
+    differs: str, kind: type[Exception]
+) -> None:
+    creator: Any = Older
+    gymnasium.register("Older-v0", creator, kwargs={"differs": differs})
+    try:
+        with pytest.raises(kind, match=r"as.if.by.accident"):
             GymnasiumEnvs("Older-v0", 1).reset(0)
     finally:
         gymnasium.registry.pop("Older-v0")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -179,6 +180,22 @@ def test_resuming_with_a_damaged_log_says_so_and_keeps_it(
     train(small(tmp_path, total_agent_steps=8000), resume=folder)
     assert "metrics.jsonl is damaged in line 1" in capsys.readouterr().out
     assert games(folder)[: len(before) - len(lost)] == before[len(lost) :]
+
+
+def test_the_commit_says_where_the_code_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "provenance.py"
+    module.write_text("as committed")
+    name = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "."], [*name, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(module))
+    clean = provenance.commit.__wrapped__()
+    assert clean is not None
+    assert not clean.endswith("-dirty")
+    module.write_text("as changed")
+    assert provenance.commit.__wrapped__() == f"{clean}-dirty"
 
 
 def test_provenance_survives_a_line_cut_short(tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ def test_the_server_counts_each_exchange() -> None:
             answer = await server.exchange(sent)
             assert isinstance(answer, Newest)
             counted.append((answer.version, answer.agent_steps, answer.updates))
+            assert set(answer.vectors) == {"parameters", "square_avg"}
         assert counted == [(1, 110, 11), (2, 120, 12), (3, 130, 13)]
         status = await server.status()
         assert status.metrics == [games] * 3
@@ -182,6 +183,36 @@ def test_the_server_counts_each_exchange() -> None:
         assert (await server.status()).metrics == []
 
     served(test)
+
+
+def test_the_average_comes_back_where_it_was_sent() -> None:
+    async def test(server: Server) -> None:
+        sent = Sent(0, server.life, 0, zeros()._replace(square_avg=None), NOTHING, 1)
+        answer = await server.exchange(sent)
+        assert isinstance(answer, Newest)
+        assert set(answer.vectors) == {"parameters"}
+
+    served(test)
+
+
+def test_in_sync_mode_the_average_does_not_depend_on_who_comes_first() -> None:
+    """Of 1e8, -1e8 and 1 the sum is 1 or 0, by their order."""
+    orders, norms = iter([(0, 1, 2), (2, 0, 1), (1, 2, 0)]), []
+
+    async def test(server: Server) -> None:
+        server.members = {0, 1, 2}
+        values, waiting = [1e8, -1e8, 1.0], []
+        *before, last = next(orders)
+        for node in before:
+            waiting.append(asyncio.create_task(server.hand_in(handed(server, node, values[node]))))
+            await asyncio.sleep(0)
+        answer = await server.hand_in(handed(server, last, values[last]))
+        assert isinstance(answer, Newest)
+        norms.append(answer.applied[2])
+
+    for _ in range(3):
+        served(test, mode="sync", nodes=3, max_grad_norm=1e12)
+    assert norms[0] == norms[1] == norms[2]
 
 
 def test_a_node_that_sends_what_is_not_finite_is_refused() -> None:

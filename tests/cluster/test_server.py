@@ -21,6 +21,8 @@ from a3c.gate import Gate
 from a3c.metrics import Metrics, Part
 from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
+from a3c.train import Training
+from tests.scripted import update
 
 NOTHING = np.zeros(2, np.float32)
 
@@ -349,3 +351,78 @@ def test_a_node_that_fails_beside_its_threads_ends_them(monkeypatch: pytest.Monk
     assert str(failure) == "as if by accident"
     assert [each[0] for each in node.method_calls[-3:]] == ["start", "abort", "join"]
     assert member.over.is_set()
+
+
+def test_a_resumed_clusters_server_begins_with_what_was_learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = object.__new__(Cluster)
+    cluster.store, cluster.present, cluster.members = served().store, set(), {}
+    cluster.config = preset("control", env="CartPole-v1")
+    monkeypatch.setattr(cluster, "answered", lambda _: {})
+    saved = {"parameters": torch.full((2,), 7.0), "square_avg": torch.full((2,), 3.0)}
+    cluster.load(saved, 100, 9)
+    store = cluster.store
+    assert [store.parameters.tolist(), store.save()["square_avg"].tolist()] == [[7, 7], [3, 3]]
+    assert (store.agent_steps, store.updates) == (100, 9)
+
+
+def test_a_nodes_threads_have_numbers_of_their_own() -> None:
+    """So have their parts of a checkpoint, also where a node has fewer than others."""
+    config = preset("fast", num_threads=2, nodes=3)
+    assert [Member(index, config).first_thread for index in range(3)] == [0, 2, 4]
+    cluster = object.__new__(Cluster)
+    cluster.config = config
+    names = ["parameters", *(f"thread{i}.lives" for i in range(5)), "thread10.lives"]
+    saved = dict.fromkeys(names, torch.zeros(1))
+    assert list(cluster.part_of(saved, 1)) == ["parameters", "thread2.lives", "thread3.lives"]
+    assert list(cluster.part_of(saved, 5)) == ["parameters", "thread10.lives"]
+
+
+@pytest.mark.parametrize("same_life", [True, False])
+def test_what_a_node_learns_during_an_exchange_is_its_servers_next(
+    same_life: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless that is another one by then."""
+    config = preset("control", env="CartPole-v1", num_threads=1)
+    member = Member(0, config)
+    store = SharedParameters(torch.ones(2), [Piece(2)], config)
+    member.exchange, member.server = Exchange(store), Mock()
+    life = member.exchange.life if same_life else member.exchange.life + 1
+    vectors = {name: vector.numpy().copy() for name, vector in store.save().items()}
+
+    def answer_late(*_: object) -> Newest:
+        update(store, torch.ones(2), 8, 0)
+        return Newest(life, 1, 100, 10, vectors, False, False, (9, 0.5, 1.0))
+
+    monkeypatch.setattr(member, "patiently", answer_late)
+    member.exchange_once()
+    assert member.exchange.new_updates() == (1 if same_life else 0)
+    assert store.agent_steps == (108 if same_life else 100)
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("async", [call(everything=True)]), ("sync", [])])
+def test_before_a_checkpoint_a_node_sends_its_average_as_well(
+    mode: Any, asked: list[object]
+) -> None:
+    member = Member(0, preset("control", env="CartPole-v1", num_threads=1, mode=mode))
+    node = member.node = Mock()
+    member.exchange_once = exchange_once = Mock()  # type: ignore[method-assign]
+    member.running = True
+    member.pause()
+    assert exchange_once.call_args_list == asked
+    assert node.gate.wait_until_parked.called
+
+
+@pytest.mark.parametrize("at_the_checkpoint", [True, False])
+def test_what_a_dead_server_had_beyond_its_checkpoint_is_forgotten(at_the_checkpoint: bool) -> None:
+    """By curves, logs and evaluations; or beyond the one that is being made."""
+    training = object.__new__(Training)
+    training.metrics, training.log, training.evaluator = Mock(), Mock(), Mock()
+    training.saved = {"agent_steps": 100 if at_the_checkpoint else 60, "metrics": "as saved"}
+    training.metrics.save.return_value = "as it is"
+    training._roll_back(100)
+    games = "as saved" if at_the_checkpoint else "as it is"
+    training.metrics.rewind.assert_called_once_with(games, 100)
+    training.log.rewind.assert_called_once_with(100)
+    training.evaluator.roll_back.assert_called_once_with(100)

@@ -73,6 +73,8 @@ def test_runs_are_scored_and_set_beside_published_scores(
         assert float(row[f"{column}_std"]) == played["std"]
         assert row["agent_steps"] == str(played["agent_steps_trained"]) == "20"
         assert row["episodes"] == str(played["episodes"]) == "2"
+        trained = checkpoint.newest(folder.parent).checkpoint.progress["metrics"]["seconds"]
+        assert float(row["minutes"]) == round(trained / 60, 1)
     assert "| ms_pacman | 1 | " in paths[2].read_text()
     assert paths[3].stat().st_size > 1000
 

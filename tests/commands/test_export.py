@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import a3c
 from a3c.config import preset
 from a3c.envs import spec_of
 from a3c.envs.coding import Coding
+from a3c.heads import Gaussian
 from a3c.methods import make_method
 from a3c.network import Network, State, flatten
 from a3c.results.contract import contract
@@ -291,7 +293,7 @@ def refused(words: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str
         ("breakout --out file/model.onnx", "cannot write file/model.onnx: there is no folder"),
         ("breakout --out folder.onnx", "cannot write folder.onnx: it is a folder"),
         (f"breakout --out {'x' * 300}.onnx", "File name too long: 'xxxxxxxxxx"),
-        (f"breakout --out {'x' * 249}.onnx", "File name too long: '.xxxxxxxxx"),  # a temporary name
+        (f"breakout --out {'x' * 249}.onnx", f"{'x' * 249}.onnx: File name too long"),
         ("breakout --output x.onnx", "unknown option '--output'; did you mean '--out'?"),
     ],
 )
@@ -390,3 +392,12 @@ def test_a_missing_extra_names_the_pip_command(
     said = refused("breakout", nowhere, capsys)
     assert "a3c export needs onnx" in said
     assert "pip install -e '.[export]'" in said
+
+
+def test_a_continuous_policy_gives_means_and_deviations() -> None:
+    head = Gaussian(8, 2, "independent")
+    outputs = torch.tensor([[1.0, 2.0, 0.0, math.log(3)]]), torch.tensor([5.0])
+    named = named_outputs(head, outputs)
+    assert list(named) == ["mean", "standard_deviation", "value"]
+    torch.testing.assert_close(named["mean"], torch.tensor([[1.0, 2.0]]))
+    torch.testing.assert_close(named["standard_deviation"], torch.tensor([[1.0, 3.0]]))
