@@ -94,7 +94,8 @@ def run(words: list[str]) -> bool:
     command, rest = (words[0], words[1:]) if words else ("--help", [])
     if command == "train":
         options = train_options(rest)
-        return train(options.config, options.resume, start_from=options.start_from).finished
+        ran = train(options.config, options.resume, start_from=options.start_from)
+        return ran.finished and not ran.interrupted
     elif command == "play":
         play(parse(PlayOptions, rest))
     elif command == "export":

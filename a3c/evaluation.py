@@ -56,12 +56,13 @@ class Evaluation:
 
     def go_on(self, left: list[Snapshot], trained: bool) -> None:
         """Queue what an earlier part of the run had left, but for what it wrote down after its
-        checkpoint; and of a run that has been trained its end, if nobody had asked for that."""
+        checkpoint; and of a run that has been trained its end, if nobody had asked for that. What
+        failed would fail again, with the same games."""
         written = {record["agent_steps"] for record in self.log.evaluations}
         for snapshot in left:
             if snapshot.agent_steps not in written:
                 self.evaluator.queue(snapshot)
-        ends = [*written, *(snapshot.agent_steps for snapshot in left)]
+        ends = [*written, *(snapshot.agent_steps for snapshot in left), *self.evaluator.failed]
         if trained and max(ends, default=0) < self.evaluator.config.total_agent_steps:
             self.evaluator.copy()
 

@@ -83,6 +83,7 @@ class Evaluator:
         self.unwritten: dict[tuple[int, int], Snapshot] = {}
         self.done: SimpleQueue[Evaluated] = SimpleQueue()
         self.left_out: list[int] = []  # agent steps of the snapshots that were not played
+        self.failed: list[int] = []  # of those at which the environment failed, in all of the run
         self.rolled_back: list[int] = []  # each time to these agent steps
         self.stopped = self.ending = False
         self.failure: BaseException | None = None
@@ -225,6 +226,7 @@ class Evaluator:
                 record = None if self.stopped else self._evaluate(snapshot)
             except BaseException:
                 self.forget(snapshot)  # a resumed run would begin with it, and fail at once
+                self.failed.append(snapshot.agent_steps)
                 raise
             if record is None:
                 self.left_out.append(snapshot.agent_steps)

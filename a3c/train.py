@@ -218,6 +218,8 @@ class Training:
         with self.faults_of_environments():
             self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
         self.to_evaluate = saved_snapshots(progress, found.checkpoint.tensors)
+        if self.evaluator is not None:
+            self.evaluator.failed = list(progress.get(best.FAILED, []))
         checkpoint.set_aside(found.folder)
         self.metrics.load(progress["metrics"], self.store.agent_steps)
         self.saved, self.written, self.changed = progress, progress["updates"], found.changed
@@ -438,19 +440,20 @@ class Training:
         record = self.metrics.drain(self.store.agent_steps, self.store.updates)
         mean = record["mean_return_100"]
         whole = len(self.metrics.recent) == RECENT_GAMES  # a few lucky games are no record
-        best = self.best_mean
+        best_mean = self.best_mean
         if whole and math.isfinite(mean):
-            best = mean if best is None else max(mean, best)
+            best_mean = mean if best_mean is None else max(mean, best_mean)
         progress = {
             "agent_steps": self.store.agent_steps,
             "updates": self.store.updates,
             "mean_return_100": mean,
-            "best_mean_return_100": best,
+            "best_mean_return_100": best_mean,
             "metrics": self.metrics.save(),
             "evaluations": [],
         }
         if self.evaluator is not None:
             progress["evaluations"], copies = self.evaluator.save()
+            progress[best.FAILED] = self.evaluator.failed
             tensors |= copies
         self.saved = progress
         return Checkpoint(self.config, self.node.spec, progress, tensors), record

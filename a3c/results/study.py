@@ -175,7 +175,7 @@ def finished(planned: Planned) -> bool:
     comes after the last record; and its evaluations are there."""
     try:
         newest = checkpoint.newest(planned.folder).checkpoint
-        return best.is_complete(planned.folder, planned.config, newest.progress["agent_steps"])
+        return best.is_complete(planned.folder, planned.config, newest.progress)
     except InputError:  # there is none, or `train` will say what is wrong with it
         return False
 

@@ -17,6 +17,8 @@ from a3c.run import checkpoint, log, strict_json
 from a3c.run.checkpoint import SCORE, Checkpoint
 from a3c.run.files import write_whole
 
+# In a checkpoint's progress, since 29 November 2026: agent steps of evaluations that failed
+FAILED = "failed_evaluations"
 # Of a score, whichever games there were
 FIGURES = ("agent_steps", "evaluated_return", "episodes", "mean", "seconds")
 
@@ -32,20 +34,16 @@ def load(run: Path) -> Checkpoint | None:
     return None if saved is None or evaluated_return(saved) is None else saved
 
 
-def is_complete(run: Path, config: Config, agent_steps: int) -> bool:
-    """Whether a run that has done so many agent steps has been trained, evaluated at its end, and
-    its best scored. It lacks the last two where it was interrupted after its last update."""
-    if agent_steps < config.total_agent_steps:
+def is_complete(run: Path, config: Config, progress: dict[str, Any]) -> bool:
+    """Whether a run, by its newest checkpoint's progress, has been trained, evaluated at its end,
+    and its best scored. It lacks the last two where it was interrupted after its last update."""
+    if progress["agent_steps"] < config.total_agent_steps:
         return False
     if config.evaluate_every == "never":
         return True
-    at_end = evaluated_at_end(log.read_evaluations(run), config)
-    return at_end and ((run / SCORE).exists() or load(run) is None)
-
-
-def evaluated_at_end(evaluations: list[log.Record], config: Config) -> bool:
-    """Whether the last of them is that of the run's end."""
-    return bool(evaluations) and evaluations[-1]["agent_steps"] >= config.total_agent_steps
+    evaluated = [record["agent_steps"] for record in log.read_evaluations(run)[-1:]]
+    last = max([*evaluated, *progress.get(FAILED, [])], default=0)
+    return last >= config.total_agent_steps and ((run / SCORE).exists() or load(run) is None)
 
 
 def evaluated_return(saved: Checkpoint) -> float | None:

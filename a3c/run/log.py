@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from a3c.config import as_input_error
 from a3c.metrics import STAGES
 from a3c.run import strict_json
-from a3c.run.files import write_whole
+from a3c.run.files import flush_names, write_whole
 
 if TYPE_CHECKING:  # a second to import, so not at the top
     from torch.utils.tensorboard import SummaryWriter
@@ -45,6 +45,7 @@ class Lines:
         found = scan_lines(path, record_of)
         self.records = [record for record in found.records if record["agent_steps"] <= agent_steps]
         self.file: TextIO | None = None
+        self.unnamed = False  # its name may not be on the disk yet
         self.remarks: list[str] = []
         if path.exists():
             with as_input_error(f"cannot write {path}"):
@@ -58,6 +59,7 @@ class Lines:
     def open(self) -> None:
         """Make the file, if there is none. Raises OSError."""
         if self.file is None:
+            self.unnamed = not self.path.exists()
             self.file = self.path.open("a", encoding="utf-8")
 
     def write(self, record: Record) -> None:
@@ -71,6 +73,9 @@ class Lines:
         """Have the system write what it holds back, as it does for some seconds. Raises OSError."""
         if self.file is not None:
             os.fsync(self.file.fileno())
+            if self.unnamed:
+                flush_names(self.path.parent)
+                self.unnamed = False
 
     def close(self) -> None:
         """Close the file, if it is open."""

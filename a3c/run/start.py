@@ -69,7 +69,7 @@ def to_resume(
 
 def has_ended(found: Resumed) -> bool:
     """Whether there is nothing left to do: neither to train nor to evaluate."""
-    return best.is_complete(found.folder, found.checkpoint.config, found.agent_steps)
+    return best.is_complete(found.folder, found.checkpoint.config, found.checkpoint.progress)
 
 
 def run_to_resume(resume: str | Path) -> Path:

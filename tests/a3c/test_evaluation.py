@@ -457,14 +457,15 @@ def test_a_failure_in_it_stops_the_run_and_loses_no_game(
     assert not [thread for thread in threading.enumerate() if thread not in before]
 
 
+@pytest.mark.parametrize("at", [960, 1920])
 def test_what_failed_as_the_run_ended_is_not_played_by_the_resumed_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It would fail again each time, and no run would ever be complete."""
     let, evaluate = threading.Event(), Evaluator._evaluate
 
     def fails(self: Evaluator, snapshot: Snapshot) -> dict[str, Any] | None:
-        if snapshot.agent_steps == 960:
+        if snapshot.agent_steps == at:
             raise ZeroDivisionError("as if by accident")
         return evaluate(self, snapshot)
 
@@ -476,8 +477,12 @@ def test_what_failed_as_the_run_ended_is_not_played_by_the_resumed_run(
         with pytest.raises(RunFailed, match="as if by accident") as failed:
             train(config, quiet=True)
     resumed = train(config, resume=failed.value.folder, quiet=True)
-    assert steps(resumed) == [480, 1440, 1920]
+    assert steps(resumed) == [each for each in (480, 960, 1440, 1920) if each != at]
     assert resumed.best is not None
+    again = train(config, resume=failed.value.folder)
+    assert "already finished" in capsys.readouterr().out
+    assert again.best is not None
+    assert again.best["mean"] == resumed.best["mean"]
 
 
 def test_what_fails_before_a_trained_run_ends_again_is_not_played_once_more(

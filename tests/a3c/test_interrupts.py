@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from a3c import cli
 from a3c.run import checkpoint, interrupts
+from a3c.run.folder import Run
 from a3c.run.interrupts import stopping_signals
 from a3c.train import train
 from tests.a3c.conftest import StartProcess
@@ -168,3 +170,20 @@ def test_play_ends_with_a_line(
     monkeypatch.setattr(cli, "play", lambda _: send(signal.SIGINT))
     assert cli.main(["play", "breakout"]) == 130
     assert capsys.readouterr().err == "a3c: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("finished", "interrupted", "ignored"),
+    [(True, False, 0), (True, True, 1), (False, True, 1)],
+)
+def test_once_a_run_was_interrupted_another_ctrl_c_is_the_same_wish(
+    finished: bool, interrupted: bool, ignored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was trained by then, and only evaluated."""
+    ignore = Mock()
+    run = Run(Path("runs/x"), 32, 1, None, finished=finished, interrupted=interrupted)
+    monkeypatch.setattr("a3c.cli.train", lambda *_, **__: run)
+    monkeypatch.setattr("a3c.run.interrupts.ignore", ignore)
+    monkeypatch.setattr(sys, "argv", ["a3c", "train", "CartPole-v1"])
+    assert cli.main() == 0
+    assert ignore.call_count == ignored

@@ -75,4 +75,13 @@ def test_records_and_evaluations_are_flushed_before_a_checkpoint_counts_them(
     written.sync()
     written.close()
     names = ("metrics.jsonl", "evaluations.jsonl")
-    assert {("flush", file(tmp_path / name)) for name in names} <= set(done)
+    files = [("flush", file(tmp_path / name)) for name in names]
+    folder = ("flush", file(tmp_path))
+    assert done == [files[0], folder, files[1], folder]  # its new names
+    done.clear()
+    written = log.Log(tmp_path, 8)
+    written.write_evaluation(evaluation(16, 1.0, 2.0))
+    done.clear()
+    written.sync()
+    written.close()
+    assert done == [("flush", file(tmp_path / name)) for name in names]

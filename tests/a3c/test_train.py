@@ -287,6 +287,31 @@ def test_a_resumed_run_has_the_clock_and_the_best_mean_of_before(tmp_path: Path)
     assert log.read(run.folder / "metrics.jsonl")[-1]["seconds"] > 1000
 
 
+@pytest.mark.parametrize("env", ["CartPole-v1", "breakout"])
+def test_games_of_another_version_are_one_line(
+    env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of Gymnasium's wrappers, or of the emulator's state."""
+    config = small(tmp_path, env=env, total_agent_steps=64, normalize=False)
+    run = train(config, quiet=True)
+    saved = checkpoint.newest(run.folder)
+    games = "thread0.envs.classic_control" if env == "CartPole-v1" else "thread0.envs.games"
+    text = saved.checkpoint.tensors[games].numpy().tobytes()
+    other = text.replace(b'"layers": [', b'"layers": [{}, ').replace(
+        b'"version": 2', b'"version": 7'
+    )
+    assert other != text
+    saved.checkpoint.tensors[games] = torch.frombuffer(bytearray(other), dtype=torch.uint8)
+    checkpoint.save(saved.path, saved.checkpoint)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*.safetensors")}
+    words = ["train", "--resume", str(run.folder), "--total-agent-steps", "128"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "the checkpoint's games are of another version of their environment: " in said
+    assert said.count("\n") == 1
+    assert {path: path.read_bytes() for path in run.folder.rglob("*.safetensors")} == before
+
+
 def test_an_environment_that_cannot_be_gone_on_with_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
