@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from a3c.acting import Actor, Agents
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.devices import ToHost, on_device
 from a3c.envs.protocol import Envs
 from a3c.gate import Gate
@@ -302,13 +302,7 @@ class ActorLearner:
         # In memory of PyTorch's: sums round otherwise where a file's lies elsewhere in a cache line
         names = [name for name in AGENT_TENSORS if name in saved]
         own = {name: torch.cat([saved[name]] * copies).to(self.device) for name in names}
-        try:
-            self.envs.load_state(games, own["observations"])
-        except (LookupError, ValueError) as error:  # what such a version has saved
-            raise InputError(
-                f"the checkpoint's games are of another version of their environment: {error}; a "
-                "new run can begin with its parameters (--from)"
-            ) from None
+        self.envs.load_state(games, own["observations"])
         state = (own["hidden"], own["cell"]) if "hidden" in own else None
         next_actions = own.get("next_actions")
         self.actor.go_on(Agents(own["observations"], state, next_actions, next_actions is not None))

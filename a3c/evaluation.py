@@ -57,12 +57,14 @@ class Evaluation:
     def go_on(self, left: list[Snapshot], trained: bool) -> None:
         """Queue what an earlier part of the run had left, but for what it wrote down after its
         checkpoint; and of a run that has been trained its end, if nobody had asked for that. What
-        failed would fail again, with the same games."""
-        written = {record["agent_steps"] for record in self.log.evaluations}
+        failed is left out, and said so: with the same games it might fail each time."""
+        had = {record["agent_steps"] for record in self.log.evaluations} | {*self.evaluator.failed}
         for snapshot in left:
-            if snapshot.agent_steps not in written:
+            if snapshot.agent_steps not in had:
                 self.evaluator.queue(snapshot)
-        ends = [*written, *(snapshot.agent_steps for snapshot in left), *self.evaluator.failed]
+        ends = [*had, *(snapshot.agent_steps for snapshot in left)]
+        for line in best.failed(self.evaluator.failed):
+            self.terminal.say(line)
         if trained and max(ends, default=0) < self.evaluator.config.total_agent_steps:
             self.evaluator.copy()
 

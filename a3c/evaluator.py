@@ -83,7 +83,7 @@ class Evaluator:
         self.unwritten: dict[tuple[int, int], Snapshot] = {}
         self.done: SimpleQueue[Evaluated] = SimpleQueue()
         self.left_out: list[int] = []  # agent steps of the snapshots that were not played
-        self.failed: list[int] = []  # of those at which the environment failed, in all of the run
+        self.failed: list[int] = []  # of those that failed, in all of the run: nobody tries again
         self.rolled_back: list[int] = []  # each time to these agent steps
         self.stopped = self.ending = False
         self.failure: BaseException | None = None
@@ -158,6 +158,7 @@ class Evaluator:
     def roll_back(self, agent_steps: int) -> None:
         """The run goes on from here: what was copied beyond is of parameters that are lost."""
         self.rolled_back.append(agent_steps)
+        self.failed = [failed for failed in self.failed if failed <= agent_steps]
 
     def is_lost(self, snapshot: Snapshot) -> bool:
         since = self.rolled_back[snapshot.life :]
@@ -225,8 +226,8 @@ class Evaluator:
             try:
                 record = None if self.stopped else self._evaluate(snapshot)
             except BaseException:
-                self.forget(snapshot)  # a resumed run would begin with it, and fail at once
                 self.failed.append(snapshot.agent_steps)
+                self.forget(snapshot)  # a resumed run would begin with it, and fail at once
                 raise
             if record is None:
                 self.left_out.append(snapshot.agent_steps)

@@ -152,6 +152,8 @@ def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Ru
     mean = metrics.status()["mean_return_100"]
     score = best.read_score(found.folder)
     run = Run(found.folder, found.agent_steps, metrics.episodes, mean, finished=True, best=score)
+    for line in best.failed(found.checkpoint.progress.get(best.FAILED, [])):
+        terminal.say(line)
     terminal.say(start.nothing_to_do(found))
     terminal.goodbye(run)
     return run
@@ -453,7 +455,7 @@ class Training:
         }
         if self.evaluator is not None:
             progress["evaluations"], copies = self.evaluator.save()
-            progress[best.FAILED] = self.evaluator.failed
+            progress[best.FAILED] = list(self.evaluator.failed)
             tensors |= copies
         self.saved = progress
         return Checkpoint(self.config, self.node.spec, progress, tensors), record

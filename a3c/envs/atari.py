@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from a3c.config import Config, InputError
-from a3c.envs.protocol import AgentBytes, Array, NumpyStep, Spec
+from a3c.envs.protocol import AgentBytes, Array, NumpyStep, Spec, other_version
 from atari2600 import agent, boot, games
 from atari2600.vector_env import AtariVectorEnv
 
@@ -75,7 +75,10 @@ class AtariEnvs:
         if not isinstance(self.vector, AtariVectorEnv):
             raise NotImplementedError("ale-py's vector environment cannot restore its games")
         copies = self.num_envs // len(state["lives"])
-        self.vector.load_state(state["games"], copies)
+        try:
+            self.vector.load_state(state["games"], copies)
+        except ValueError as error:
+            raise other_version(str(error)) from None
         self.lives = np.tile(state["lives"], copies)
 
     def close(self) -> None:

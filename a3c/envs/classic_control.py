@@ -14,6 +14,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from a3c.envs.protocol import other_version
+
 WRAPPERS = ("TimeLimit", "OrderEnforcing", "PassiveEnvChecker")  # those whose state is known
 CHANGING = ("state", "steps_beyond_terminated", "last_u", "_elapsed_steps", "_has_reset")
 
@@ -28,12 +30,16 @@ def save(envs: Sequence[gymnasium.Env[Any, Any]]) -> dict[str, NDArray[Any]] | N
 
 def load(envs: Sequence[gymnasium.Env[Any, Any]], state: dict[str, NDArray[Any]]) -> None:
     """Restore what `save` returned, into as many environments of the same kind, or into several
-    times as many: copies."""
+    times as many: copies. Raises EnvironmentFault for what another version has saved."""
     records = json.loads(state["classic_control"].tobytes())
     records *= len(envs) // len(records)
     for env, record in zip(envs, records, strict=True):
         env.unwrapped.np_random.bit_generator.state = record["np_random"]
-        for layer, values in zip(_layers(env), record["layers"], strict=True):
+        layers = list(_layers(env))
+        if len(layers) != len(record["layers"]):
+            found = f"{len(record['layers'])} layers of an environment; expected {len(layers)}"
+            raise other_version(found)
+        for layer, values in zip(layers, record["layers"], strict=True):
             for name, value in values.items():
                 setattr(layer, name, _decoded(value))
 

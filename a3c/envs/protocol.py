@@ -65,6 +65,14 @@ class EnvironmentFault(RuntimeError):
         return type(self), (self.what, self.where)
 
 
+def other_version(found: str) -> EnvironmentFault:
+    """What to raise for saved games that another version of the environment has left."""
+    return EnvironmentFault(
+        f"its saved games are of another version ({found}); --from begins a new run with the "
+        "parameters"
+    )
+
+
 class NumpyStep(NamedTuple):
     """One agent step of N agents, as NumPy environments answer it."""
 

@@ -172,7 +172,7 @@ def check_memory_of(plans: list[Planned]) -> None:
 
 def finished(planned: Planned) -> bool:
     """Whether the run has reached its end: its newest checkpoint that can be read says so, which
-    comes after the last record; and its evaluations are there."""
+    comes after the last record; and its evaluations are there, or have failed."""
     try:
         newest = checkpoint.newest(planned.folder).checkpoint
         return best.is_complete(planned.folder, planned.config, newest.progress)

@@ -34,9 +34,19 @@ def load(run: Path) -> Checkpoint | None:
     return None if saved is None or evaluated_return(saved) is None else saved
 
 
+def failed(agent_steps: list[int]) -> list[str]:
+    """A line about evaluations that are missing for good, if there are any."""
+    if not agent_steps:
+        return []
+    where = ", ".join(f"{each:,}" for each in agent_steps[:5])
+    more = ", ..." if len(agent_steps) > 5 else ""
+    return [f"evaluations that failed are left out, at agent steps: {where}{more}"]
+
+
 def is_complete(run: Path, config: Config, progress: dict[str, Any]) -> bool:
-    """Whether a run, by its newest checkpoint's progress, has been trained, evaluated at its end,
-    and its best scored. It lacks the last two where it was interrupted after its last update."""
+    """Whether a run, by its newest checkpoint's progress, has been trained, evaluated at its end
+    (or has failed to be), and its best scored. It lacks the last two where it was interrupted after
+    its last update."""
     if progress["agent_steps"] < config.total_agent_steps:
         return False
     if config.evaluate_every == "never":

@@ -221,6 +221,7 @@ def check_spec(model: str, trained_on: str, had: Spec, env: str, spec: Spec) -> 
 
 # Half the width of actions' bounds: a policy's deviation is 1 at first, and its mean 0
 FAR = 0.2, 10.0
+BOUNDLESS = 1e30  # so far from one another bounds are those of a type of floats, and mean none
 
 
 def warnings_of(config: Config, spec: Spec) -> Iterator[str]:
@@ -235,9 +236,9 @@ def warnings_of(config: Config, spec: Spec) -> Iterator[str]:
             "--no-clip-rewards"
         )
     if not spec.discrete and spec.actions is not None:
-        low, high = spec.actions.bounds()
-        with np.errstate(over="ignore"):
-            half = (high - low) / 2  # infinite of a bound alone, and of the largest numbers
+        low, high = (bound.astype(np.float64) for bound in spec.actions.bounds())
+        half = high / 2 - low / 2  # infinite of a bound alone
+        half[half > BOUNDLESS] = np.inf
         far = (half < FAR[0]) | (np.isfinite(half) & (half > FAR[1])) | (low > 1) | (high < -1)
         if far.any():
             wrapper = "RescaleAction" if np.isfinite(half[far]).all() else "TransformAction"

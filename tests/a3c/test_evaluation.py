@@ -476,11 +476,16 @@ def test_what_failed_as_the_run_ended_is_not_played_by_the_resumed_run(
         let_at_the_end(patch, let)
         with pytest.raises(RunFailed, match="as if by accident") as failed:
             train(config, quiet=True)
-    resumed = train(config, resume=failed.value.folder, quiet=True)
+    resumed = train(config, resume=failed.value.folder)
     assert steps(resumed) == [each for each in (480, 960, 1440, 1920) if each != at]
     assert resumed.best is not None
+    assert (
+        f"evaluations that failed are left out, at agent steps: {at:,}" in capsys.readouterr().out
+    )
     again = train(config, resume=failed.value.folder)
-    assert "already finished" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "already finished" in said
+    assert f"evaluations that failed are left out, at agent steps: {at:,}" in said
     assert again.best is not None
     assert again.best["mean"] == resumed.best["mean"]
 

@@ -322,6 +322,7 @@ def test_what_is_easily_overlooked_in_an_environment_of_ones_own() -> None:
     most = float(np.finfo(np.float64).max)  # as good as no bound
     for low, high, expected in (
         (-most, most, []),
+        (0, 3.4e38, []),
         *((-1, 1, []), (-9, 9, []), (0, 1, []), (-99, 99, far), (0, 0.1, far)),
         *((20, 30, far), (-7, -5, far), (1000, np.inf, far), (-np.inf, -2, far), (0, np.inf, [])),
     ):
