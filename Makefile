@@ -4,7 +4,9 @@ PYTHON ?= python3
 # All tests: by a process for each core, as far as the memory of a small machine goes; a file's by
 # one, in their order, so that what they share is made once. A few tests need no more processes.
 TESTS = $(or $(ARGS),--numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
-INSTALL = $(PYTHON) -m venv .venv && \
+# A .venv of a Python that is too old is made anew: another PYTHON would find that one in it
+INSTALL = { .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+  $(PYTHON) -m venv --clear .venv; } && \
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MAKEFLAGS += --jobs=2
 .PHONY: train test checked

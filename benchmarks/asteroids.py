@@ -96,6 +96,8 @@ def main() -> None:
     values: list[Array] = []
     if atari_game(policy.config.env) != "asteroids":
         parser.error(f"{model} plays {policy.config.env}; expected a model of Asteroids")
+    if policy.config.recurrent:
+        parser.error(f"{model} has an LSTM, whose past is not known here; expected one without")
 
     def looking(t: int, observations: Array) -> Array:
         encoded = torch.from_numpy(policy.coding.encode(observations).copy())

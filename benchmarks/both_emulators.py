@@ -99,6 +99,7 @@ def main() -> int:
         f" ({min(ratios):.2f} to {max(ratios):.2f}).",
         "",
     ]
+    print("\n".join(lines))
     if options == parser.parse_args([]):  # a part is no report
         RESULTS.write_text("\n".join(lines))
         print(f"written to {RESULTS}")

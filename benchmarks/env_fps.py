@@ -170,6 +170,7 @@ def main() -> None:
         print(line, flush=True)
         rows.append(line)
         ratios.append(ratio)
+    print(f"median {statistics.median(ratios):.2f}, least {min(ratios):.2f}")
     if options == parser.parse_args([]):  # a part is no report
         RESULTS.write_text(report(rows, ratios, start_times()))
         print(f"written to {RESULTS}")

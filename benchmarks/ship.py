@@ -108,7 +108,9 @@ def card(game: str, run: Path, saved: Checkpoint, scores: dict[str, Any]) -> str
         f"{last['agent_steps']:,} agent steps, {last['episodes']:,} games, "
         f"{last['seconds'] / 60:,.0f} minutes of wall-clock.",
         *[
-            f"{'Resumed: c' if i else 'C'}ommit {part['commit']}; {part['cores']} cores, "
+            # Not every system says how many cores there are, nor every folder which commit it is
+            f"{'Resumed: c' if i else 'C'}ommit {part.get('commit', '?')}; "
+            f"{part.get('cores', '?')} cores, "
             f"{part['processor']}, {part['device']}, {part['torso_dtype']}; "
             f"Python {part['python']}, torch {part['torch']}; started {part['started']}."
             for i, part in enumerate(provenance.read(run))
