@@ -238,7 +238,7 @@ def warnings_of(config: Config, spec: Spec) -> Iterator[str]:
     if not spec.discrete and spec.actions is not None:
         low, high = (bound.astype(np.float64) for bound in spec.actions.bounds())
         half = high / 2 - low / 2  # infinite of a bound alone
-        half[half > BOUNDLESS] = np.inf
+        half = np.where(half > BOUNDLESS, np.inf, half)
         far = (half < FAR[0]) | (np.isfinite(half) & (half > FAR[1])) | (low > 1) | (high < -1)
         if far.any():
             wrapper = "RescaleAction" if np.isfinite(half[far]).all() else "TransformAction"
