@@ -425,8 +425,7 @@ class Cluster:
 
     def save(self) -> dict[str, Tensor]:
         """All tensors of a checkpoint: the server's, and what each node can save of its agents."""
-        newest, status = self.patiently_saved()
-        self.take(status)  # what its counters count: a resumed run asks for none of it again
+        newest: Newest = self.patiently_saved()
         self.began = Began(newest.vectors, newest.agent_steps, newest.updates)
         tensors = tensors_of(newest.vectors)
         self.store.load(tensors, newest.agent_steps, newest.updates)
@@ -434,13 +433,13 @@ class Cluster:
             tensors |= part
         return tensors
 
-    def patiently_saved(self) -> tuple[Newest, Status]:
-        """The server's vectors and status, also of one that is being started again."""
+    def patiently_saved(self) -> Newest:
+        """The server's vectors, also of one that is being started again."""
         while True:
             with suppress(RayActorError):
-                newest, status = answer(self.server.save_with_status.remote())
+                newest = answer(self.server.save.remote())
                 if isinstance(newest, Newest):
-                    return newest, status
+                    return newest
             time.sleep(WAIT_SECONDS)
             self.look_after()
 
