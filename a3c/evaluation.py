@@ -87,11 +87,8 @@ class Evaluation:
             self.terminal.refresh(self.terminal.agent_steps)
         self.note()
         if evaluator.left_out:
-            steps = ", ".join(f"{steps:,}" for steps in evaluator.left_out[:5])
-            more = ", ..." if len(evaluator.left_out) > 5 else ""
-            self.terminal.say(
-                f"evaluations left for when it goes on, at agent steps: {steps}{more}"
-            )
+            steps = best.listed(evaluator.left_out)
+            self.terminal.say(f"evaluations left for when it goes on, at agent steps: {steps}")
         if complete and not evaluator.stopped and evaluator.failure is None:
             self._score()
         self._say_cost()

@@ -12,7 +12,6 @@ Of all games it writes benchmarks/results/exact_modes.md.
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from itertools import cycle
@@ -22,10 +21,9 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed
 
 from a3c.run.files import write_whole
-from a3c.run.provenance import processor
 from atari2600 import games
 from atari2600.backends import translate
-from benchmarks.exactness import Outcome, compare, source
+from benchmarks.exactness import Outcome, compare, head
 
 RESULTS = Path(__file__).parent / "results" / "exact_modes.md"
 FRAMES = 600
@@ -58,12 +56,7 @@ def report(rows: dict[str, str], settings: int, frames: int) -> str:
     """The page."""
     exact = sum(line.endswith("| exact |") for line in rows.values())
     lines = [
-        "# Exactness in every mode",
-        "",
-        f"`python benchmarks/exact_modes.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
-        "",
-        f"{processor()}, Python {platform.python_version()}.",
-        f"Emulator: source {source()}.",
+        *head("Exactness in every mode", "exact_modes.py"),
         f"{settings} settings of {len(rows)} games, {frames:,} frames of each.",
         "RAM (128 bytes), screen (all pixels), reward, lives and end of game against ale-py, at",
         "every frame, interpreted. Random actions held 1 to 16 frames.",

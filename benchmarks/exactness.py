@@ -175,16 +175,23 @@ def rows_before(seeds: int, frames: int) -> dict[str, str]:
     return {line.split("|")[1].strip(): line for line in rows}
 
 
+def head(title: str, script: str) -> list[str]:
+    """A page's first lines: the command, the machine, the emulator."""
+    return [
+        f"# {title}",
+        "",
+        f"`{' '.join([f'python benchmarks/{script}', *sys.argv[1:]])}`",
+        "",
+        f"{processor()}, Python {platform.python_version()}.",
+        f"Emulator: source {source()}.",
+    ]
+
+
 def report(rows: dict[str, str], seeds: int, frames: int) -> str:
     """The page."""
     exact = sum(line.endswith("| exact |") for line in rows.values())
     lines = [
-        "# Exactness",
-        "",
-        f"`python benchmarks/exactness.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
-        "",
-        f"{processor()}, Python {platform.python_version()}.",
-        f"Emulator: source {source()}.",
+        *head("Exactness", "exactness.py"),
         extent(seeds, frames),
         "RAM (128 bytes), screen (all pixels), reward, lives and end of game against ale-py, at",
         "every frame, through ends of games and resets. Random actions held 1 to 16 frames.",

@@ -38,9 +38,13 @@ def failed(agent_steps: list[int]) -> list[str]:
     """A line about evaluations that are missing for good, if there are any."""
     if not agent_steps:
         return []
-    where = ", ".join(f"{each:,}" for each in agent_steps[:5])
+    return [f"evaluations that failed are left out, at agent steps: {listed(agent_steps)}"]
+
+
+def listed(agent_steps: list[int]) -> str:
+    """The first five, in words."""
     more = ", ..." if len(agent_steps) > 5 else ""
-    return [f"evaluations that failed are left out, at agent steps: {where}{more}"]
+    return ", ".join(f"{each:,}" for each in agent_steps[:5]) + more
 
 
 def is_complete(run: Path, config: Config, progress: dict[str, Any]) -> bool:

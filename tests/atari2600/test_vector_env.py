@@ -440,7 +440,7 @@ def test_batches(mode: str) -> None:
         expected = following
     batched.close()
     assert rewards > 2
-    assert len(ends) > len({k for k, _ in ends}) / 2 > 1
+    assert len(ends) < 4 * len({k for k, _ in ends})  # not all at the same steps
     assert {i for _, i in ends} == set(range(4))
 
 
