@@ -23,7 +23,7 @@ from torch import Tensor
 
 from a3c.cluster.exchange import Newest, tensors_of
 from a3c.cluster.machines import Machine, alive, check_number
-from a3c.cluster.member import Member, NotMadeError, RefusedError
+from a3c.cluster.member import Member, NotMadeError, Paused, RefusedError
 from a3c.cluster.server import Contribution, Server, Status, ToEvaluate
 from a3c.config import Config, InputError
 from a3c.devices import pick_devices, pick_precision
@@ -85,6 +85,7 @@ class Cluster:
         self.present: set[int] = set()  # nodes that begin with the others
         self.taking_part: set[int] = set()  # nodes that train, or have trained to the end
         self.still: set[int] = set()  # nodes that stand still in a pause; one may join meanwhile
+        self.life = 0  # of the server, when it was last given what it begins with
         self.died_at: dict[int, float] = {}  # of nodes that have not contributed since
         self.failures: list[BaseException] = []
         self.faults: list[BaseException] = []  # of nodes without which the others go on
@@ -297,8 +298,7 @@ class Cluster:
 
     def bring_back_server(self) -> None:
         """It has been started again by Ray, and goes on from the last checkpoint."""
-        sync = self.config.mode == "sync"  # where a round waits for those that train
-        if not self.load_server(self.taking_part & {*self.training.values()} if sync else set()):
+        if not self.load_server(self.taking_part & {*self.training.values()}):
             return
         self.say(
             f"the server died: all go on from agent step {self.began.agent_steps:,}, its last "
@@ -309,10 +309,10 @@ class Cluster:
         self.rolled_back += 1
         self.roll_back(self.began.agent_steps)
 
-    def load_server(self, members: set[int]) -> bool:
+    def load_server(self, nodes: set[int]) -> bool:
         """Give it what it begins with, and in sync mode whom it waits for; not if it has died."""
         try:
-            answer(self.server.load.remote(*self.began, members))
+            self.life = answer(self.server.load.remote(*self.began, nodes))
         except RayActorError:
             return False  # Ray starts it again
         return True
@@ -388,39 +388,68 @@ class Cluster:
         self.ask_server(pause=True)
         try:
             lives = self.rolled_back
-            told = self.ask_all("pause", self.taking_part)
-            told = {index: part for index, part in told.items() if part is not None}
+            told = self.stand_still()
             self.still = {*told} & self.taking_part
             self.look_after()
             if self.rolled_back == lives:  # else it is of what was lost
-                for part in told.values():
-                    self.metrics.merge(part)
+                for paused in told.values():
+                    self.metrics.merge(paused.metrics)
             yield
         finally:
             self.still = set()
             self.ask_server(pause=False)
+            for index in {*self.training.values()} - self.taking_part:
+                self.members[index].go_on.remote()  # it may have joined the others meanwhile
             self.ask_all("go_on", self.taking_part, GO_ON_SECONDS)
 
-    def ask_all(self, method: str, nodes: set[int], seconds: float = math.inf) -> dict[int, Any]:
-        """The answers of these nodes, without those that die meanwhile, and those that are late."""
-        asked = {getattr(self.members[i], method).remote(): i for i in nodes}
-        told: dict[int, Any] = {}
-        until = time.monotonic() + seconds
-        while asked and time.monotonic() < until:
-            done, _ = ray.wait(list(asked), timeout=WAIT_SECONDS)
-            for future in done:
-                index = asked.pop(future)
-                try:
-                    told[index] = answer(future)
-                except RayActorError:
-                    pass
-                except Exception as error:  # the others go on
-                    self.lose(index, error)
-            # They may wait for a server, or for one another. While they save, nothing is taken of
-            # the server: a checkpoint counts what its vectors have learned from
-            if not done and method == "pause":
+    def stand_still(self) -> dict[int, Paused]:
+        """Wait until all nodes do.
+
+        In sync mode some may do so already when the server dies, and others not know that they
+        should: those wait for these at the end of their rollouts, so these go on.
+        """
+        told: dict[int, Paused] = {}
+        asked = self.asked("pause", self.taking_part)
+        while asked:
+            found = self.answers(asked)
+            told |= {index: paused for index, paused in found.items() if paused is not None}
+            if not found:  # they may wait for a server, or for one another
                 self.look_after()
                 self.ask_server(pause=True)
+            early = {i for i, paused in told.items() if paused.life != self.life}
+            self.ask_all("go_on", early & self.taking_part, GO_ON_SECONDS)
+            asked |= self.asked("pause", early & self.taking_part)
+            told = {i: paused for i, paused in told.items() if i not in early}
+        return told
+
+    def asked(self, method: str, nodes: set[int]) -> dict[Future, int]:
+        """What these nodes will answer."""
+        return {getattr(self.members[index], method).remote(): index for index in nodes}
+
+    def answers(self, asked: dict[Future, int]) -> dict[int, Any]:
+        """Those that come soon, which are asked for no more; without those of nodes that died."""
+        told = {}
+        done, _ = ray.wait(list(asked), timeout=WAIT_SECONDS)
+        for future in done:
+            index = asked.pop(future)
+            try:
+                told[index] = answer(future)
+            except RayActorError:
+                pass
+            except Exception as error:  # the others go on
+                self.lose(index, error)
+        return told
+
+    def ask_all(self, method: str, nodes: set[int], seconds: float = math.inf) -> dict[int, Any]:
+        """The answers of these nodes, without those that die meanwhile, and those that are late.
+
+        Nothing is taken of the server meanwhile: a checkpoint counts what its vectors have learned
+        from.
+        """
+        asked, told = self.asked(method, nodes), dict[int, Any]()
+        until = time.monotonic() + seconds
+        while asked and time.monotonic() < until:
+            told |= self.answers(asked)
         return told
 
     def save(self) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import torch
@@ -41,6 +41,13 @@ class RefusedError(RuntimeError):
 
 class NotMadeError(RuntimeError):
     """The node's process was started again since `make`, which knows nothing of it."""
+
+
+class Paused(NamedTuple):
+    """A node's threads stand still."""
+
+    life: int  # of the server that they have last heard of
+    metrics: Part  # that it has not been told
 
 
 class Member:
@@ -221,11 +228,10 @@ class Member:
                 raise RefusedError(answer.reason)
             time.sleep(RETRY_SECONDS)
 
-    def pause(self) -> Part | None:
+    def pause(self) -> Paused | None:
         """Wait until the threads stand still, and the server knows what they have learned.
 
-        In sync mode the server has told them to. Gives what it has not been told; None if the
-        threads are about to start.
+        In sync mode the server has told them to. None if the threads are about to start.
         """
         if not self.running:
             return None
@@ -235,7 +241,7 @@ class Member:
         self.node.settle()
         if self.config.mode == "async":
             self.exchange_once(everything=True)
-        return self.metrics.take()
+        return Paused(self.exchange.life, self.metrics.take())
 
     def save(self) -> dict[str, Tensor]:
         """The threads' part of a checkpoint; none of a process that has just been started again."""

@@ -102,12 +102,13 @@ class Server:
         self.seen: list[ToEvaluate] = []
         self.nodes: dict[int, Contribution] = {}
         self.heard: dict[int, int] = {}  # the number of each node's last exchange
-        self.members: set[int] = set()
+        self.members: set[int] = set()  # in sync mode those that a round waits for
         self.joining: set[int] = set()  # nodes that have not contributed since they joined
         self.arrived: list[int] = []
         self.round: dict[int, HandedIn] = {}
         self.round_over = asyncio.Event()
-        self.between = False  # the last round was the last one of the rollouts
+        self.between = True  # no member is amid rollouts: the last round was the last one of them
+        self.awaited: set[int] = set()  # without whom the first round does not begin
         self.strays: set[int] = set()  # that a server before this one knew, and that are no members
         self.outcome: Newest  # of the last round
 
@@ -119,11 +120,14 @@ class Server:
             self.seen.append(ToEvaluate(before, store.agent_steps, store.updates, parameters))
 
     async def load(
-        self, vectors: dict[str, Vector], agent_steps: int, updates: int, members: set[int]
-    ) -> None:
-        """Begin, or go on from a checkpoint, with these nodes."""
+        self, vectors: dict[str, Vector], agent_steps: int, updates: int, nodes: set[int]
+    ) -> int:
+        """Begin, or go on from a checkpoint, in sync mode with these nodes; the server's life."""
         self.store.load(tensors_of(vectors), agent_steps, updates)
-        self.members, self.ready = members, True
+        if self.config.mode == "sync":
+            self.awaited = set(nodes)
+        self.ready = True
+        return self.life
 
     async def exchange(self, sent: Sent) -> Newest | Refused | NotReady:
         """Add what a node has learned; what is newest then.
@@ -164,51 +168,50 @@ class Server:
             self.arrived.append(node)
 
     async def join(self, node: int) -> Newest | NotReady:
-        """All that a node needs to begin; in sync mode the next round waits for it too.
-
-        There a later one waits until the others' rollouts end. All stand still after the same round
-        and between two rollouts: so they have to begin them together.
-        """
+        """All that a node needs to begin; in sync mode the next round waits for it too."""
         if not self.ready:
             return NotReady()
         self.joining.add(node)
-        if self.config.mode == "sync" and node not in self.members:
-            while self.amid_rollouts() and not self.stopping:
-                await self.round_over.wait()
-            if self.stopping or node not in self.joining:  # nobody waits for it; or it has died
-                return NotReady()
-        self.members.add(node)
+        if self.config.mode == "sync" and node not in self.members and not await self.meet(node):
+            return NotReady()
         self.heard.pop(node, None)  # a new process counts anew
         return self.newest(joins=True)
 
-    def amid_rollouts(self) -> bool:
-        """Sync mode: there are nodes that have rounds to go before they could stand still."""
-        return bool(self.members) and not self.between
+    async def meet(self, node: int) -> bool:
+        """Wait until the others' rollouts have ended, to begin the next ones together with them:
+        all stand still after the same round and between two rollouts.
+
+        False where nobody waits for the node any more: the others end, or it has died.
+        """
+        awaited = node in self.awaited
+        self.awaited.discard(node)
+        if awaited and not self.awaited:
+            self.end_round()
+        while self.awaited or not self.between:
+            await self.round_over.wait()
+        if node not in self.joining or (self.stopping and not awaited):
+            return False
+        self.strays.discard(node)
+        self.members.add(node)
+        return True
 
     async def leave(self, node: int) -> None:
         """Nobody waits for this node any more; what it has sent before is no sign of a new one."""
-        for nodes in (self.members, self.joining, self.strays):
+        for nodes in (self.members, self.awaited, self.joining, self.strays):
             nodes.discard(node)
         self.arrived = [each for each in self.arrived if each != node]
         self.round.pop(node, None)
         self.finish_round()
-        if not self.members:  # nor do those that join wait for anybody
+        if not self.members:  # nor do those that join wait for anybody who trains
+            self.between = True
             self.end_round()
 
     async def hand_in(self, given: HandedIn) -> Newest | Refused | NotReady:
         """Sync mode: the gradients of a node's threads; waits for those of all others."""
         if not self.ready:
             return NotReady()
-        if given.life != self.life:  # it takes these; it stands still or ends with the others
-            self.joining.add(given.node)
-            if given.node not in self.members:
-                self.strays.add(given.node)
-            return self.newest(joins=True)._replace(pause=False, stop=False)
-        if given.node in self.strays:  # it goes on alone until its rollouts begin with the others'
-            if given.ends and not self.amid_rollouts():
-                self.strays.discard(given.node)
-                self.members.add(given.node)
-            return self.newest(joins=True)._replace(pause=False)
+        if given.life != self.life or given.node in self.strays:
+            return await self.go_on_alone(given)
         if given.node not in self.members:
             return Refused("the others had gone on without it")
         if not np.isfinite(given.gradients).all():
@@ -220,6 +223,17 @@ class Server:
         self.finish_round()
         await over.wait()
         return self.outcome
+
+    async def go_on_alone(self, given: HandedIn) -> Newest:
+        """For a node that a server before this one knew: what is newest, and nobody waits for it
+        until its rollouts have ended. Of two such nodes one may have had an answer that the other
+        had not: in step they would never again be, and so never stand still together.
+        """
+        self.joining.add(given.node)
+        self.strays.add(given.node)
+        if given.ends:
+            await self.meet(given.node)
+        return self.newest(joins=True)._replace(pause=False)  # it pauses with the others
 
     def finish_round(self) -> None:
         """Apply the average once all are there."""
@@ -273,7 +287,8 @@ class Server:
 
     async def abort(self) -> None:
         """Let go all that wait for others."""
-        self.stopping = True
+        self.stopping = self.between = True
+        self.awaited.clear()
         self.end_round()
 
     async def status(self) -> Status:

@@ -1,7 +1,10 @@
 """What a node and the server tell each other, without Ray."""
 
 import asyncio
+import itertools
+import random
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -153,14 +156,21 @@ def zeros() -> Change:
     return Change(np.zeros(P, np.float32), 10, 1, np.zeros(P, np.float32), 1)
 
 
+async def started(**changes: Any) -> Server:
+    """A server that has got its parameters, and waits for two nodes."""
+    server = Server(config_with(**changes), [Piece(P)], 0)
+    assert isinstance(await server.save(), NotReady)
+    vectors = {name: np.zeros(P, np.float32) for name in ("parameters", "square_avg")}
+    assert await server.load(vectors, 100, 10, {0, 1}) == server.life
+    return server
+
+
 def served(test: Callable[[Server], Coroutine[Any, Any, None]], **changes: Any) -> None:
-    """Run a test with a server that has got its parameters."""
+    """Run a test with a server whose two nodes have joined."""
 
     async def run() -> None:
-        server = Server(config_with(**changes), [Piece(P)], 0)
-        assert isinstance(await server.save(), NotReady)
-        vectors = {name: np.zeros(P, np.float32) for name in ("parameters", "square_avg")}
-        await server.load(vectors, 100, 10, {0, 1})
+        server = await started(**changes)
+        await asyncio.gather(server.join(0), server.join(1))
         await test(server)
 
     asyncio.run(run())
@@ -391,31 +401,229 @@ def test_in_sync_mode_a_gradient_that_is_not_finite_is_refused_and_the_others_go
     served(test, mode="sync", nodes=2)
 
 
-def test_in_sync_mode_gradients_of_parameters_that_are_gone_do_not_count() -> None:
-    async def test(server: Server) -> None:
-        await server.ask(pause=True, stop=True)
-        old = handed(server, 0, 1.0)._replace(life=1)
-        answer = await server.hand_in(old)
-        assert isinstance(answer, Newest)
-        assert answer.agent_steps == 100
-        assert not answer.pause  # alone it would stand still for ever
-        assert not answer.stop
-        assert {"parameters", "square_avg"} <= answer.vectors.keys()
-        await server.leave(1)
-        late = handed(server, 1, 1.0)._replace(life=1)  # it had joined, and not contributed
-        assert isinstance(await server.hand_in(late), Newest)
-        for ends in (False, True):  # the other one is amid its rollouts: it goes on alone
-            answer = await server.hand_in(handed(server, 1, 1.0, ends))
-            assert isinstance(answer, Newest)
-            assert not answer.pause
-            assert server.members == {0}
-        await server.ask(pause=False, stop=False)
-        assert isinstance(await server.hand_in(handed(server, 0, 1.0, ends=True)), Newest)
-        await server.hand_in(handed(server, 1, 1.0, ends=False))
-        assert server.members == {0}
-        answer = await server.hand_in(handed(server, 1, 1.0, ends=True))
-        assert isinstance(answer, Newest)
-        assert server.members == {0, 1}
-        assert answer.agent_steps == 120  # of the other one alone
+OLD = 1  # the life of a server that is gone
 
-    served(test, mode="sync", nodes=2)
+
+def restarted(test: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
+    """Run a test with a server whose two nodes have yet to hear of it."""
+
+    async def run() -> None:
+        await test(await started(mode="sync", nodes=2))
+
+    asyncio.run(run())
+
+
+async def waiting(given: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+    """It has begun, and waits."""
+    task = asyncio.create_task(given)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+async def met(server: Server) -> None:
+    """The two nodes of the server before this one come to the end of their rollouts."""
+    olds = [handed(server, node, 1.0, ends=True)._replace(life=OLD) for node in (0, 1)]
+    await asyncio.gather(*map(server.hand_in, olds))
+    assert server.members == {0, 1}
+
+
+def test_in_sync_mode_two_nodes_are_in_step_again_after_the_servers_death() -> None:
+    """One had an answer of the old server, and the other had not: one update lies between them,
+    which the end of their rollouts takes away."""
+
+    async def test(server: Server) -> None:
+        await server.ask(pause=True, stop=False)
+        ahead, behind = (handed(server, node, 1.0, ends=False) for node in (0, 1))
+        for given in (ahead._replace(life=OLD), behind._replace(life=OLD), behind):
+            answer = await server.hand_in(given)
+            assert isinstance(answer, Newest)
+            assert (answer.agent_steps, answer.updates) == (100, 10)  # nothing of them counts
+            assert {"parameters", "square_avg"} <= answer.vectors.keys()
+            assert not answer.pause  # alone it would stand still for ever
+        first = await waiting(server.hand_in(ahead._replace(ends=True)))
+        second = await server.hand_in(behind._replace(ends=True))
+        assert isinstance(second, Newest)
+        assert not second.pause
+        assert (await first).version == second.version == 0
+        assert server.members == {0, 1}
+        first = await waiting(server.hand_in(handed(server, 0, 1.0)))
+        assert await server.hand_in(handed(server, 1, 1.0)) == await first
+        assert (await first).agent_steps == 140
+        assert (await first).pause
+
+    restarted(test)
+
+
+def test_in_sync_mode_a_node_that_had_joined_lately_waits_for_the_others_rollouts() -> None:
+    """It is not one of those that a new server knows of."""
+
+    async def test(server: Server) -> None:
+        await met(server)
+        first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=False)))
+        await server.hand_in(handed(server, 1, 1.0, ends=False))
+        await first
+        third = handed(server, 2, 1.0, ends=False)
+        assert isinstance(await server.hand_in(third._replace(life=OLD)), Newest)
+        assert isinstance(await server.hand_in(third), Newest)
+        meets = await waiting(server.hand_in(third._replace(ends=True)))
+        first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=True)))
+        await server.hand_in(handed(server, 1, 1.0, ends=True))
+        await first
+        assert (await meets).agent_steps == 180  # of the others alone
+        assert server.members == {0, 1, 2}
+
+    restarted(test)
+
+
+def test_in_sync_mode_a_node_begins_with_the_others_where_it_does_not_hear_that_they_do() -> None:
+    async def test(server: Server) -> None:
+        await met(server)
+        first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=False)))
+        again = handed(server, 1, 1.0, ends=True)._replace(life=OLD)
+        assert isinstance(await server.hand_in(again), Newest)
+        await server.hand_in(handed(server, 1, 1.0, ends=False))
+        assert (await first).updates == 11
+
+    restarted(test)
+
+
+@pytest.mark.parametrize("how", ["leave", "abort"])
+def test_in_sync_mode_nobody_waits_at_the_end_of_rollouts_for_one_that_is_gone(how: str) -> None:
+    async def test(server: Server) -> None:
+        old = handed(server, 0, 1.0, ends=True)._replace(life=OLD)
+        meets = await waiting(server.hand_in(old))
+        joins = await waiting(server.join(2))
+        await (server.leave(1) if how == "leave" else server.abort())
+        answer = await asyncio.wait_for(meets, 5)
+        assert isinstance(answer, Newest)
+        assert answer.stop == (how == "abort")
+        joined = await asyncio.wait_for(joins, 5)
+        assert isinstance(joined, Newest if how == "leave" else NotReady)
+        assert server.members == ({0, 2} if how == "leave" else {0})
+
+    restarted(test)
+
+
+def test_in_sync_mode_a_run_that_stops_waits_for_no_node_that_had_joined_lately() -> None:
+    async def test(server: Server) -> None:
+        await met(server)
+        first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=False)))
+        await server.hand_in(handed(server, 1, 1.0, ends=False))
+        await first
+        await server.ask(pause=False, stop=True)
+        late = handed(server, 2, 1.0, ends=True)._replace(life=OLD)
+        meets = await waiting(server.hand_in(late))
+        joins = await waiting(server.join(3))
+        first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=True)))
+        await server.hand_in(handed(server, 1, 1.0, ends=True))
+        assert (await first).stop
+        assert (await meets).stop
+        assert await joins == NotReady()
+        assert server.members == {0, 1}
+
+    restarted(test)
+
+
+def test_in_sync_mode_a_run_that_is_stopped_as_it_begins_ends() -> None:
+    """A node that is told to wait would never be told to end."""
+
+    async def test(server: Server) -> None:
+        first = await waiting(server.join(0))
+        await server.ask(pause=True, stop=True)
+        second = await server.join(1)
+        assert isinstance(second, Newest)
+        assert second.stop
+        assert (await first).stop
+
+    restarted(test)
+
+
+UPDATES = 3  # of a rollout
+
+
+class Learner:
+    """A node's thread, as far as the server sees it: answers of a server that dies are lost."""
+
+    def __init__(self, index: int, server: list[Server], chance: random.Random):
+        self.index, self.server, self.chance = index, server, chance
+        self.life = self.version = 0
+        self.pause, self.parked = False, asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def ask(self, method: str, given: Any) -> Newest:
+        """Again and again, as Member.patiently."""
+        while True:
+            server = self.server[0]
+            call = asyncio.create_task(getattr(server, method)(given))
+            while not call.done() and server is self.server[0]:
+                await asyncio.sleep(0)
+            for _ in range(self.chance.randrange(4)):  # its way takes a while
+                await asyncio.sleep(0)
+            if server is not self.server[0]:
+                call.cancel()
+            elif isinstance(call.result(), Newest):
+                self.life, self.version = call.result().life, call.result().version
+                return call.result()
+            await asyncio.sleep(0)
+
+    async def train(self) -> None:
+        await self.ask("join", self.index)
+        gradients = np.zeros((1, P), np.float32)
+        while True:
+            for done in range(UPDATES):
+                for _ in range(self.chance.randrange(4)):  # it computes
+                    await asyncio.sleep(0)
+                ends = done == UPDATES - 1
+                given = HandedIn(self.index, self.life, self.version, gradients, 1, NOTHING, ends)
+                self.pause = (await self.ask("hand_in", given)).pause
+            if self.pause:
+                self.parked.set()
+                await self.let_go.wait()
+                self.let_go.clear()
+                self.parked.clear()
+
+
+async def stand_still(
+    learners: list[Learner], server: list[Server], tick: Callable[[], Any]
+) -> None:
+    """As Cluster's. Fails where it does not come to that."""
+    for _ in range(2_000):
+        await server[0].ask(pause=True, stop=False)
+        for each in learners:
+            if each.parked.is_set() and each.life != server[0].life:
+                each.let_go.set()
+        await tick()
+        if all(each.parked.is_set() and each.life == server[0].life for each in learners):
+            return
+    raise AssertionError("they never stood still together")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_in_sync_mode_all_stand_still_whenever_the_server_dies(seed: int) -> None:
+    async def run() -> None:
+        chance = random.Random(seed)
+        new = partial(started, mode="sync", nodes=2)
+        server, dies_at = [await new()], {chance.randrange(400) for _ in range(4)}
+        learners = [Learner(index, server, chance) for index in (0, 1)]
+        tasks = [asyncio.create_task(each.train()) for each in learners]
+        ticks = itertools.count()
+
+        async def tick() -> None:
+            await asyncio.sleep(0)
+            if next(ticks) in dies_at:
+                server[0] = await new()
+
+        while next(ticks) <= max(dies_at):
+            for _ in range(chance.randrange(40)):
+                await tick()
+            await stand_still(learners, server, tick)
+            await server[0].ask(pause=False, stop=False)
+            for each in learners:
+                each.let_go.set()
+            assert server[0].version >= UPDATES
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(run())

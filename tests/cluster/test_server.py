@@ -14,7 +14,7 @@ pytest.importorskip("ray")
 from a3c.cluster.cluster import Cluster
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent
 from a3c.cluster.machines import alive, share
-from a3c.cluster.member import Member, NotMadeError
+from a3c.cluster.member import Member, NotMadeError, Paused
 from a3c.cluster.server import Server
 from a3c.config import preset
 from a3c.gate import Gate
@@ -123,12 +123,12 @@ def test_a_node_that_cannot_pause_ends_and_the_others_go_on(
         return "stands still"
 
     cluster = object.__new__(Cluster)
-    cluster.members = {i: Mock(pause=Mock(remote=Mock(return_value=i))) for i in range(2)}
+    cluster.members = {i: Mock(save=Mock(remote=Mock(return_value=i))) for i in range(2)}
     lost = Mock()
     monkeypatch.setattr(cluster, "lose", lost)
     monkeypatch.setattr("a3c.cluster.cluster.ray.wait", lambda asked, **_: (asked, []))
     monkeypatch.setattr("a3c.cluster.cluster.answer", answer)
-    assert cluster.ask_all("pause", {0, 1}) == {0: "stands still"}
+    assert cluster.ask_all("save", {0, 1}) == {0: "stands still"}
     assert [call.args[0] for call in lost.call_args_list] == [1]
 
 
@@ -224,7 +224,7 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
 
     def ask_all(method: str, nodes: set[int], *_: object) -> dict[int, Any]:
         asked[method] = set(nodes)
-        return {index: Part(0, {}, []) if method == "pause" else {} for index in nodes}
+        return {index: {} for index in nodes}
 
     newest = asyncio.run(served().save())
     monkeypatch.setattr(cluster, "ask_all", ask_all)
@@ -232,9 +232,49 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
     monkeypatch.setattr(cluster, "look_after", lambda: cluster.taking_part.add(2))
     monkeypatch.setattr(cluster, "patiently_saved", lambda: newest)
     cluster.store, cluster.rolled_back = served().store, 0
+    stood = {0: Paused(7, Part(0, {}, [])), 1: Paused(7, Part(0, {}, []))}
+    monkeypatch.setattr(cluster, "stand_still", lambda: stood)
+    third: Any = Mock()
+    cluster.training, cluster.members = {"what it will return": 3}, {3: third}
     with cluster.paused():
         cluster.save()
-    assert asked == {"pause": {0, 1}, "save": {0, 1}, "go_on": {0, 1, 2}}
+    assert asked == {"save": {0, 1}, "go_on": {0, 1, 2}}
+    third.go_on.remote.assert_called_once()  # it may have joined as well, and nobody know it yet
+
+
+def test_a_node_that_stood_still_before_the_server_died_goes_on_until_the_others_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They wait for it at the end of their rollouts."""
+    asked: list[tuple[str, int]] = []
+    answers = {0: [Paused(1, Part(0, {}, [])), Paused(2, Part(0, {}, []))], 1: []}
+
+    def actor(index: int) -> Any:
+        def pause() -> int:
+            asked.append(("pause", index))
+            return index
+
+        def go_on() -> str:
+            asked.append(("go on", index))
+            answers[1].append(Paused(2, Part(0, {}, [])))  # now that it does
+            return "goes on"
+
+        return Mock(pause=Mock(remote=pause), go_on=Mock(remote=go_on))
+
+    def wait(futures: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
+        return [each for each in futures if answers.get(each, True)][:1], []
+
+    def answer(future: Any) -> Any:
+        return answers[future].pop(0) if future in answers else future
+
+    cluster = object.__new__(Cluster)
+    cluster.members, cluster.taking_part, cluster.life = {0: actor(0), 1: actor(1)}, {0, 1}, 1
+    monkeypatch.setattr("a3c.cluster.cluster.ray.wait", wait)
+    monkeypatch.setattr("a3c.cluster.cluster.answer", answer)
+    monkeypatch.setattr(cluster, "ask_server", lambda pause: None)
+    monkeypatch.setattr(cluster, "look_after", lambda: setattr(cluster, "life", 2))
+    assert {index: paused.life for index, paused in cluster.stand_still().items()} == {0: 2, 1: 2}
+    assert asked == [("pause", 0), ("pause", 1), ("go on", 0), ("pause", 0)]
 
 
 def test_in_sync_mode_the_target_goes_back_with_the_parameters() -> None:
@@ -384,7 +424,8 @@ def test_before_a_checkpoint_a_node_sends_its_average_as_well(
     mode: Any, asked: list[object]
 ) -> None:
     member = Member(0, preset("control", env="CartPole-v1", num_threads=1, mode=mode))
-    node = member.node = Mock()
+    node, member.exchange = Mock(), Mock()
+    member.node = node
     member.exchange_once = exchange_once = Mock()  # type: ignore[method-assign]
     member.running = True
     member.pause()
