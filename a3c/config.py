@@ -172,8 +172,8 @@ class Config:
     """Put an LSTM of 256 cells between the torso and the heads, which are policy and value; with
     paper-vector one of 128 for each of the two."""
     std: Literal["independent", "dependent", "softplus"] = "independent"
-    """Standard deviation of continuous actions. dependent: it depends on the state. softplus: so it
-    does, and it is the same for all actions, as the root of a softplus."""
+    """Standard deviation of continuous actions. dependent: it depends on the state. softplus: on
+    the state as well, one for all actions, as the root of a softplus."""
     scale_pixels: bool = True
     """Feed pixels as 0 to 1 rather than as 0 to 255."""
     subtract_background: bool = True

@@ -454,7 +454,8 @@ class Cluster:
 
     def save(self) -> dict[str, Tensor]:
         """All tensors of a checkpoint: the server's, and what each node can save of its agents."""
-        newest: Newest = self.patiently_saved()
+        newest, status = self.patiently_saved()
+        self.take(status)  # what its counters count: a resumed run asks for none of it again
         self.began = Began(newest.vectors, newest.agent_steps, newest.updates)
         tensors = tensors_of(newest.vectors)
         self.store.load(tensors, newest.agent_steps, newest.updates)
@@ -462,13 +463,13 @@ class Cluster:
             tensors |= part
         return tensors
 
-    def patiently_saved(self) -> Newest:
-        """The server's vectors, also of one that is being started again."""
+    def patiently_saved(self) -> tuple[Newest, Status]:
+        """The server's vectors and status, also of one that is being started again."""
         while True:
             with suppress(RayActorError):
-                newest = answer(self.server.save.remote())
+                newest, status = answer(self.server.save_with_status.remote())
                 if isinstance(newest, Newest):
-                    return newest
+                    return newest, status
             time.sleep(WAIT_SECONDS)
             self.look_after()
 

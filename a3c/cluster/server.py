@@ -281,6 +281,10 @@ class Server:
         """All vectors, for a checkpoint, or for a node that is about to join."""
         return self.newest(joins=True) if self.ready else NotReady()
 
+    async def save_with_status(self) -> tuple[Newest | NotReady, Status]:
+        """Both of one moment: nodes that joined lately do not stand still for a checkpoint."""
+        return await self.save(), await self.status()  # neither lets anybody else work meanwhile
+
     async def ask(self, pause: bool, stop: bool) -> None:
         """Sync mode: all nodes stand still, or end, after the same update."""
         self.pausing, self.stopping = pause, stop

@@ -15,7 +15,7 @@ from a3c.cluster.cluster import Cluster
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent
 from a3c.cluster.machines import alive, share
 from a3c.cluster.member import Member, NotMadeError, Paused
-from a3c.cluster.server import Server
+from a3c.cluster.server import Server, ToEvaluate
 from a3c.config import preset
 from a3c.gate import Gate
 from a3c.metrics import Metrics, Part
@@ -226,11 +226,11 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
         asked[method] = set(nodes)
         return {index: {} for index in nodes}
 
-    newest = asyncio.run(served().save())
+    saved = asyncio.run(served().save_with_status())
     monkeypatch.setattr(cluster, "ask_all", ask_all)
     monkeypatch.setattr(cluster, "ask_server", lambda pause: None)
     monkeypatch.setattr(cluster, "look_after", lambda: cluster.taking_part.add(2))
-    monkeypatch.setattr(cluster, "patiently_saved", lambda: newest)
+    monkeypatch.setattr(cluster, "patiently_saved", lambda: saved)
     cluster.store, cluster.rolled_back = served().store, 0
     stood = {0: Paused(7, Part(0, {}, [])), 1: Paused(7, Part(0, {}, []))}
     monkeypatch.setattr(cluster, "stand_still", lambda: stood)
@@ -352,6 +352,28 @@ def test_a_node_whose_process_is_another_by_now_joins_the_others_later(
     cluster.members = {1: another}
     cluster.welcome(1)
     assert (said, cluster.facts) == (["node 1 has joined"], [])
+
+
+def test_a_checkpoint_counts_what_its_server_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what a node that joined lately has come to since it was last asked: a resumed run, which
+    goes on behind it, would ask for no such evaluation again."""
+    server = served()
+    server.store.to_be_evaluated = lambda before: before < 8  # type: ignore[method-assign]
+    before = asyncio.run(server.status())
+    assert exchange(server, 0).agent_steps == 8
+    cluster = object.__new__(Cluster)
+    cluster.server, cluster.store, cluster.metrics = Mock(), served().store, Metrics(1)
+    cluster.training, cluster.taking_part, cluster.still = {}, set(), set()
+    cluster.take(before)
+    seen: list[int] = []
+    cluster.store.in_update = lambda _: seen.append(cluster.store.agent_steps)
+    monkeypatch.setattr(cluster, "look_after", Mock(side_effect=AssertionError))
+    monkeypatch.setattr(
+        "a3c.cluster.cluster.answer", lambda _: asyncio.run(server.save_with_status())
+    )
+    cluster.save()
+    assert (cluster.store.agent_steps, seen, cluster.metrics.episodes) == (8, [8], 0)
+    assert asyncio.run(server.status()).seen == list[ToEvaluate]()
 
 
 def test_a_node_that_fails_beside_its_threads_ends_them(monkeypatch: pytest.MonkeyPatch) -> None:
