@@ -84,6 +84,7 @@ class Cluster:
         self.training: dict[Future, int] = {}  # what a node's training will return
         self.present: set[int] = set()  # nodes that begin with the others
         self.taking_part: set[int] = set()  # nodes that train, or have trained to the end
+        self.pause_number = 0  # of the last pause
         self.still: set[int] = set()  # nodes that stand still in a pause; one may join meanwhile
         self.life = 0  # of the server, when it was last given what it begins with
         self.died_at: dict[int, float] = {}  # of nodes that have not contributed since
@@ -326,7 +327,7 @@ class Cluster:
         self.store.agent_steps, self.store.updates = status.agent_steps, status.updates
         for index in {*status.arrived} & {*self.training.values()} - self.taking_part:
             self.welcome(index)
-        self.contributions = status.nodes
+        self.contributions, self.life = status.nodes, status.life
 
     def welcome(self, index: int) -> None:
         """A node that joined later, or again, has contributed."""
@@ -373,9 +374,9 @@ class Cluster:
                 for index in self.training.values():
                     self.members[index].stop.remote()
 
-    def ask_server(self, pause: bool) -> None:
+    def ask_server(self, pause: bool) -> Future:
         """Sync mode: all nodes stand still after the same update."""
-        self.server.ask.remote(pause, self.stopping)
+        return self.server.ask.remote(self.pause_number if pause else 0, self.stopping)
 
     def join(self) -> None:
         """Wait for the nodes to end."""
@@ -385,22 +386,21 @@ class Cluster:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """All nodes' threads stand between two rollouts, and what these came to is counted."""
+        self.pause_number += 1
         self.ask_server(pause=True)
         try:
-            lives = self.rolled_back
             told = self.stand_still()
-            self.still = {*told} & self.taking_part
+            self.still = {*told}
             self.look_after()
-            if self.rolled_back == lives:  # else it is of what was lost
-                for paused in told.values():
+            for paused in told.values():
+                if paused.life == self.life:  # else it is of what was lost
                     self.metrics.merge(paused.metrics)
             yield
         finally:
             self.still = set()
             self.ask_server(pause=False)
-            for index in {*self.training.values()} - self.taking_part:
-                self.members[index].go_on.remote()  # it may have joined the others meanwhile
-            self.ask_all("go_on", self.taking_part, GO_ON_SECONDS)
+            self.asked("go_on", {*self.training.values()} - self.taking_part, self.pause_number)
+            self.ask_all("go_on", self.taking_part, self.pause_number, seconds=GO_ON_SECONDS)
 
     def stand_still(self) -> dict[int, Paused]:
         """Wait until all nodes do.
@@ -409,22 +409,35 @@ class Cluster:
         should: those wait for these at the end of their rollouts, so these go on.
         """
         told: dict[int, Paused] = {}
-        asked = self.asked("pause", self.taking_part)
+        asked = self.asked("pause", self.taking_part, self.pause_number)
         while asked:
             found = self.answers(asked)
             told |= {index: paused for index, paused in found.items() if paused is not None}
-            if not found:  # they may wait for a server, or for one another
+            early = {index for index, paused in told.items() if paused.life != self.life}
+            if early or not found:  # they may wait for a server, or for one another; or have ended
                 self.look_after()
                 self.ask_server(pause=True)
-            early = {i for i, paused in told.items() if paused.life != self.life}
-            self.ask_all("go_on", early & self.taking_part, GO_ON_SECONDS)
-            asked |= self.asked("pause", early & self.taking_part)
-            told = {i: paused for i, paused in told.items() if i not in early}
+            early &= self.taking_part & {*self.training.values()}
+            if early:
+                asked |= self.ask_anew(early)
+            told = {index: told[index] for index in (told.keys() & self.taking_part) - early}
         return told
 
-    def asked(self, method: str, nodes: set[int]) -> dict[Future, int]:
+    def ask_anew(self, nodes: set[int]) -> dict[Future, int]:
+        """Let them go on, and ask them to stand still in a new pause.
+
+        The server knows of that before they go on: its word to pause must not be one of a pause
+        that is over.
+        """
+        over, self.pause_number = self.pause_number, self.pause_number + 1
+        with suppress(RayActorError):  # one that is started again hears it again
+            answer(self.ask_server(pause=True))
+        self.ask_all("go_on", nodes, over, seconds=GO_ON_SECONDS)
+        return self.asked("pause", nodes, self.pause_number)
+
+    def asked(self, method: str, nodes: set[int], *words: Any) -> dict[Future, int]:
         """What these nodes will answer."""
-        return {getattr(self.members[index], method).remote(): index for index in nodes}
+        return {getattr(self.members[i], method).remote(*words): i for i in nodes}
 
     def answers(self, asked: dict[Future, int]) -> dict[int, Any]:
         """Those that come soon, which are asked for no more; without those of nodes that died."""
@@ -440,13 +453,15 @@ class Cluster:
                 self.lose(index, error)
         return told
 
-    def ask_all(self, method: str, nodes: set[int], seconds: float = math.inf) -> dict[int, Any]:
+    def ask_all(
+        self, method: str, nodes: set[int], *words: Any, seconds: float = math.inf
+    ) -> dict[int, Any]:
         """The answers of these nodes, without those that die meanwhile, and those that are late.
 
         Nothing is taken of the server meanwhile: a checkpoint counts what its vectors have learned
         from.
         """
-        asked, told = self.asked(method, nodes), dict[int, Any]()
+        asked, told = self.asked(method, nodes, *words), dict[int, Any]()
         until = time.monotonic() + seconds
         while asked and time.monotonic() < until:
             told |= self.answers(asked)

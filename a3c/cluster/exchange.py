@@ -76,8 +76,8 @@ class Newest(NamedTuple):
     agent_steps: int
     updates: int
     vectors: dict[str, Vector]  # as many as were sent; to one that joins all, the target as well
-    pause: bool  # in sync mode: stand still, or end, before the next rollout
-    stop: bool
+    pause: int  # in sync mode: the pause in which to stand still before the next rollout; or 0
+    stop: bool  # in sync mode: end before the next rollout
     applied: tuple[int, float, float]  # in sync mode: updates before, learning rate, gradient norm
 
 

@@ -65,6 +65,8 @@ class Member:
         self.over = threading.Event()  # it has trained to the end
         self.one_exchange = threading.Lock()
         self.averages = 0  # that its rollouts have taken part in, in sync mode
+        self.pauses = threading.Lock()  # on the two numbers that follow
+        self.pause_number = self.over_number = 0  # the last pause that it heard of; that was ended
         self.news = threading.Event()  # that there is something to send
 
     def make(self, expected: dict[str, str | None]) -> dict[str, Any]:
@@ -200,7 +202,8 @@ class Member:
         version, metrics = self.exchange.version, self.metrics.take()
         self.averages += 1
         ends = self.averages % (self.config.minibatches * self.config.epochs) == 0
-        given = HandedIn(self.index, life, version, gradients, agent_steps, metrics, ends)
+        number = self.averages
+        given = HandedIn(self.index, life, version, gradients, agent_steps, metrics, ends, number)
         newest = self.patiently(self.server.hand_in.remote, given)
         with store.exclusive():
             own = store.save()
@@ -211,8 +214,16 @@ class Member:
             store.sync_applied = before, lr
             self.exchange.life, self.exchange.version = newest.life, newest.version
             store.advance(newest.agent_steps - store.agent_steps, newest.updates - store.updates)
-        self.node.gate.ask(newest.pause, newest.stop)
+        self.obey(newest.pause, newest.stop)
         store.after_update()
+
+    def obey(self, pause: int, stop: bool) -> None:
+        """In sync mode: what the server says. A pause may have ended before this node heard of it:
+        nobody would tell it to go on."""
+        with self.pauses:
+            if wanted := pause > self.over_number:
+                self.pause_number = pause
+            self.node.gate.ask(wanted, stop)
 
     def patiently(self, call: Callable[..., Any], *words: Any) -> Newest:
         """The server's answer, also of one that is being started again. Raises RefusedError."""
@@ -228,15 +239,17 @@ class Member:
                 raise RefusedError(answer.reason)
             time.sleep(RETRY_SECONDS)
 
-    def pause(self) -> Paused | None:
+    def pause(self, number: int) -> Paused | None:
         """Wait until the threads stand still, and the server knows what they have learned.
 
-        In sync mode the server has told them to. None if the threads are about to start.
+        In sync mode the server tells them to. None if the threads are about to start.
         """
         if not self.running:
             return None
-        if self.config.mode == "async":
-            self.node.gate.ask(pause=True, stop=False)
+        with self.pauses:
+            self.pause_number = number
+            if self.config.mode == "async":
+                self.node.gate.ask(pause=True, stop=False)
         self.node.gate.wait_until_parked()
         self.node.settle()
         if self.config.mode == "async":
@@ -249,10 +262,12 @@ class Member:
             return {}
         return {k: v for k, v in self.node.save().items() if k.startswith("thread")}
 
-    def go_on(self) -> None:
-        """The end of a pause."""
-        if self.running:
-            self.node.gate.go_on()
+    def go_on(self, number: int) -> None:
+        """The end of a pause, and not of one after it: this word may be late."""
+        with self.pauses:
+            self.over_number = number
+            if self.running and self.pause_number <= number:
+                self.node.gate.go_on()
 
     def stop(self) -> None:
         """As Node's."""

@@ -45,6 +45,7 @@ class HandedIn(NamedTuple):
     agent_steps: int
     metrics: Part
     ends: bool  # the last update of its threads' rollouts
+    number: int  # of the node's words
 
 
 class ToEvaluate(NamedTuple):
@@ -95,7 +96,8 @@ class Server:
             target_every_agent_steps=target_every_agent_steps,
         )
         self.store.in_update = self.copy_if_due
-        self.ready = self.pausing = self.stopping = False
+        self.ready = self.stopping = False
+        self.pausing = 0  # the number of the pause; 0 for none
         self.version = 0
         self.applied = 0, 0.0, 0.0
         self.metrics: list[Part] = []
@@ -110,6 +112,7 @@ class Server:
         self.between = True  # no member is amid rollouts: the last round was the last one of them
         self.awaited: set[int] = set()  # without whom the first round does not begin
         self.strays: set[int] = set()  # that a server before this one knew, and that are no members
+        self.met: dict[int, int] = {}  # of such a node its word with which it met the others
         self.outcome: Newest  # of the last round
 
     def copy_if_due(self, before: int) -> None:
@@ -174,7 +177,8 @@ class Server:
         self.joining.add(node)
         if self.config.mode == "sync" and node not in self.members and not await self.meet(node):
             return NotReady()
-        self.heard.pop(node, None)  # a new process counts anew
+        for numbers in (self.heard, self.met):
+            numbers.pop(node, None)  # a new process counts anew
         return self.newest(joins=True)
 
     async def meet(self, node: int) -> bool:
@@ -210,7 +214,8 @@ class Server:
         """Sync mode: the gradients of a node's threads; waits for those of all others."""
         if not self.ready:
             return NotReady()
-        if given.life != self.life or given.node in self.strays:
+        again = given.number == self.met.get(given.node)  # the answer was lost on its way
+        if again or given.life != self.life or given.node in self.strays:
             return await self.go_on_alone(given)
         if given.node not in self.members:
             return Refused("the others had gone on without it")
@@ -232,8 +237,9 @@ class Server:
         self.joining.add(given.node)
         self.strays.add(given.node)
         if given.ends:
+            self.met[given.node] = given.number
             await self.meet(given.node)
-        return self.newest(joins=True)._replace(pause=False)  # it pauses with the others
+        return self.newest(joins=True)._replace(pause=0)  # it pauses with the others
 
     def finish_round(self) -> None:
         """Apply the average once all are there."""
@@ -285,8 +291,9 @@ class Server:
         """Both of one moment: nodes that joined lately do not stand still for a checkpoint."""
         return await self.save(), await self.status()  # neither lets anybody else work meanwhile
 
-    async def ask(self, pause: bool, stop: bool) -> None:
-        """Sync mode: all nodes stand still, or end, after the same update."""
+    async def ask(self, pause: int, stop: bool) -> None:
+        """Sync mode: all nodes stand still, or end, after the same update. pause: its number, or
+        0."""
         self.pausing, self.stopping = pause, stop
 
     async def abort(self) -> None:

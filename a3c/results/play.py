@@ -70,7 +70,8 @@ class PlayOptions:
     """A game starts with fewer no-ops than this, drawn at random (Atari); 0 for none. Default: as
     in training."""
     max_agent_steps: int = EvaluationProtocol.max_agent_steps
-    """The longest game: one that has not ended after this many agent steps is cut, and a line says so."""
+    """The longest game: one that has not ended after this many agent steps is cut, and a line says
+    so."""
     film: bool = True
     """Write films of the best and the median game."""
     render: bool = False

@@ -3,15 +3,16 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent, apply
+from a3c.cluster.member import Member
 from a3c.cluster.server import HandedIn, NotReady, Refused, Server
 from a3c.config import Config, preset
 from a3c.metrics import FinishedEpisode, Part
@@ -156,12 +157,12 @@ def zeros() -> Change:
     return Change(np.zeros(P, np.float32), 10, 1, np.zeros(P, np.float32), 1)
 
 
-async def started(**changes: Any) -> Server:
-    """A server that has got its parameters, and waits for two nodes."""
+async def started(nodes_there: Iterable[int] = (0, 1), **changes: Any) -> Server:
+    """A server that has got its parameters, and waits for these nodes."""
     server = Server(config_with(**changes), [Piece(P)], 0)
     assert isinstance(await server.save(), NotReady)
     vectors = {name: np.zeros(P, np.float32) for name in ("parameters", "square_avg")}
-    assert await server.load(vectors, 100, 10, {0, 1}) == server.life
+    assert await server.load(vectors, 100, 10, {*nodes_there}) == server.life
     return server
 
 
@@ -171,7 +172,7 @@ def served(test: Callable[[Server], Coroutine[Any, Any, None]], **changes: Any) 
     async def run() -> None:
         server = await started(**changes)
         await asyncio.gather(server.join(0), server.join(1))
-        await test(server)
+        await asyncio.wait_for(test(server), 60)
 
     asyncio.run(run())
 
@@ -246,9 +247,13 @@ def test_what_was_learned_from_parameters_that_are_gone_does_not_count() -> None
     served(test)
 
 
+WORDS = itertools.count()
+
+
 def handed(server: Server, node: int, value: float, ends: bool = True) -> HandedIn:
     gradients = np.full((2, P), value, np.float32)
-    return HandedIn(node, server.life, server.version, gradients, 20, NOTHING, ends)
+    life, version, number = server.life, server.version, next(WORDS)
+    return HandedIn(node, life, version, gradients, 20, NOTHING, ends, number)
 
 
 def test_in_sync_mode_the_average_is_applied_when_all_are_there() -> None:
@@ -286,7 +291,7 @@ def test_in_sync_mode_all_pause_after_the_same_update() -> None:
         first = asyncio.create_task(server.hand_in(handed(server, 0, 1.0)))
         await asyncio.sleep(0)
         second = asyncio.create_task(server.hand_in(handed(server, 1, 1.0)))
-        await server.ask(pause=True, stop=False)  # before either is told
+        await server.ask(pause=1, stop=False)  # before either is told
         one, two = await first, await second
         assert isinstance(one, Newest)
         assert one.pause
@@ -303,7 +308,7 @@ def test_in_sync_mode_who_is_told_late_goes_on_as_the_others_do() -> None:
         await asyncio.sleep(0)
         two = await server.hand_in(handed(server, 1, 1.0))
         assert not first.done()
-        await server.ask(pause=True, stop=False)
+        await server.ask(pause=1, stop=False)
         one = await first
         assert isinstance(one, Newest)
         assert not one.pause
@@ -408,7 +413,7 @@ def restarted(test: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
     """Run a test with a server whose two nodes have yet to hear of it."""
 
     async def run() -> None:
-        await test(await started(mode="sync", nodes=2))
+        await asyncio.wait_for(test(await started(mode="sync", nodes=2)), 60)
 
     asyncio.run(run())
 
@@ -422,11 +427,12 @@ async def waiting(given: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
     return task
 
 
-async def met(server: Server) -> None:
+async def met(server: Server) -> list[HandedIn]:
     """The two nodes of the server before this one come to the end of their rollouts."""
     olds = [handed(server, node, 1.0, ends=True)._replace(life=OLD) for node in (0, 1)]
     await asyncio.gather(*map(server.hand_in, olds))
     assert server.members == {0, 1}
+    return olds
 
 
 def test_in_sync_mode_two_nodes_are_in_step_again_after_the_servers_death() -> None:
@@ -434,7 +440,7 @@ def test_in_sync_mode_two_nodes_are_in_step_again_after_the_servers_death() -> N
     which the end of their rollouts takes away."""
 
     async def test(server: Server) -> None:
-        await server.ask(pause=True, stop=False)
+        await server.ask(pause=1, stop=False)
         ahead, behind = (handed(server, node, 1.0, ends=False) for node in (0, 1))
         for given in (ahead._replace(life=OLD), behind._replace(life=OLD), behind):
             answer = await server.hand_in(given)
@@ -478,11 +484,16 @@ def test_in_sync_mode_a_node_that_had_joined_lately_waits_for_the_others_rollout
 
 
 def test_in_sync_mode_a_node_begins_with_the_others_where_it_does_not_hear_that_they_do() -> None:
+    """What it says again is not its part of the first round."""
+
     async def test(server: Server) -> None:
-        await met(server)
+        words = await met(server)
+        await server.ask(pause=1, stop=False)
         first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=False)))
-        again = handed(server, 1, 1.0, ends=True)._replace(life=OLD)
-        assert isinstance(await server.hand_in(again), Newest)
+        for again in (words[1], words[1]._replace(life=server.life)):  # it had heard of this one
+            answer = await server.hand_in(again)
+            assert isinstance(answer, Newest)
+            assert not answer.pause
         await server.hand_in(handed(server, 1, 1.0, ends=False))
         assert (await first).updates == 11
 
@@ -512,7 +523,7 @@ def test_in_sync_mode_a_run_that_stops_waits_for_no_node_that_had_joined_lately(
         first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=False)))
         await server.hand_in(handed(server, 1, 1.0, ends=False))
         await first
-        await server.ask(pause=False, stop=True)
+        await server.ask(pause=0, stop=True)
         late = handed(server, 2, 1.0, ends=True)._replace(life=OLD)
         meets = await waiting(server.hand_in(late))
         joins = await waiting(server.join(3))
@@ -531,7 +542,7 @@ def test_in_sync_mode_a_run_that_is_stopped_as_it_begins_ends() -> None:
 
     async def test(server: Server) -> None:
         first = await waiting(server.join(0))
-        await server.ask(pause=True, stop=True)
+        await server.ask(pause=1, stop=True)
         second = await server.join(1)
         assert isinstance(second, Newest)
         assert second.stop
@@ -544,85 +555,116 @@ UPDATES = 3  # of a rollout
 
 
 class Learner:
-    """A node's thread, as far as the server sees it: answers of a server that dies are lost."""
+    """A node as far as the server and the command see it, and its gate. Its way to the server takes
+    a while; answers are lost now and then, and where the server dies."""
 
     def __init__(self, index: int, server: list[Server], chance: random.Random):
         self.index, self.server, self.chance = index, server, chance
+        self.member = Member(index, preset("control", env="CartPole-v1", mode="sync"))
+        self.member.node, self.member.running = Mock(gate=self), True
         self.life = self.version = 0
-        self.pause, self.parked = False, asyncio.Event()
-        self.let_go = asyncio.Event()
+        self.pause, self.parked, self.let_go = False, False, asyncio.Event()
 
-    async def ask(self, method: str, given: Any) -> Newest:
+    def ask(self, pause: bool, stop: bool) -> None:
+        self.pause = pause
+
+    def go_on(self) -> None:
+        self.pause = self.parked = False
+        self.let_go.set()
+
+    async def call(self, method: str, given: Any) -> Newest:
         """Again and again, as Member.patiently."""
         while True:
             server = self.server[0]
             call = asyncio.create_task(getattr(server, method)(given))
+            lost = self.chance.random() < 0.1
             while not call.done() and server is self.server[0]:
                 await asyncio.sleep(0)
-            for _ in range(self.chance.randrange(4)):  # its way takes a while
+            for _ in range(self.chance.randrange(4)):
                 await asyncio.sleep(0)
             if server is not self.server[0]:
                 call.cancel()
-            elif isinstance(call.result(), Newest):
+            elif not lost and isinstance(call.result(), Newest):
                 self.life, self.version = call.result().life, call.result().version
                 return call.result()
             await asyncio.sleep(0)
 
     async def train(self) -> None:
-        await self.ask("join", self.index)
+        await self.call("join", self.index)
         gradients = np.zeros((1, P), np.float32)
-        while True:
-            for done in range(UPDATES):
-                for _ in range(self.chance.randrange(4)):  # it computes
-                    await asyncio.sleep(0)
-                ends = done == UPDATES - 1
-                given = HandedIn(self.index, self.life, self.version, gradients, 1, NOTHING, ends)
-                self.pause = (await self.ask("hand_in", given)).pause
-            if self.pause:
-                self.parked.set()
-                await self.let_go.wait()
+        for word in itertools.count(1):
+            for _ in range(self.chance.randrange(4)):  # it computes
+                await asyncio.sleep(0)
+            node, life, version, ends = self.index, self.life, self.version, word % UPDATES == 0
+            given = HandedIn(node, life, version, gradients, 1, NOTHING, ends, word)
+            self.member.obey((await self.call("hand_in", given)).pause, stop=False)
+            if ends and self.pause:
+                self.parked = True
                 self.let_go.clear()
-                self.parked.clear()
+                await self.let_go.wait()
 
 
-async def stand_still(
-    learners: list[Learner], server: list[Server], tick: Callable[[], Any]
-) -> None:
-    """As Cluster's. Fails where it does not come to that."""
-    for _ in range(2_000):
-        await server[0].ask(pause=True, stop=False)
-        for each in learners:
-            if each.parked.is_set() and each.life != server[0].life:
-                each.let_go.set()
-        await tick()
-        if all(each.parked.is_set() and each.life == server[0].life for each in learners):
-            return
-    raise AssertionError("they never stood still together")
+class Command:
+    """What Cluster does in a pause, with a server that dies at these ticks."""
+
+    def __init__(self, dies_at: set[int], server: list[Server], learners: list[Learner]):
+        self.dies_at, self.server, self.learners = dies_at, server, learners
+        self.taking_part, self.pause_number, self.ticks = {0, 1}, 0, 0
+
+    async def tick(self) -> None:
+        await asyncio.sleep(0)
+        self.ticks += 1
+        if self.ticks in self.dies_at:
+            self.server[0] = await started(self.taking_part, mode="sync", nodes=2)
+        self.taking_part |= set((await self.server[0].status()).arrived)
+
+    async def pause(self) -> None:
+        """Fails where they never stand still together."""
+        self.pause_number += 1
+        for _ in range(3_000):
+            await self.server[0].ask(self.pause_number, stop=False)
+            still = [each for each in self.learners if each.parked]
+            if early := [each for each in still if each.life != self.server[0].life]:
+                self.pause_number += 1
+                await self.server[0].ask(self.pause_number, stop=False)
+                for each in early:
+                    each.member.go_on(self.pause_number - 1)
+            elif self.taking_part <= {each.index for each in still}:
+                return
+            await self.tick()
+        raise AssertionError("they never stood still together")
+
+    async def go_on(self) -> None:
+        await self.server[0].ask(0, stop=False)
+        for each in self.learners:
+            each.member.go_on(self.pause_number)
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_in_sync_mode_all_stand_still_whenever_the_server_dies(seed: int) -> None:
+    """And whenever a third node joins."""
+
     async def run() -> None:
         chance = random.Random(seed)
-        new = partial(started, mode="sync", nodes=2)
-        server, dies_at = [await new()], {chance.randrange(400) for _ in range(4)}
-        learners = [Learner(index, server, chance) for index in (0, 1)]
-        tasks = [asyncio.create_task(each.train()) for each in learners]
-        ticks = itertools.count()
-
-        async def tick() -> None:
-            await asyncio.sleep(0)
-            if next(ticks) in dies_at:
-                server[0] = await new()
-
-        while next(ticks) <= max(dies_at):
+        server = [await started(mode="sync", nodes=2)]
+        learners = [Learner(index, server, chance) for index in (0, 1, 2)]
+        command = Command({chance.randrange(1, 600) for _ in range(5)}, server, learners)
+        tasks = [asyncio.create_task(each.train()) for each in learners[:2]]
+        joins_at = chance.randrange(300)
+        while command.ticks <= max(*command.dies_at, joins_at) + 100:
             for _ in range(chance.randrange(40)):
-                await tick()
-            await stand_still(learners, server, tick)
-            await server[0].ask(pause=False, stop=False)
-            for each in learners:
-                each.let_go.set()
-            assert server[0].version >= UPDATES
+                await command.tick()
+            if len(tasks) == 2 and command.ticks > joins_at:
+                tasks.append(asyncio.create_task(learners[2].train()))
+            await command.pause()
+            assert all(learners[i].parked for i in command.taking_part)
+            version = server[0].version
+            for _ in range(chance.randrange(10)):
+                await command.tick()
+            if command.ticks - 10 > max(command.dies_at):
+                assert server[0].version == version  # nobody trains meanwhile
+            await command.go_on()
+        assert command.taking_part == {0, 1, 2}
         for task in tasks:
             task.cancel()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from functools import partial
 from typing import Any
 from unittest.mock import Mock, call
 
@@ -168,13 +169,13 @@ def test_a_node_that_does_not_hear_that_it_may_go_on_is_not_waited_for_for_ever(
     cluster = object.__new__(Cluster)
     cluster.members = {0: Mock()}
     monkeypatch.setattr("a3c.cluster.cluster.ray.wait", lambda asked, **_: ([], asked))
-    assert cluster.ask_all("go_on", {0}, 0.01) == {}
+    assert cluster.ask_all("go_on", {0}, 1, seconds=0.01) == {}
 
 
 def test_a_process_that_was_started_again_has_nothing_to_save_to_close_or_to_let_go() -> None:
     member = Member(0, preset("control", env="CartPole-v1"))
     assert member.save() == {}
-    member.go_on()
+    member.go_on(1)
     member.close()
 
 
@@ -222,7 +223,7 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
     cluster = object.__new__(Cluster)
     cluster.taking_part, cluster.still, cluster.metrics = {0, 1}, set(), Metrics(1)
 
-    def ask_all(method: str, nodes: set[int], *_: object) -> dict[int, Any]:
+    def ask_all(method: str, nodes: set[int], *_: object, **__: object) -> dict[int, Any]:
         asked[method] = set(nodes)
         return {index: {} for index in nodes}
 
@@ -231,7 +232,7 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
     monkeypatch.setattr(cluster, "ask_server", lambda pause: None)
     monkeypatch.setattr(cluster, "look_after", lambda: cluster.taking_part.add(2))
     monkeypatch.setattr(cluster, "patiently_saved", lambda: saved)
-    cluster.store, cluster.rolled_back = served().store, 0
+    cluster.store, cluster.pause_number, cluster.life = served().store, 6, 7
     stood = {0: Paused(7, Part(0, {}, [])), 1: Paused(7, Part(0, {}, []))}
     monkeypatch.setattr(cluster, "stand_still", lambda: stood)
     third: Any = Mock()
@@ -239,42 +240,123 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
     with cluster.paused():
         cluster.save()
     assert asked == {"save": {0, 1}, "go_on": {0, 1, 2}}
-    third.go_on.remote.assert_called_once()  # it may have joined as well, and nobody know it yet
+    third.go_on.remote.assert_called_once_with(7)  # it may have joined as well
+
+
+class Nodes:
+    """Two nodes as a command sees them: each answers a pause with the next of its lives, as soon as
+    there is one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, lives: dict[int, list[int]]):
+        self.lives, self.said, self.waits = lives, list[tuple[Any, ...]](), 0
+        self.cluster = cluster = object.__new__(Cluster)
+        cluster.members = {index: self.actor(index) for index in lives}
+        cluster.taking_part, cluster.training = {*lives}, {str(i): i for i in lives}
+        cluster.life, cluster.pause_number, cluster.stopping = 1, 1, False
+        cluster.server = Mock(ask=Mock(remote=lambda *words: self.note("server", "ask", *words)))
+        monkeypatch.setattr("a3c.cluster.cluster.ray.wait", self.wait)
+        monkeypatch.setattr("a3c.cluster.cluster.answer", self.answer)
+        monkeypatch.setattr(cluster, "look_after", lambda: None)
+
+    def note(self, who: int | str, *words: Any) -> tuple[Any, ...]:
+        self.said.append((who, *words))
+        return who, *words
+
+    def actor(self, index: int) -> Any:
+        remote = {name: partial(self.note, index, name) for name in ("pause", "go_on")}
+        return Mock(**{name: Mock(remote=function) for name, function in remote.items()})
+
+    def wait(self, futures: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
+        self.waits += 1
+        assert self.waits < 50, self.said
+        return [each for each in futures if each[1] != "pause" or self.lives[each[0]]][:1], []
+
+    def answer(self, future: Any) -> Any:
+        if future[1] == "pause":
+            return Paused(self.lives[future[0]].pop(0), Part(0, {}, []))
+        if future[1] == "go_on":
+            self.lives[1].append(2)  # it stands still as the other one does
+        return None
 
 
 def test_a_node_that_stood_still_before_the_server_died_goes_on_until_the_others_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They wait for it at the end of their rollouts."""
-    asked: list[tuple[str, int]] = []
-    answers = {0: [Paused(1, Part(0, {}, [])), Paused(2, Part(0, {}, []))], 1: []}
+    """They wait for it at the end of their rollouts. The server knows of the new pause first."""
+    nodes = Nodes(monkeypatch, {0: [1, 2], 1: []})
+    monkeypatch.setattr(nodes.cluster, "look_after", lambda: setattr(nodes.cluster, "life", 2))
+    stood = nodes.cluster.stand_still()
+    assert {index: paused.life for index, paused in stood.items()} == {0: 2, 1: 2}
+    again = nodes.said.index(("server", "ask", 2, False))
+    assert [word for word in nodes.said[:again] if word[0] != "server"] == [
+        (0, "pause", 1),
+        (1, "pause", 1),
+    ]
+    assert nodes.said[again + 1 :] == [(0, "go_on", 1), (0, "pause", 2)]
 
-    def actor(index: int) -> Any:
-        def pause() -> int:
-            asked.append(("pause", index))
-            return index
 
-        def go_on() -> str:
-            asked.append(("go on", index))
-            answers[1].append(Paused(2, Part(0, {}, [])))  # now that it does
-            return "goes on"
+def test_a_node_that_has_ended_with_the_server_before_is_not_asked_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It always answers at once, and knows of no newer server."""
+    nodes = Nodes(monkeypatch, {0: [1], 1: [2]})
+    nodes.cluster.life = 2
 
-        return Mock(pause=Mock(remote=pause), go_on=Mock(remote=go_on))
+    def look_after() -> None:
+        nodes.cluster.training = {"1": 1}
 
-    def wait(futures: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
-        return [each for each in futures if answers.get(each, True)][:1], []
+    monkeypatch.setattr(nodes.cluster, "look_after", look_after)
+    stood = nodes.cluster.stand_still()
+    assert {index: paused.life for index, paused in stood.items()} == {0: 1, 1: 2}
+    assert [word for word in nodes.said if word[1] == "go_on"] == []
+
+
+def test_a_node_that_dies_while_another_is_waited_for_does_not_stand_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor does its next life, which takes part soon, and would be saved while it trains."""
+    nodes = Nodes(monkeypatch, {0: [1], 1: []})
+
+    def look_after() -> None:
+        nodes.cluster.taking_part ^= {0}  # it dies, and comes back
+        if nodes.waits > 3:
+            nodes.lives[1].append(1)
+
+    monkeypatch.setattr(nodes.cluster, "look_after", look_after)
+    stood = nodes.cluster.stand_still()
+    assert {*stood} == {1}
+
+
+def test_a_node_that_cannot_stand_still_ends_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes, lost = Nodes(monkeypatch, {0: [1], 1: [1]}), list[tuple[Any, ...]]()
 
     def answer(future: Any) -> Any:
-        return answers[future].pop(0) if future in answers else future
+        if future[0] == 1:
+            raise FloatingPointError("its gradient is not finite")
+        return nodes.answer(future)
 
-    cluster = object.__new__(Cluster)
-    cluster.members, cluster.taking_part, cluster.life = {0: actor(0), 1: actor(1)}, {0, 1}, 1
-    monkeypatch.setattr("a3c.cluster.cluster.ray.wait", wait)
     monkeypatch.setattr("a3c.cluster.cluster.answer", answer)
-    monkeypatch.setattr(cluster, "ask_server", lambda pause: None)
-    monkeypatch.setattr(cluster, "look_after", lambda: setattr(cluster, "life", 2))
-    assert {index: paused.life for index, paused in cluster.stand_still().items()} == {0: 2, 1: 2}
-    assert asked == [("pause", 0), ("pause", 1), ("go on", 0), ("pause", 0)]
+    monkeypatch.setattr(nodes.cluster, "lose", lambda *words: lost.append(words))
+    assert {*nodes.cluster.stand_still()} == {0}
+    assert [words[0] for words in lost] == [1]
+
+
+def test_a_late_word_ends_no_later_pause_and_one_that_is_over_is_none() -> None:
+    member = Member(0, preset("control", env="CartPole-v1", mode="sync"))
+    node = member.node = Mock()
+    member.running = True
+    member.obey(1, stop=False)
+    member.go_on(1)
+    member.obey(1, stop=False)  # the answer of a round that had waited for it
+    member.obey(2, stop=True)
+    assert node.gate.ask.call_args_list == [call(True, False), call(False, False), call(True, True)]
+    assert node.gate.go_on.call_count == 1
+    member.go_on(1)
+    assert node.gate.go_on.call_count == 1
+    member.go_on(2)
+    assert node.gate.go_on.call_count == 2
 
 
 def test_in_sync_mode_the_target_goes_back_with_the_parameters() -> None:
@@ -285,7 +367,7 @@ def test_in_sync_mode_the_target_goes_back_with_the_parameters() -> None:
     member.node = Mock(store=store, gate=Gate(1))
     member.exchange, member.server = Exchange(store), Mock()
     vectors = dict.fromkeys(store.save(), NOTHING)
-    newest = Newest(7, 0, 100, 10, vectors, False, False, (9, 0.5, 1.0))
+    newest = Newest(7, 0, 100, 10, vectors, 0, False, (9, 0.5, 1.0))
     member.patiently = lambda *_: newest  # type: ignore[method-assign]
     member.average()
     assert store.target is not None
@@ -433,7 +515,7 @@ def test_what_a_node_learns_during_an_exchange_is_its_servers_next(
 
     def answer_late(*_: object) -> Newest:
         update(store, torch.ones(2), 8, 0)
-        return Newest(life, 1, 100, 10, vectors, False, False, (9, 0.5, 1.0))
+        return Newest(life, 1, 100, 10, vectors, 0, False, (9, 0.5, 1.0))
 
     monkeypatch.setattr(member, "patiently", answer_late)
     member.exchange_once()
@@ -450,7 +532,7 @@ def test_before_a_checkpoint_a_node_sends_its_average_as_well(
     member.node = node
     member.exchange_once = exchange_once = Mock()  # type: ignore[method-assign]
     member.running = True
-    member.pause()
+    member.pause(1)
     assert exchange_once.call_args_list == asked
     assert node.gate.wait_until_parked.called
 
