@@ -500,6 +500,20 @@ def test_in_sync_mode_a_node_begins_with_the_others_where_it_does_not_hear_that_
     restarted(test)
 
 
+def test_in_sync_mode_a_new_process_may_say_what_the_one_before_it_said() -> None:
+    """It counts its words anew."""
+
+    async def test(server: Server) -> None:
+        words = await met(server)
+        await server.leave(1)
+        assert isinstance(await server.join(1), Newest)
+        first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=False)))
+        await server.hand_in(words[1]._replace(life=server.life))
+        assert (await first).updates == 11
+
+    restarted(test)
+
+
 @pytest.mark.parametrize("how", ["leave", "abort"])
 def test_in_sync_mode_nobody_waits_at_the_end_of_rollouts_for_one_that_is_gone(how: str) -> None:
     async def test(server: Server) -> None:

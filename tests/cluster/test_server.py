@@ -19,7 +19,7 @@ from a3c.cluster.member import Member, NotMadeError, Paused
 from a3c.cluster.server import Server, ToEvaluate
 from a3c.config import preset
 from a3c.gate import Gate
-from a3c.metrics import Metrics, Part
+from a3c.metrics import FinishedEpisode, Metrics, Part
 from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
 from a3c.train import Training
@@ -233,13 +233,15 @@ def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.Monke
     monkeypatch.setattr(cluster, "look_after", lambda: cluster.taking_part.add(2))
     monkeypatch.setattr(cluster, "patiently_saved", lambda: saved)
     cluster.store, cluster.pause_number, cluster.life = served().store, 6, 7
-    stood = {0: Paused(7, Part(0, {}, [])), 1: Paused(7, Part(0, {}, []))}
+    ended = [FinishedEpisode(1.0, 9)]
+    stood = {0: Paused(7, Part(0, {}, ended)), 1: Paused(6, Part(0, {}, [*ended, *ended]))}
     monkeypatch.setattr(cluster, "stand_still", lambda: stood)
     third: Any = Mock()
     cluster.training, cluster.members = {"what it will return": 3}, {3: third}
     with cluster.paused():
         cluster.save()
     assert asked == {"save": {0, 1}, "go_on": {0, 1, 2}}
+    assert cluster.metrics.episodes == 1  # what the other had is of a server that is gone
     third.go_on.remote.assert_called_once_with(7)  # it may have joined as well
 
 
@@ -325,6 +327,16 @@ def test_a_node_that_dies_while_another_is_waited_for_does_not_stand_still(
     monkeypatch.setattr(nodes.cluster, "look_after", look_after)
     stood = nodes.cluster.stand_still()
     assert {*stood} == {1}
+
+
+def test_a_node_that_stood_still_and_dies_is_not_told_to_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = Nodes(monkeypatch, {0: [1], 1: [2]})
+    nodes.cluster.life = 2
+    monkeypatch.setattr(nodes.cluster, "look_after", lambda: nodes.cluster.taking_part.discard(0))
+    assert {*nodes.cluster.stand_still()} == {1}
+    assert [word for word in nodes.said if word[0] == 0] == [(0, "pause", 1)]
 
 
 def test_a_node_that_cannot_stand_still_ends_and_the_others_go_on(
@@ -532,7 +544,9 @@ def test_before_a_checkpoint_a_node_sends_its_average_as_well(
     member.node = node
     member.exchange_once = exchange_once = Mock()  # type: ignore[method-assign]
     member.running = True
-    member.pause(1)
+    member.pause(2)
+    member.go_on(1)  # late
+    assert not node.gate.go_on.called
     assert exchange_once.call_args_list == asked
     assert node.gate.wait_until_parked.called
 
