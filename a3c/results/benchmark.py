@@ -97,7 +97,10 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     """
     out = out_folder(options.out)
     check_no_other(out, STUDY_CSV, "study")
-    plans = plan(read_spec(Path(options.spec)), out)
+    spec = read_spec(Path(options.spec))
+    if spec.goal is not None:
+        raise InputError(f"{options.spec} has goal, which a benchmark does not read; expected none")
+    plans = plan(spec, out)
     check_games(plans)
     plans = [in_its_place(planned, out) for planned in plans]
     found = written(out)
@@ -120,6 +123,11 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
             runs = f"{gone} of {counted(len(plans), 'run')}"
             say(
                 f"{runs} as {out / SCORES_CSV} has it, whatever the settings: no checkpoint is here"
+            )
+        if anew := [each for each in left if key(each) in found and not has_weights(each)]:
+            say(
+                f"{len(anew)} of {counted(len(plans), 'run')} trained anew: {out / SCORES_CSV} has "
+                "them of another length or number of games, and no checkpoint is here"
             )
         went = run_all(left, score_and_write)
         if went.interrupted:
@@ -174,9 +182,14 @@ def is_all_there_is(planned: Planned, found: dict[tuple[str, int], Found], episo
     """Whether a run has no checkpoint here but a row, of its length and protocol. With which
     settings it was made the row does not say: only its commit."""
     had = found.get(key(planned))
-    if had is None or checkpoint.numbered(planned.folder):
+    if had is None or has_weights(planned):
         return False
     return is_alike(planned, had.score, episodes)
+
+
+def has_weights(planned: Planned) -> bool:
+    """Whether a run has a checkpoint here."""
+    return bool(checkpoint.numbered(planned.folder))
 
 
 def is_alike(planned: Planned, had: Score, episodes: int) -> bool:

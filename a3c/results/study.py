@@ -24,7 +24,7 @@ from a3c.results import figures
 from a3c.results.benchmark_csv import SCORES_CSV
 from a3c.results.output import out_folder
 from a3c.results.run_config import read_run_config
-from a3c.results.study_csv import STUDY_CSV, label_of, write_study
+from a3c.results.study_csv import STUDY_CSV, label_of, rows_of, write_study
 from a3c.results.study_plan import FREE, Planned, plan, read_spec
 from a3c.run import best, checkpoint, log
 from a3c.run.folder import as_word, locked
@@ -74,18 +74,18 @@ def study(options: StudyOptions) -> list[Path]:
 
 
 def check_own(plans: list[Planned], out: Path) -> None:
-    """Raise InputError if the results in `out` are not this study's: its CSV and figures would go.
-    They are where one of its runs is there; a CSV without runs is nobody's to write over."""
+    """Raise InputError if what is in `out` is not this study's: its CSV and figures would go, or
+    would when it goes on. They are where one of its runs is there; a CSV without runs is nobody's
+    to write over."""
     check_no_other(out, SCORES_CSV, "benchmark")
     own = {planned.runs_dir.name for planned in plans}
     there = sorted({path.parent.parent.name for path in (out / "runs").glob("*/*/config.json")})
-    if not (out / STUDY_CSV).exists() or not own.isdisjoint(there):
-        return
-    if there:
+    if there and own.isdisjoint(there):
         raise InputError(
             f"{out} has the runs of another study, {there[0]} for one; expected another --out"
         )
-    raise InputError(f"{out} has {STUDY_CSV}, but none of its runs; expected another --out")
+    if not there and (out / STUDY_CSV).exists():
+        raise InputError(f"{out} has {STUDY_CSV}, but none of its runs; expected another --out")
 
 
 def check_no_other(out: Path, its: str, what: str) -> None:
@@ -96,22 +96,32 @@ def check_no_other(out: Path, its: str, what: str) -> None:
 
 
 def unfinished(plans: list[Planned]) -> list[str]:
-    """The runs that were interrupted or have failed, in words: their ends are none of a setting.
-    Of how many there is no record, so that a setting has fewer seeds, or is missing, says a last
-    line."""
+    """The runs that were interrupted or have failed, or whose last evaluation has, in words: their
+    ends are none of a setting. Of how many there is no row, so that a setting has fewer seeds, or
+    is missing, says a last line."""
     found, without = [], 0
     for planned in plans:
+        run = f"{label_of(planned.setting)}, seed {planned.config.seed}"
         last = log.last(planned.folder / log.METRICS)
-        if last is None:
+        if not rows_of(planned):
             without += 1
-        elif last["agent_steps"] < planned.config.total_agent_steps:
-            run = f"{label_of(planned.setting)}, seed {planned.config.seed}"
+        elif last is None or last["agent_steps"] < planned.config.total_agent_steps:
             found.append(f"{run} ({come_to(planned)[0]} agent steps)")
+        elif (evaluated := evaluated_up_to(planned)) < planned.config.total_agent_steps:
+            found.append(f"{run} (evaluated up to agent step {evaluated:,})")
     return (
-        [*found, f"{counted(without, 'run')} without a record, which count nowhere"]
+        [*found, f"{counted(without, 'run')} in which no game has ended, which count nowhere"]
         if without
         else found
     )
+
+
+def evaluated_up_to(planned: Planned) -> int:
+    """Agent steps of the last evaluation; all of them where none was asked for."""
+    if not isinstance(planned.config.evaluate_every, int):
+        return planned.config.total_agent_steps
+    found = log.read_evaluations(planned.folder)
+    return max((int(each["agent_steps"]) for each in found), default=0)
 
 
 def say(line: str) -> None:

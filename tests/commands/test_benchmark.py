@@ -277,9 +277,13 @@ def test_a_thin_curve_of_a_run_without_a_folder_is_kept(spec: Path, tmp_path: Pa
 
 
 def test_rows_stand_until_the_spec_has_scored_such_a_run(
-    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spec: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Of other games, of other lengths and protocols: a row may be all that there is of a run."""
+    """Of other games, of other lengths and protocols: a row may be all that there is of a run. A
+    line says that the training of hours begins again."""
     out = tmp_path / "out"
     out.mkdir()
     longer = score_of("ms_pacman", 1, 3.0)._replace(episodes=1)
@@ -298,11 +302,15 @@ def test_rows_stand_until_the_spec_has_scored_such_a_run(
         patch.setattr(study, "train", cut_short)
         benchmark(options)
     assert trained == ["breakout", "ms_pacman"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 of 2 runs trained anew: " in said
+    assert "of another length or number of games, and no checkpoint is here" in said
     rows = {row.game: row for row in read_rows(out / "scores.csv", Score)}
     assert (rows["pong"], rows["ms_pacman"]) == (short("pong"), longer)
     assert rows["breakout"].episodes == 1
     assert "| pong |" in (out / "table.md").read_text()
     benchmark(options)
+    assert "1 of 2 runs trained anew: " in capsys.readouterr().out
     made = read_rows(out / "scores.csv", Score)
     assert [(row.game, row.agent_steps) for row in made[:2]] == [
         ("breakout", 20),
@@ -445,6 +453,7 @@ def test_every_reference_is_of_a_game_that_is_played() -> None:
         ('[base]\nenv = "CartPole-v1"', [], "CartPole-v1 is no Atari game; expected Atari games"),
         ('[base]\nenv = "pong"\n[grid]\nlr = [1e-3, 2e-3]', [], "pong has more than one setting"),
         ('[base]\nenv = "pong"', ["--episodes", "0"], "--episodes is 0; expected"),
+        ('goal = 18.0\n[base]\nenv = "pong"', [], "has goal, which a benchmark does not read"),
     ],
 )
 def test_bad_input_is_one_line_and_creates_nothing(

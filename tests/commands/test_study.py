@@ -299,13 +299,14 @@ def test_a_folder_with_the_runs_of_another_study_is_not_taken(
     make_run(Path("out/runs/seed-1_lr-0.1/CartPole-v1-1"), [], lr=0.1, log_every_seconds=1.0)
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 0
     Path("spec.toml").write_text('[base]\nenv = "CartPole-v1"\n[grid]\ngamma = [0.9, 0.99]')
-    assert cli.main(["study", "spec.toml", "--out", "out"]) == 0  # none has come to a result
-    Path("out/study.csv").write_text("its own")
-    assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
-    said = capsys.readouterr().err
-    assert said == (
-        "a3c: out has the runs of another study, seed-1_lr-0.1 for one; expected another --out\n"
-    )
+    for results in (False, True):  # a study that was killed has none, and would replace these
+        if results:
+            Path("out/study.csv").write_text("its own")
+        assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
+        assert capsys.readouterr().err == (
+            "a3c: out has the runs of another study, seed-1_lr-0.1 for one; "
+            "expected another --out\n"
+        )
     assert Path("out/study.csv").read_text() == "its own"
 
 
@@ -373,7 +374,7 @@ def test_an_interrupted_study_writes_what_it_has(
     assert (
         Path("out/table.md")
         .read_text()
-        .endswith("they came:\n\n- 3 runs without a record, which count nowhere\n")
+        .endswith("they came:\n\n- 3 runs in which no game has ended, which count nowhere\n")
     )
 
 
@@ -385,10 +386,29 @@ def test_the_table_names_the_runs_that_are_not_at_their_end(tmp_path: Path) -> N
     left = study.unfinished(plans)
     total = plans[0].config.total_agent_steps
     quarter = f"lr 0.2, seed 1 ({total // 4:,} of {total:,} agent steps)"
-    assert left == [quarter, "1 run without a record, which count nowhere"]
+    assert left == [quarter, "1 run in which no game has ended, which count nowhere"]
     assert study_csv.write_study(tmp_path / "study.csv", plans)
     figures.draw(tmp_path / "study.csv", None, left)
     assert (tmp_path / "table.md").read_text().endswith(f"they came:\n\n- {left[0]}\n- {left[1]}\n")
+
+
+def test_the_table_names_the_runs_whose_last_evaluation_is_missing(tmp_path: Path) -> None:
+    """What it calls their evaluated return at the end is of the last one that there is. A run
+    without a game counts nowhere, and has come no distance."""
+    text = '[base]\nenv = "CartPole-v1"\nevaluate_every = 100\n[grid]\nseed = [1, 2, 3, 4]'
+    plans = planned(text, tmp_path)
+    total = plans[0].config.total_agent_steps
+    for one, evaluated in zip(plans, ([total // 4, total], [total // 4], [], None), strict=True):
+        mean = None if evaluated is None else 20.0
+        run = make_run(
+            one.runs_dir / "CartPole-v1-1", [record(total, 1.0, [], mean_return_100=mean)]
+        )
+        write_evaluations(run, [evaluation(at, 1.0, 5.0) for at in evaluated or []])
+    assert study.unfinished(plans) == [
+        f"defaults, seed 2 (evaluated up to agent step {total // 4:,})",
+        "defaults, seed 3 (evaluated up to agent step 0)",
+        "1 run in which no game has ended, which count nowhere",
+    ]
 
 
 def test_a_run_that_fails_stops_no_other(
