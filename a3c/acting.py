@@ -32,10 +32,11 @@ class Agents:
 class Actor:
     """N agents that act with one network; no autograd graph, nothing derived.
 
-    The network keeps the activations that it computes to act, and learning starts from them. Where
-    learning uses newer parameters these are useless: then the observations are kept, in `seen`
-    [T, N, ...]. Where it looks ahead, the action after a rollout is chosen at its end, and the next
-    one begins with it, whatever has been learned since.
+    The network keeps the activations that it computes to act, and learning starts from them; of
+    vectors, whose activations are soon computed again, the observations. Where learning uses newer
+    parameters these are useless: then the observations are kept, in `seen` [T, N, ...]. Where it
+    looks ahead, the action after a rollout is chosen at its end, and the next one begins with it,
+    whatever has been learned since.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Actor:
         of kernels; only the generator is another afterwards."""
         agents = self.agents
         still = nothing(agents.observations, self.envs.num_envs)
-        parts = [self.compute(t) for t in range(length)]
+        parts = [self.compute(t) for t in range(length)]  # T of (outputs, actions, state)
         moments = [Moment(outputs, actions, still) for outputs, actions, _ in parts]
         before = copied_state(agents.state, None)
         self.last = rollout_of(moments, before, agents.observations)
@@ -148,14 +149,14 @@ class Actor:
 
 def nothing(observations: Tensor, num_envs: int) -> Step:
     """An agent step in which nothing happened to anyone."""
-    rewards = torch.zeros(num_envs, device=observations.device)
-    nobody = torch.zeros(num_envs, dtype=torch.bool, device=observations.device)
+    rewards = torch.zeros(num_envs, device=observations.device)  # [N]
+    nobody = torch.zeros(num_envs, dtype=torch.bool, device=observations.device)  # [N]
     return Step(observations, rewards, nobody, nobody, nobody, nobody, None)
 
 
 def carry_state(state: State | None, ended: Tensor, into: State | None) -> None:
     """Write the LSTM's state, two tensors [N, cells], to `into`; zero where an episode ended."""
     if state is not None and into is not None:
-        keep = (~ended).float().unsqueeze(-1)  # [N, 1]
-        for now, kept in zip(state, into, strict=True):
-            torch.mul(now, keep, out=kept)
+        not_ended = (~ended).float().unsqueeze(-1)  # [N, 1]
+        for now, out in zip(state, into, strict=True):
+            torch.mul(now, not_ended, out=out)

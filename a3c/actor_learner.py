@@ -108,9 +108,10 @@ class ActorLearner:
         self.torn = False
 
     def renew(self, t: int) -> None:
-        """Before step t of a rollout: others have gone on learning, so act with newer parameters.
+        """Before step t of a rollout: note with which parameters it acts.
 
-        Only where learning sees the rollout anew, with the newest parameters.
+        Others have gone on learning, so now and then these are newer ones; but only where learning
+        sees the rollout anew, with the newest.
         """
         if self.renews and t and t % RENEWED_EVERY == 0:
             with self.actor.stopwatch("forward"):
@@ -155,7 +156,7 @@ class ActorLearner:
             self.store.turn.acquire()
         try:
             with stopwatch("backward"):
-                if agents is not None:  # which is where learns_with_newest
+                if agents is not None:  # the rollout is seen anew, see `groups`
                     computed_at = self.store.copy_to(self.parameters)
                     self.group.copy_(agents)
                 # truncations are rare, and differ each time: no CUDA graph fits
@@ -168,7 +169,7 @@ class ActorLearner:
             self.store.turn.release()
         # A copy: a CUDA graph returns the same memory each time
         norm = on_device(applied.gradient_norm, self.device)
-        figures = torch.cat([shown, norm.reshape(1)])
+        figures = torch.cat([shown, norm.reshape(1)])  # one for each name
         acted_at = sum(self.acted_at_steps) / len(self.acted_at_steps)
         return Learned.of([*names, "gradient_norm"], figures, applied, acted_at, computed_at)
 
@@ -181,7 +182,7 @@ class ActorLearner:
         """
         rollout = self.actor.last
         assert rollout is not None
-        if self.seen is not None:  # likewise where learns_with_newest
+        if self.seen is not None:  # likewise
             self.network.prepare()
             self.network.read(self.seen, self.group)
             rollout = rollout.of(self.group)
@@ -225,7 +226,8 @@ class ActorLearner:
         self.episodes = Episodes(self.envs.num_envs)
 
     def record(self) -> None:
-        """Record the CUDA graphs, while no thread is at work. Changes nothing else."""
+        """Record the CUDA graphs, while no thread is at work. Only the last rollout and its
+        gradients are others afterwards, which nobody reads any more."""
         with self.on_streams():
             random = self.generator.get_state()
             self.network.prepare()

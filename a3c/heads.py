@@ -32,7 +32,7 @@ class MakesHeads(Protocol):
 class ActorCriticHeads(nn.Module):
     """Policy [..., A or 2A], the distribution's parameters, and value [...].
 
-    For vectors actor and critic learn from torsos of their own, but with an LSTM of `mlp`: an
+    For vectors actor and critic learn from torsos of their own, except `mlp` with an LSTM: an
     unclipped value's large errors would drown the policy's gradient in a shared one.
     """
 
@@ -68,9 +68,9 @@ class ActionValues(nn.Module):
     Who is to explore replaces some of them by random ones.
     """
 
-    def __init__(self, width: int, actions: int):
+    def __init__(self, width: int, num_actions: int):
         super().__init__()
-        self.linear = nn.Linear(width, actions)
+        self.linear = nn.Linear(width, num_actions)
         initialise(self, 0.01)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -84,11 +84,11 @@ class ActionValues(nn.Module):
 
 
 class Categorical(nn.Module):
-    """Discrete actions: logits [N, A] -> actions int64 [N]."""
+    """Discrete actions: logits [..., A] -> actions, their log-probabilities, entropies [...]."""
 
-    def __init__(self, width: int, actions: int):
+    def __init__(self, width: int, num_actions: int):
         super().__init__()
-        self.linear = nn.Linear(width, actions)
+        self.linear = nn.Linear(width, num_actions)
         initialise(self, 0.01)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Categorical(nn.Module):
 
     def sample(self, logits: Tensor, generator: Generator) -> Tensor:
         # Gumbel's trick: one kernel fewer than a multinomial, and no synchronisation on CUDA
-        noise = torch.empty_like(logits).exponential_(generator=generator)
+        noise = torch.empty_like(logits).exponential_(generator=generator)  # [N, A]
         return (logits - noise.log()).argmax(-1)
 
     def mode(self, logits: Tensor) -> Tensor:
@@ -106,28 +106,29 @@ class Categorical(nn.Module):
         return of_actions(logits.log_softmax(-1), actions)
 
     def entropy(self, logits: Tensor) -> Tensor:
-        log_probabilities = logits.log_softmax(-1)
+        log_probabilities = logits.log_softmax(-1)  # [..., A]
         return -(log_probabilities.exp() * log_probabilities).sum(-1)
 
 
 class Gaussian(nn.Module):
-    """Continuous actions float32 [N, A]: mean and log standard deviation, concatenated [N, 2A].
+    """Continuous actions float32 [..., A]: `parameters` are mean and log standard deviation,
+    [..., 2A]; log-probabilities and entropies of whole actions, [...].
 
     Actions are unbounded here; the environment's bounds clip them on their way out only. std: as
     the option; `softplus` is one variance for all actions (Mnih et al. 2016, supplement 9).
     """
 
-    def __init__(self, width: int, actions: int, std: str):
+    def __init__(self, width: int, num_actions: int, std: str):
         super().__init__()
-        self.mean = nn.Linear(width, actions)
-        self.log_std = nn.Linear(width, actions) if std == "dependent" else None
+        self.mean = nn.Linear(width, num_actions)
+        self.log_std = nn.Linear(width, num_actions) if std == "dependent" else None
         self.variance = nn.Linear(width, 1) if std == "softplus" else None
         initialise(self, 0.01)
-        own = nn.Parameter(torch.zeros(actions)) if std == "independent" else None
+        own = nn.Parameter(torch.zeros(num_actions)) if std == "independent" else None
         self.log_std_bias = own
 
     def forward(self, features: Tensor) -> Tensor:
-        mean = self.mean(features)
+        mean = self.mean(features)  # [..., A]
         if self.log_std is not None:
             return torch.cat([mean, self.log_std(features)], -1)
         if self.variance is not None:
@@ -138,7 +139,7 @@ class Gaussian(nn.Module):
 
     def sample(self, parameters: Tensor, generator: Generator) -> Tensor:
         mean, log_std = parameters.chunk(2, -1)
-        noise = torch.empty_like(mean).normal_(generator=generator)
+        noise = torch.empty_like(mean).normal_(generator=generator)  # [N, A]
         return mean + log_std.exp() * noise
 
     def mode(self, parameters: Tensor) -> Tensor:
@@ -146,7 +147,7 @@ class Gaussian(nn.Module):
 
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
         mean, log_std = parameters.chunk(2, -1)
-        z = (actions - mean) * (-log_std).exp()
+        z = (actions - mean) * (-log_std).exp()  # [..., A]
         return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def entropy(self, parameters: Tensor) -> Tensor:

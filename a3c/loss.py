@@ -15,8 +15,16 @@ def gae(
     that nothing flows back across it. bootstrap: [N], the value of the observation after the last
     step. Returns the advantages [T, N]; with lam = 1 they are n_step_returns - values.
     """
-    deltas = td_errors(rewards, values, ends, bootstrap, gamma)
+    deltas = td_errors(rewards, values, ends, bootstrap, gamma)  # [T, N]
     return accumulated(deltas, gamma * lam * (1.0 - ends))
+
+
+def n_step_returns(rewards: Tensor, ends: Tensor, bootstrap: Tensor, gamma: float) -> Tensor:
+    """R of Algorithm S3 (Mnih et al., 2016): R <- r + gamma R, backwards from the bootstrap.
+
+    Shapes as for `gae`; returns [T, N]: its advantages where all values but the last are 0.
+    """
+    return gae(rewards, torch.zeros_like(rewards), ends, bootstrap, gamma, lam=1.0)
 
 
 def vtrace(
@@ -42,11 +50,11 @@ def vtrace(
     and no bound is below 1, the advantages are `gae`'s, and v is V plus those; with lam = 1 they
     are the paper's.
     """
-    ratios = log_ratios.exp()
+    ratios = log_ratios.exp()  # [T, N], pi / mu
     rhos, traces = ratios.clamp(max=rho_bar), ratios.clamp(max=c_bar)  # [T, N]
-    deltas = td_errors(rewards, values, ends, bootstrap, gamma)
-    discounts = gamma * lam * (1.0 - ends)
-    beyond = accumulated(rhos * deltas, traces * discounts)  # v - V
+    deltas = td_errors(rewards, values, ends, bootstrap, gamma)  # [T, N]
+    discounts = gamma * lam * (1.0 - ends)  # [T, N]
+    beyond = accumulated(rhos * deltas, traces * discounts)  # [T, N], v - V
     advantages = rhos * (deltas + discounts * following(beyond, torch.zeros_like(bootstrap)))
     return values + beyond, advantages
 
@@ -73,7 +81,7 @@ def following(values: Tensor, last: Tensor) -> Tensor:
 
 def accumulated(terms: Tensor, factors: Tensor) -> Tensor:
     """Backwards x <- term + factor x, from 0: [T, N] each. One operation for each step."""
-    total = torch.zeros_like(terms[0])
+    total = torch.zeros_like(terms[0])  # [N]
     totals = []
     for term, factor in zip(reversed(terms.unbind()), reversed(factors.unbind()), strict=True):
         total = torch.addcmul(term, factor, total)
@@ -104,14 +112,6 @@ def actor_critic_loss(
     total = policy + vf_coef * value - ent_coef * reduce(entropies)
     shown = {"policy_loss": policy, "value_loss": value, "entropy": entropies.mean()}
     return total, {name: scalar.detach() for name, scalar in shown.items()}
-
-
-def n_step_returns(rewards: Tensor, ends: Tensor, bootstrap: Tensor, gamma: float) -> Tensor:
-    """R of Algorithm S3 (Mnih et al., 2016): R <- r + gamma R, backwards from the bootstrap.
-
-    Shapes as for `gae`; returns [T, N].
-    """
-    return gae(rewards, torch.zeros_like(rewards), ends, bootstrap, gamma, lam=1.0)
 
 
 def action_value_loss(

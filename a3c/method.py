@@ -76,9 +76,9 @@ def learning_rewards(
     rewards = rewards.clone()
     for truncation in rollout.truncations:
         t = truncation.t
-        cut = rollout.truncated[t] & ~rollout.terminated[t]
-        beyond = config.gamma * value_of(truncation)  # [N]
-        rewards[t] = torch.where(cut, rewards[t] + beyond, rewards[t])
+        truncated = rollout.truncated[t] & ~rollout.terminated[t]  # [N]
+        bootstrap = config.gamma * value_of(truncation)  # [N]
+        rewards[t] = torch.where(truncated, rewards[t] + bootstrap, rewards[t])
     return rewards
 
 

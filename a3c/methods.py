@@ -11,8 +11,8 @@ from a3c.heads import ActorCriticHeads, Outputs
 from a3c.loss import actor_critic_loss, gae, vtrace
 from a3c.method import Behaviour, Losses, Method, learning_ends, learning_rewards
 from a3c.network import Network, State
-from a3c.optimiser import entropy_weight
 from a3c.rollout import Rollout, Truncation
+from a3c.schedules import entropy_weight
 from a3c.value_methods import ValueMethod
 
 
@@ -54,7 +54,7 @@ class A3C:
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         config = self.config
         # policies [T, N, ...], values [T, N]
-        (policies, values), states = network.replay(rollout.state, rollout.keep)
+        (policies, values), states = network.replay(rollout.state, rollout.not_ended)
         log_probs = network.heads.policy.log_prob(policies, rollout.actions)  # [T, N]
         returns, advantages = self.estimates(
             network, rollout, values.detach(), states, log_probs.detach()
@@ -89,8 +89,8 @@ class A3C:
             (_, value), _ = network(observations, state)  # [N], no autograd graph
             return value
 
-        def value_of(cut: Truncation) -> Tensor:
-            return value_at(cut.observations, states[cut.t])
+        def value_of(truncation: Truncation) -> Tensor:
+            return value_at(truncation.observations, states[truncation.t])
 
         bootstrap = value_at(rollout.last_observations, states[-1])
         config = self.config

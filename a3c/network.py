@@ -145,24 +145,25 @@ class Network(nn.Module):
         torsos = zip(self.torsos, other.torsos, strict=True)
         return self.heads([torso.review(another) for torso, another in torsos])
 
-    def replay(self, state: State | None, keep: Tensor) -> tuple[Outputs, list[State | None]]:
+    def replay(self, state: State | None, not_ended: Tensor) -> tuple[Outputs, list[State | None]]:
         """To learn: the heads' outputs [T, N, ...] of the rollout, with their autograd graph; and
         the LSTM's state after each of its T steps, also of episodes that ended with it.
 
-        state: the LSTM's before the rollout. keep [T, N]: 0 where an episode ended with step t, so
-        that the LSTM starts afresh at t + 1.
+        state: the LSTM's before the rollout. not_ended [T, N]: 0 where an episode ended with
+        step t, so that the LSTM starts afresh at t + 1.
         """
         features = [torso.replay() for torso in self.torsos]  # [T, N, width]
         if not self.cores:
-            return self.heads(features), [None] * len(keep)
+            return self.heads(features), [None] * len(not_ended)
         assert state is not None
         outputs: list[list[Tensor]] = []
         states: list[State | None] = []
-        for *seen, going_on in zip(*features, keep.unsqueeze(-1), strict=True):
+        masks = not_ended.unsqueeze(-1)  # [T, N, 1]
+        for *seen, mask in zip(*features, masks, strict=True):
             hidden, state = self.pass_lstms(seen, state)
             outputs.append(hidden)
             states.append(state)
-            state = (state[0] * going_on, state[1] * going_on)
+            state = (state[0] * mask, state[1] * mask)  # [N, cells] each
         return self.heads([torch.stack(part) for part in zip(*outputs, strict=True)]), states
 
 

@@ -1,4 +1,4 @@
-"""Clipping, learning rate and optimisers, on whole vectors [P]; figures stay on the device."""
+"""Clipping and optimisers, on whole vectors [P]; figures stay on the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3c.config import FAN_IN, SHORTEST_EXPONENTIAL, Config
+from a3c.config import FAN_IN, Config
 
 
 class Piece(NamedTuple):
@@ -58,7 +58,7 @@ class RMSProp:
         self.shared = config.optimizer == "shared-rmsprop"
         initial = 0.0 if config.rmsprop_initial == "debiased" else config.rmsprop_initial
         shape = parameters.shape if self.shared else (config.num_threads, *parameters.shape)
-        self.square_avg = torch.full(shape, initial).to(parameters)
+        self.square_avg = torch.full(shape, initial).to(parameters)  # [P] or [threads, P]
         self.own_updates = np.zeros(config.num_threads, np.int64)  # of each thread's average
         self.eps = parameters.new_tensor(config.rmsprop_eps)
         self.scratch = torch.empty_like(parameters)  # [P], so that a step allocates nothing
@@ -67,11 +67,12 @@ class RMSProp:
 
     def prepare(self, lr: float, updates: int, thread: int) -> None:
         self.lr.fill_(lr)
+        averaged = updates  # that are in the average which the step updates
         if not self.shared:
-            updates = int(self.own_updates[thread])
+            averaged = int(self.own_updates[thread])
             self.own_updates[thread] += 1
         if self.debiased:
-            self.inverse_weight.fill_(1 / (1 - self.config.rmsprop_decay ** (updates + 1)))
+            self.inverse_weight.fill_(1 / (1 - self.config.rmsprop_decay ** (averaged + 1)))
 
     def step(self, parameters: Tensor, gradients: Tensor, norm: Tensor, thread: int) -> None:
         decay = self.config.rmsprop_decay
@@ -99,7 +100,7 @@ class Momentum:
     def __init__(self, parameters: Tensor, config: Config):
         self.alpha = config.momentum
         rows = 1 if config.mode == "sync" else config.num_threads
-        self.momentum = parameters.new_zeros(rows, *parameters.shape)
+        self.momentum = parameters.new_zeros(rows, *parameters.shape)  # [threads or 1, P]
         self.scratch = torch.empty_like(parameters)  # [P]
         self.lr = parameters.new_zeros((), dtype=torch.float64)
 
@@ -162,31 +163,3 @@ def clip_each(gradients: Tensor, sizes: list[int], bound: float) -> None:
     for part, size in zip(gradients.split(sizes), sizes, strict=True):
         average_norm = part.norm() / size
         part.mul_(torch.clamp(bound / average_norm, max=1.0))
-
-
-def learning_rate(config: Config, agent_steps: int) -> float:
-    """Constant, or falling to `lr_final_fraction` of `lr` within the schedule's time."""
-    done = scheduled(config, agent_steps)
-    if config.lr_schedule == "exponential":
-        return config.lr * float(config.lr_final_fraction**done)
-    return config.lr * falling(config.lr_final_fraction, done)
-
-
-def entropy_weight(config: Config, agent_steps: int) -> float:
-    """Falling on a line to `ent_final_fraction` of `ent_coef`, within the same time."""
-    return config.ent_coef * falling(config.ent_final_fraction, scheduled(config, agent_steps))
-
-
-def falling(final_fraction: float, done: float) -> float:
-    """On a line from 1."""
-    return 1.0 - done * (1.0 - final_fraction)
-
-
-def scheduled(config: Config, agent_steps: int) -> float:
-    """How much of the schedule's time has passed, 0 to 1: `lr_schedule_until` of the run, and with
-    the exponential one of a run of SHORTEST_EXPONENTIAL at least. A constant one stays at 0."""
-    if config.lr_schedule == "constant":
-        return 0.0
-    shortest = SHORTEST_EXPONENTIAL if config.lr_schedule == "exponential" else 0
-    whole = max(config.total_agent_steps, shortest)
-    return min(1.0, agent_steps / (whole * config.lr_schedule_until))

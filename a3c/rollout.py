@@ -38,7 +38,8 @@ class Truncation(NamedTuple):
 class Rollout(NamedTuple):
     """Tensors on the learner's device. The observations are kept elsewhere: see `Actor`.
 
-    An actor's rollouts lie all in the same memory.
+    An actor's rollouts lie all in the same memory, but for what is truncated; `next_actions` is
+    that of its agents.
     """
 
     outputs: Tensor  # [T, N, ...] of the policy that acted
@@ -54,7 +55,7 @@ class Rollout(NamedTuple):
     next_actions: Tensor | None = None  # [N], with which acting will go on: where it looks ahead
 
     @property
-    def keep(self) -> Tensor:
+    def not_ended(self) -> Tensor:
         """float32 [T, N], 0 where an episode ended."""
         return (~self.ended).float()
 

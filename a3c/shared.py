@@ -32,7 +32,8 @@ from a3c import machine
 from a3c.config import Config
 from a3c.devices import on_device
 from a3c.graphs import Graphed, Graphs
-from a3c.optimiser import Piece, clip, learning_rate, make_optimiser
+from a3c.optimiser import Piece, clip, make_optimiser
+from a3c.schedules import learning_rate
 
 ALL = -1  # in place of a thread's index: a step with the average of all threads
 
@@ -97,6 +98,7 @@ class SharedParameters:
         self.given: dict[int, tuple[Tensor, Tensor]] = {}
         self.last_use = torch.cuda.Event() if parameters.is_cuda else None
         if config.mode == "sync":
+            # [threads, P], [] on the device
             self.handed_in = torch.zeros(config.num_threads, len(parameters)).to(parameters)
             self.average_norm = parameters.new_zeros(())
             self.handed_in_steps = 0  # agent steps of all threads, in the average to come
@@ -191,9 +193,9 @@ class SharedParameters:
     def apply(self, gradients: Tensor, agent_steps: int, thread: int, norm: Tensor) -> Applied:
         """Apply the gradients [P] of a thread's `agent_steps`.
 
-        norm: what `clip` returned for these gradients, which are used up. In sync mode this waits
-        for the other threads' gradients, and raises threading.BrokenBarrierError if one of them
-        died or `abort` was called.
+        norm: what `clip` returned for these gradients, which are used up; in sync mode they are
+        copied. There this waits for the other threads' gradients, and raises
+        threading.BrokenBarrierError if one of them died or `abort` was called.
         """
         if self.config.mode == "sync":
             return self._hand_in(gradients, agent_steps, thread)

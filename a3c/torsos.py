@@ -22,11 +22,11 @@ from a3c.heads import initialise
 from a3c.pixels import subtract
 
 
-class Layer(NamedTuple):
+class Weights(NamedTuple):
     """What a layer computes with."""
 
-    weight: Tensor
-    bias: Tensor
+    weight: Tensor  # [out, in], or [out, in, k, k] channels-last
+    bias: Tensor  # [out]
 
 
 # name -> convolutions, width of the fully connected layer
@@ -94,7 +94,7 @@ class ConvolutionalTorso(nn.Module):
             self.background = nn.Parameter(torch.zeros(shape), requires_grad=False)
             # whole numbers: int16 is exact, and faster than bfloat16
             self.register_buffer("whole_background", torch.zeros(shape, dtype=torch.int16), False)
-        self.cast: list[Layer] = []  # of `prepare`
+        self.cast: list[Weights] = []  # in the torso's arithmetic, of `prepare`
         self.scratch: Tensor | None = None  # for what the first layer reads, [CHUNK, H, W, C]
 
     @torch.no_grad()
@@ -102,23 +102,23 @@ class ConvolutionalTorso(nn.Module):
         """Cast the weights for the forward passes to come, each time into the same memory."""
         if self.background is not None:
             self.whole_background.copy_(self.background)
-        new = self.casts()
+        new = self.cast_weights()
         self.cast = self.cast or new
         for kept, layer in zip(self.cast, new, strict=True):
             kept.weight.copy_(layer.weight)
             kept.bias.copy_(layer.bias)
 
-    def casts(self) -> list[Layer]:
-        """The layers in the torso's arithmetic; gradients reach the parameters through them."""
-        cast: list[Layer] = []
+    def cast_weights(self) -> list[Weights]:
+        """Each layer's in the torso's arithmetic; gradients reach the parameters through them."""
+        cast: list[Weights] = []
         scale = self.scale
         for module in self.convolutions:
             assert isinstance(module, nn.Conv2d)
             assert module.bias is not None
             weight = (module.weight * scale).to(self.dtype, memory_format=torch.channels_last)
-            cast.append(Layer(weight, module.bias.to(self.dtype)))
+            cast.append(Weights(weight, module.bias.to(self.dtype)))
             scale = 1.0  # only the first layer sees pixels
-        linear = Layer(self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype))
+        linear = Weights(self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype))
         return [*cast, linear]
 
     def make_room(self, rollout_length: int, agents: int) -> None:
@@ -163,9 +163,11 @@ class ConvolutionalTorso(nn.Module):
         return torch.clamp_min(y, 0, out=next(kept)).float()
 
     def enter(self, observations: Tensor, kept: Tensor | None = None) -> Tensor:
-        """What the first layer reads: pixels without the background, in the torso's arithmetic.
+        """What the first layer reads, [N, H, W, C]: pixels without the background, in the torso's
+        arithmetic.
 
-        observations: pixels; or that already, where it is what `memory` keeps. kept: a place there.
+        observations: pixels; or that already, where `memory` keeps it. kept: where `memory` keeps
+        the pixels, or that.
         """
         if observations.dtype == self.dtype:  # learning, where the differences were kept
             return observations
@@ -179,7 +181,7 @@ class ConvolutionalTorso(nn.Module):
         return self.subtracted(observations, out)
 
     def subtracted(self, pixels: Tensor, out: Tensor) -> Tensor:
-        """uint8 [N, H, W, C] minus the background."""
+        """uint8 [N, H, W, C] minus the background, into `out` of that shape."""
         if self.background is None:
             return out.copy_(pixels)
         if out.device.type == "cpu" and not torch.compiler.is_compiling():  # nor exported
@@ -212,8 +214,8 @@ class ConvolutionalTorso(nn.Module):
 
     def replay(self) -> Tensor:
         """The features of a rollout, [T, N, width], with an autograd graph to the parameters."""
-        weights = [tensor for layer in self.casts() for tensor in layer]
-        activations = [x.flatten(0, 1) for x in self.memory]
+        weights = [tensor for layer in self.cast_weights() for tensor in layer]
+        activations = [x.flatten(0, 1) for x in self.memory]  # [T N, ...] each
         features: Tensor = Replay.apply(self.layers, self.enter, activations, *weights)
         return features.view(*self.memory[-1].shape)
 

@@ -57,7 +57,7 @@ class ValueMethod:
 
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         assert target is not None
-        (values,), _ = network.replay(rollout.state, rollout.keep)  # [T, N, A]
+        (values,), _ = network.replay(rollout.state, rollout.not_ended)  # [T, N, A]
         taken = of_actions(values, rollout.actions)  # [T, N]
         targets = self.targets(network, target, rollout)
         return Losses(*action_value_loss(taken, targets, self.config.loss_reduction))
@@ -65,8 +65,9 @@ class ValueMethod:
     def targets(self, network: Network, target: Network, rollout: Rollout) -> Tensor:
         """What the values of the actions taken are taught: y, [T, N]."""
 
-        def value_of(cut: Truncation) -> Tensor:
-            return self.state_values(target_values(target, cut.observations), cut.actions)
+        def value_of(truncation: Truncation) -> Tensor:
+            values = target_values(target, truncation.observations)  # [N, A]
+            return self.state_values(values, truncation.actions)
 
         rewards = learning_rewards(rollout, self.config, network, value_of)
         ends, gamma = learning_ends(rollout, self.config), self.config.gamma
@@ -124,10 +125,10 @@ class EpsilonGreedy:
 
 def epsilon_greedy(values: Tensor, epsilons: Tensor, generator: Generator) -> Tensor:
     """Actions int64 [N] from action values [N, A]: uniformly random with probabilities [N]."""
-    agents, actions = values.shape
+    num_envs, num_actions = values.shape
     device = values.device
-    chance = torch.rand(agents, generator=generator, device=device)
-    drawn = torch.randint(actions, (agents,), generator=generator, device=device)
+    chance = torch.rand(num_envs, generator=generator, device=device)  # [N]
+    drawn = torch.randint(num_actions, (num_envs,), generator=generator, device=device)  # [N]
     return torch.where(chance < epsilons, drawn, values.argmax(-1))
 
 

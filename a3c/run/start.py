@@ -31,10 +31,10 @@ from a3c.envs.coding import same_reading
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Spec
 from a3c.network import network_name
-from a3c.optimiser import entropy_weight, learning_rate
 from a3c.run import best, checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import as_word, check_free, check_runs_dir, from_here
+from a3c.schedules import entropy_weight, learning_rate
 
 
 class Resumed(NamedTuple):

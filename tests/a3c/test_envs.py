@@ -112,3 +112,16 @@ def test_a_life_gained_is_none_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     envs = atari.AtariEnvs("breakout", preset("fast"), 1)
     envs.reset(1)
     assert [bool(envs.step(np.zeros(1, int)).life_lost[0]) for _ in range(2)] == [False, True]
+
+
+def test_copies_of_a_game_have_its_lives() -> None:
+    """Else one would have lost a life with its first step, or not."""
+    config = preset("fast", env="breakout")
+    few, many = (AtariEnvs("breakout", config, num_envs) for num_envs in (2, 4))
+    for envs in (few, many):
+        envs.reset(1)
+    few.lives = np.array([5, 3])
+    state = few.save_state()
+    assert state is not None
+    many.load_state(state)
+    assert many.lives.tolist() == [5, 3, 5, 3]

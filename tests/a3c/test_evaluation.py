@@ -193,6 +193,18 @@ def let_at_the_end(patch: pytest.MonkeyPatch, let: threading.Event) -> None:
     patch.setattr(Evaluation, "finish", finish)
 
 
+def test_a_rolled_back_run_knows_the_evaluations_that_failed_before() -> None:
+    found = object.__new__(Evaluator)
+    found.rolled_back, found.failed = [], [1000, 2000, 3000]
+    found.roll_back(2000)
+    assert found.failed == [1000, 2000]
+
+
+def test_a_record_says_how_many_games_were_cut() -> None:
+    games_of_two = [Episode(0, cut=True), Episode(1)]
+    assert evaluator.figures_of("greedy", games_of_two)["greedy_cut"] == 1
+
+
 def test_what_a_rolled_back_run_had_beyond_is_not_evaluated(tmp_path: Path) -> None:
     config = evaluated(tmp_path)
     node = Node(config, [torch.device("cpu")], Metrics(1))

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -220,6 +220,26 @@ def test_vectors(space: spaces.Box[Any], given: Any, read: list[float]) -> None:
     assert encoded.tolist() == [pytest.approx(read)]
 
 
+class Draws(gymnasium.Env[Any, Any]):
+    """Draws what it shows, and what it does, from its spaces."""
+
+    observation_space = spaces.Box(0.0, 1.0, (2,))
+    action_space = spaces.Discrete(1000)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        drawn = [self.observation_space.sample()[0], self.action_space.sample() / 1000]
+        return np.array(drawn, np.float32), {}
+
+
+def test_environments_that_draw_from_their_spaces_follow_the_seed() -> None:
+    gymnasium.register("Draws-v0", cast(Any, Draws))
+    first, again, other = (GymnasiumEnvs("Draws-v0", 2).reset(seed) for seed in (5, 5, 9))
+    gymnasium.registry.pop("Draws-v0")
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first[0], first[1])
+
+
 @pytest.mark.parametrize(
     ("shape", "read", "moved"),
     [
@@ -227,6 +247,7 @@ def test_vectors(space: spaces.Box[Any], given: Any, read: list[float]) -> None:
         ((84, 60), (84, 60, 1), (0, 1)),
         ((3, 84, 60), (84, 60, 3), (1, 2, 0)),  # channels come first
         ((12, 84, 60), (84, 60, 12), (1, 2, 0)),  # four frames in colour
+        ((20, 84, 60), (20, 84, 60), (0, 1, 2)),  # so many are a height
     ],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])

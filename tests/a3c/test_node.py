@@ -238,6 +238,26 @@ def test_copies_have_their_models_games_returns_and_observations() -> None:
     assert learner.episodes.returns.tolist() == [1, 2] * 3
 
 
+def test_each_thread_goes_on_with_its_own_games_and_random_numbers() -> None:
+    one, other = node_with(num_threads=2), node_with(num_threads=2)
+    for learner in (*one.learners, one.learners[1]):
+        learner.cycle()
+    one.settle()
+    saved = one.save()
+    other.load(saved, one.store.agent_steps, one.store.updates)
+    loaded = other.save()
+    assert saved.keys() == loaded.keys()
+    assert all(torch.equal(saved[name], loaded[name]) for name in saved)
+    mine, yours = (saved[f"thread{index}.observations"] for index in (0, 1))
+    assert not torch.equal(mine, yours)
+
+
+def test_threads_are_dealt_to_the_devices() -> None:
+    node = node_with(num_threads=1)
+    node.devices = [torch.device("cuda", index) for index in (0, 1)]
+    assert [node.device_of(thread).index for thread in range(3)] == [0, 1, 0]
+
+
 def test_threads_and_later_starts_have_random_numbers_of_their_own() -> None:
     node = Node(preset("control", env="CartPole-v1", num_threads=2), [CPU], Metrics(1))
     one, other = node.learners
@@ -285,7 +305,7 @@ def test_each_group_of_a_rollout_is_seen_with_the_newest_weights(
     assert isinstance(torso, ConvolutionalTorso)
 
     def watched(*words: Any) -> Any:
-        newest.append(torch.equal(torso.cast[0].weight, torso.casts()[0].weight))
+        newest.append(torch.equal(torso.cast[0].weight, torso.cast_weights()[0].weight))
         return loss(*words)
 
     monkeypatch.setattr(learner.method, "loss", watched)

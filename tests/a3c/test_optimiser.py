@@ -12,7 +12,8 @@ from a3c.config import PRESETS, Config, preset
 from a3c.envs.protocol import Spec
 from a3c.methods import make_method
 from a3c.network import Network, layout
-from a3c.optimiser import Piece, RMSProp, entropy_weight, learning_rate, slower
+from a3c.optimiser import Piece, RMSProp, slower
+from a3c.schedules import entropy_weight, learning_rate
 
 
 def clip(gradients: Tensor, config: Config, sizes: list[int]) -> float:

@@ -68,10 +68,10 @@ def test_an_episodes_end_clears_both_memories() -> None:
     network = network_for()
     rollout(network)
     state = torch.randn(2, 256), torch.randn(2, 256)
-    keep = torch.ones(4, 2)
-    keep[1] = 0
-    ended, _ = network.replay(state, keep)
-    afresh, _ = network.replay(network.initial_state(2, torch.device("cpu")), keep)
+    not_ended = torch.ones(4, 2)
+    not_ended[1] = 0
+    ended, _ = network.replay(state, not_ended)
+    afresh, _ = network.replay(network.initial_state(2, torch.device("cpu")), not_ended)
     for one, other in zip(ended, afresh, strict=True):
         assert not torch.equal(one[:2], other[:2])
         torch.testing.assert_close(one[2:], other[2:])
@@ -100,6 +100,8 @@ def test_a_variance_of_nothing_is_still_finite() -> None:
     parameters = head(torch.randn(5, 8))
     parameters.sum().backward()
     assert parameters.isfinite().all()
+    log_std = parameters.detach().chunk(2, -1)[1]
+    assert log_std.exp().square().max().item() == pytest.approx(1e-6, rel=1e-3)
     assert head.variance.weight.grad is not None
     assert head.variance.weight.grad.isfinite().all()
 

@@ -4,6 +4,7 @@ import math
 import threading
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -51,6 +52,26 @@ def test_a_debiased_average_is_that_of_the_gradients_alone() -> None:
             squares = sum(w * x[i] ** 2 for w, x in zip(weights, seen, strict=True))
             theta[i] -= 0.1 * d[i] / math.sqrt(squares / sum(weights) + 0.01)
     assert shared.parameters.tolist() == pytest.approx(theta)
+
+
+def test_on_cuda_streams_wait_for_the_last_use_of_the_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The lock orders the hosts' threads, and not what they have handed to the device."""
+    order, stream = Mock(), Mock()
+    stream.wait_event.side_effect = order.wait
+    monkeypatch.setattr("torch.cuda.current_stream", lambda _: stream)
+    for config, waits in ((constant(), 1), (constant(mode="sync", num_threads=1), 3)):
+        order.reset_mock()
+        shared = SharedParameters(torch.zeros(1), [Piece(1)], config)
+        shared.last_use = last_use = Mock()
+        last_use.record.side_effect = order.record
+        update(shared, torch.ones(1), 1, 0)
+        names = [called[0] for called in order.method_calls]
+        assert names[:2] == ["wait", "record"]
+        assert names.count("wait") == waits  # in sync mode it also reads the norm
+        assert all(called.args == (last_use,) for called in stream.wait_event.call_args_list[-1:])
+        assert all(called.args == (stream,) for called in last_use.record.call_args_list)
 
 
 def test_epsilon_is_inside_the_root() -> None:

@@ -16,8 +16,8 @@ from gymnasium import spaces
 from a3c.config import Config, InputError, preset
 from a3c.envs.protocol import Spec
 from a3c.envs.spaces import space_of
-from a3c.optimiser import learning_rate
 from a3c.run import checkpoint, log, models, provenance, start
+from a3c.schedules import learning_rate
 from a3c.train import train
 from tests.a3c.test_train import final, games, small
 

@@ -33,11 +33,11 @@ from a3c.methods import make_method
 from a3c.metrics import RECENT_GAMES, FinishedEpisode, Metrics
 from a3c.network import Network
 from a3c.node import Node
-from a3c.optimiser import entropy_weight
 from a3c.results.policy import load
 from a3c.run import checkpoint, log, provenance
 from a3c.run.folder import Run
 from a3c.run.terminal import Terminal
+from a3c.schedules import entropy_weight
 from a3c.train import RunFailed, train
 from tests.a3c.conftest import StartProcess
 
@@ -783,7 +783,7 @@ def test_a_checkpoint_that_waits_for_an_environment_says_so(
 @pytest.mark.parametrize(
     ("env", "complaint", "updates"),
     [
-        ("NaN-v0", "the environment returned a NaN reward", 100 // 8),
+        ("NaN-v0", "^thread 0: the environment returned a NaN reward", 100 // 8),
         ("Huge-v0", "gradient is not finite", 100 // 8 + 1),  # one that has changed nothing
     ],
 )
@@ -1124,6 +1124,20 @@ def test_what_fails_before_it_begins_leaves_no_environment_open(
     )
     with pytest.raises(RuntimeError, match=f"cannot {fails_at[0]}"):
         train(config, quiet=True)
+    assert Counted.open == 0
+    gymnasium.registry.pop("Counted-v0")
+
+
+def test_a_run_that_grows_closes_the_environments_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gymnasium.register("Counted-v0", Counted)
+    monkeypatch.setattr(Counted, "open", 0)
+    most = []
+    at_growth(monkeypatch, lambda node: most.append(Counted.open))
+    config = growing(tmp_path, monkeypatch, env="Counted-v0", normalize=False)
+    assert train(config, quiet=True).finished
+    assert most == [0]
     assert Counted.open == 0
     gymnasium.registry.pop("Counted-v0")
 

@@ -165,16 +165,22 @@ def test_a_part_of_the_agents_has_its_own_targets() -> None:
     """As groups of a rollout are learned from: read anew, in another order."""
     case = Case("one-step-sarsa")
     whole = case.method.targets(case.network, case.target, case.rollout)
-    group = torch.tensor([1])
     seen = torch.stack([torch.zeros(2, 2), *map(torch.from_numpy, observations(case)[:3])])
-    case.network.make_room(4, 1)
-    case.network.read(seen, group)
-    part = case.method.targets(case.network, case.target, case.rollout.of(group))
-    torch.testing.assert_close(part, whole[:, group])
+    for group in (torch.tensor([1]), torch.tensor([1, 0])):
+        case.network.make_room(4, len(group))
+        case.network.read(seen, group)
+        part = case.method.targets(case.network, case.target, case.rollout.of(group))
+        torch.testing.assert_close(part, whole[:, group])
 
 
 def observations(case: Case) -> list[Any]:
     return [at.observations for at in case.steps]
+
+
+def test_a_target_of_less_than_an_agent_step_is_of_one() -> None:
+    """0 would be none."""
+    config = preset("n-step-q", target_emulator_frames=1)
+    assert ValueMethod(config).target_every_agent_steps == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -16,6 +16,7 @@ from a3c.command.parsing import parse, whole_number
 from a3c.command.train_options import STARTS, helps, train_options
 from a3c.config import ALL_MACHINES, GROUPS, PRESETS, RULES, Config, InputError, option, preset
 from a3c.results.play import PlayOptions
+from a3c.run import checkpoint
 from a3c.train import train
 
 
@@ -312,6 +313,11 @@ def test_a_run_that_moves_to_a_cluster_takes_all_of_it(tmp_path: Path) -> None:
     words = ["--resume", str(run), "--cluster", "auto"]
     assert train_options(words).config.nodes == ALL_MACHINES
     assert train_options([*words, "--nodes", "1"]).config.nodes == 1
+    saved = checkpoint.newest(run).checkpoint
+    cluster = replace(saved.config, cluster="auto", nodes=3)
+    checkpoint.save_into(run, saved._replace(config=cluster))
+    assert train_options(["--resume", str(run)]).config.nodes == 3
+    assert train_options(["--resume", str(run), "--cluster="]).config.nodes == 1
     file = tmp_path / "run.toml"
     file.write_text('env = "CartPole-v1"\nnodes = 3\nmode = "sync"')
     assert train_options(["--config", str(file), "--cluster", "auto"]).config.nodes == 3
