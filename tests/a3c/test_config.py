@@ -22,7 +22,7 @@ from a3c.config import (
     stages,
     to_dict,
 )
-from a3c.games import EvaluationProtocol
+from a3c.games import GREEDY_EPSILON, SAMPLED_EPSILON, EvaluationProtocol
 from a3c.results.play import PlayOptions
 
 
@@ -440,3 +440,4 @@ def test_how_often_a_run_is_saved_and_noted_is_what_the_documents_say() -> None:
     assert (
         EvaluationProtocol(episodes=1, seed=0, greedy=False, epsilon=0.0).max_agent_steps == 108_000
     )
+    assert (GREEDY_EPSILON, SAMPLED_EPSILON) == (0.01, 0.05)

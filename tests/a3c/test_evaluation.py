@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -198,6 +199,15 @@ def test_a_rolled_back_run_knows_the_evaluations_that_failed_before() -> None:
     found.rolled_back, found.failed = [], [1000, 2000, 3000]
     found.roll_back(2000)
     assert found.failed == [1000, 2000]
+
+
+def test_what_evaluations_cost_is_said_by_the_clock_and_by_the_processor() -> None:
+    noting = object.__new__(Evaluation)
+    noting.terminal = Mock()
+    noting.log = Mock(evaluations=[{"evaluation_seconds": 3.0, "evaluation_cpu_seconds": 1.0}])
+    noting._say_cost()
+    words = "1 evaluation took 3.0 s, 1.0 s of it on a processor core"
+    noting.terminal.say.assert_called_once_with(words)
 
 
 def test_a_record_says_how_many_games_were_cut() -> None:

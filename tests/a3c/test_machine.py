@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,27 @@ def test_a_run_keeps_the_number_that_it_began_with(
     monkeypatch.setattr(machine, "physical_cores", lambda: 3)
     assert cli.main(["train", "--resume", str(folder), "--total-agent-steps", "400"]) == 0
     assert json.loads((folder / "config.json").read_text())["num_threads"] == 2
+
+
+def test_pytorch_is_imported_after_the_size_of_its_pages_is_set() -> None:
+    """It reads that once."""
+    program = """
+import os, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("THP_MEM_ALLOC_ENABLE"))
+            sys.stdout.flush()
+            os._exit(0)
+
+sys.meta_path.insert(0, Finder())
+import a3c
+a3c.train
+"""
+    for own, expected in ((None, "1"), ("0", "0")):
+        env = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+        env |= {} if own is None else {"THP_MEM_ALLOC_ENABLE": own}
+        words = [sys.executable, "-c", program]
+        said = subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
+        assert said == f"{expected}\n"

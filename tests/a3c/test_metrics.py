@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from a3c.metrics import FinishedEpisode, Metrics, Part
+from a3c.metrics import FinishedEpisode, Metrics, Part, Stopwatch
 
 PassTime = Callable[[float], None]
 
@@ -76,6 +76,18 @@ def test_a_record_has_means_of_figures_and_sums_of_thread_seconds() -> None:
     assert record["entropy"] == 1
     assert "seconds_forward" not in record
     assert (record["returns"], record["episodes"], record["mean_return_100"]) == ([], 3, 2)
+
+
+def test_a_stage_has_the_seconds_of_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 1.0, 5.0, 8.0, 9.0, 11.0])
+    monkeypatch.setattr("a3c.metrics.time.perf_counter", lambda: next(times))
+    stopwatch = Stopwatch()
+    for stage in ("forward", "forward", "environment"):
+        with stopwatch(stage):
+            pass
+    taken = stopwatch.take()
+    assert (taken["forward"], taken["environment"]) == (4, 2)
+    assert set(stopwatch.take().values()) == {0}
 
 
 def test_what_came_after_the_checkpoint_that_a_run_goes_back_to_counts_once() -> None:

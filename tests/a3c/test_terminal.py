@@ -18,7 +18,7 @@ from rich.table import Table
 from a3c.metrics import FinishedEpisode, Metrics
 from a3c.run import checkpoint
 from a3c.run.folder import Run
-from a3c.run.terminal import Screen, Terminal
+from a3c.run.terminal import Screen, Terminal, duration
 from a3c.train import train
 from tests.a3c.conftest import A3C, StartProcess
 from tests.a3c.test_train import small
@@ -56,6 +56,12 @@ def test_the_live_status_is_of_the_last_record(tmp_path: Path) -> None:
     assert (rows["agent steps/s"], rows["emulator frames/s"]) == ("10", "40")
     assert rows["mean return of the last 100 games"] == "2.00"
     assert (rows["best of these"], rows["time left"]) == ("3.00", "1 min 30 s")
+
+
+def test_long_times_are_in_hours_and_minutes() -> None:
+    assert duration(3 * 3600 + 7 * 60 + 59) == "3 h 07 min"
+    assert duration(59.9) == "0 min 59 s"
+    assert duration(None) == "-"
 
 
 def test_who_is_quiet_takes_nothing_of_a_terminal(

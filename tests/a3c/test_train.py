@@ -38,7 +38,7 @@ from a3c.run import checkpoint, log, provenance
 from a3c.run.folder import Run
 from a3c.run.terminal import Terminal
 from a3c.schedules import entropy_weight
-from a3c.train import RunFailed, train
+from a3c.train import RunFailed, Training, train
 from tests.a3c.conftest import StartProcess
 
 
@@ -1044,10 +1044,71 @@ def test_a_disk_that_is_full_before_the_first_checkpoint(
 def test_the_first_checkpoint_comes_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # not by its dotted name: a3c.train is the function
     monkeypatch.setattr(sys.modules["a3c.train"], "FIRST_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "KEPT", 99)
     slowly(monkeypatch)
     run = train(small(tmp_path), quiet=True)  # 1000 seconds between two
-    first = checkpoint.numbered(run.folder)[-1]
-    assert int(first.stem) < run.agent_steps
+    last, first = checkpoint.numbered(run.folder)  # and no third one
+    assert int(first.stem) < int(last.stem) == run.agent_steps
+
+
+def test_records_and_checkpoints_come_at_their_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks does so five times a second; both begin with an interval of their own."""
+    clock, written = [0.0], []
+
+    def goes_on(seconds: float) -> bool:
+        clock[0] += seconds
+        return clock[0] < 61
+
+    training = object.__new__(Training)
+    training.config = preset("fast", log_every_seconds=10.0, checkpoint_every_seconds=20.0)
+    training.node, training.terminal, training.evaluation = Mock(), Mock(), None
+    training.node.goes_on, training.node.newcomers = goes_on, list
+    training.store = Mock(agent_steps=0)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(training, "_write_record", lambda: written.append(("log", clock[0])))
+    monkeypatch.setattr(training, "save", lambda: written.append(("save", clock[0])))
+    training._watch()
+    records, saves = ([at for what, at in written if what == each] for each in ("log", "save"))
+    assert records == pytest.approx([10, 20, 30, 40, 50, 60], abs=1.3)
+    assert saves == pytest.approx([5, 25, 45], abs=0.7)
+
+
+def test_what_an_environment_cannot_read_is_a_fault_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the system's, as where the run's own files cannot be written: it has a traceback."""
+
+    def cycle(learner: ActorLearner) -> None:
+        raise FileNotFoundError("no map")
+
+    monkeypatch.setattr(ActorLearner, "cycle", cycle)
+    with pytest.raises(RunFailed, match="FileNotFoundError: no map") as raised:
+        train(small(tmp_path), quiet=True)
+    assert not raised.value.outside
+
+
+def test_a_thread_has_no_second_pool_of_threads(tmp_path: Path) -> None:
+    assert torch.get_num_threads() == 1  # of the tests
+    torch.set_num_threads(2)
+    try:
+        train(small(tmp_path, total_agent_steps=64), quiet=True)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_what_comes_before_the_first_agent_step_is_no_training_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Node.begin
+
+    def slow(node: Node) -> None:
+        node.metrics.start -= 1000
+        begin(node)
+
+    monkeypatch.setattr(Node, "begin", slow)
+    run = train(small(tmp_path, total_agent_steps=64), quiet=True)
+    assert log.read(run.folder / "metrics.jsonl")[-1]["seconds"] < 1000
 
 
 def test_what_is_killed_in_its_first_minute_can_be_resumed(

@@ -352,6 +352,21 @@ def test_a_node_of_another_version_is_refused() -> None:
             check_same({**own, name: "0"}, own)
 
 
+def test_the_code_of_a_node_is_that_of_both_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / name for name in ("a3c/run/provenance.py", "atari2600/cpu.py")]
+    for path in files:
+        path.parent.mkdir(parents=True)
+        path.write_text("before")
+    monkeypatch.setattr(provenance, "__file__", str(files[0]))
+    found = {provenance.code()}
+    for path in files:
+        path.write_text("after")
+        found.add(provenance.code())
+    assert len(found) == 3
+
+
 def test_without_ray_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with (

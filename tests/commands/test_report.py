@@ -15,6 +15,7 @@ from a3c import cli, machine
 from a3c.command.train_options import train_options
 from a3c.config import Config, InputError, auto_threads, preset
 from a3c.results import played, report
+from a3c.results.scores import REPORTED
 from a3c.train import train
 from tests.commands.made_run import (
     evaluation,
@@ -387,6 +388,14 @@ def test_published_figures_name_their_source(made: Path) -> None:
     assert rows["human tester"] == ("Wang et al., 2016", 30.5)
     assert rows["PFRL, A3C"][1] == 581.0
     assert report.published("CartPole-v1") == []
+
+
+@pytest.mark.parametrize("game", sorted(REPORTED))
+def test_what_others_reported_stands_in_the_cards(game: str) -> None:
+    """Which were written when it was looked up."""
+    card = (Path(__file__).parents[2] / "models" / game / "README.md").read_text()
+    for reported in REPORTED[game]:
+        assert f"| {reported.who}: {reported.terms} | {reported.score:,.1f} |" in card
 
 
 def strictly(text: str) -> Any:
