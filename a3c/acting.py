@@ -32,8 +32,8 @@ class Agents:
 class Actor:
     """N agents that act with one network; no autograd graph, nothing derived.
 
-    The network keeps the activations that it computes to act, and learning starts from them; of
-    vectors, whose activations are soon computed again, the observations. Where learning uses newer
+    The network keeps the activations that it computes to act, and learning starts from them. (Of
+    vectors it keeps the observations: to compute again is quick.) Where learning uses newer
     parameters these are useless: then the observations are kept, in `seen` [T, N, ...]. Where it
     looks ahead, the action after a rollout is chosen at its end, and the next one begins with it,
     whatever has been learned since.

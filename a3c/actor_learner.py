@@ -226,8 +226,8 @@ class ActorLearner:
         self.episodes = Episodes(self.envs.num_envs)
 
     def record(self) -> None:
-        """Record the CUDA graphs, while no thread is at work. Only the last rollout and its
-        gradients are others afterwards, which nobody reads any more."""
+        """Record the CUDA graphs, while no thread is at work. Afterwards the last
+        rollout and its gradients are others; nobody reads those any more."""
         with self.on_streams():
             random = self.generator.get_state()
             self.network.prepare()

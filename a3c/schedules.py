@@ -19,7 +19,7 @@ def entropy_weight(config: Config, agent_steps: int) -> float:
 
 
 def falling(final_fraction: float, done: float) -> float:
-    """On a line from 1."""
+    """On a line from 1 to `final_fraction`, as `done` goes from 0 to 1."""
     return 1.0 - done * (1.0 - final_fraction)
 
 

@@ -104,9 +104,9 @@ class ConvolutionalTorso(nn.Module):
             self.whole_background.copy_(self.background)
         new = self.cast_weights()
         self.cast = self.cast or new
-        for kept, layer in zip(self.cast, new, strict=True):
-            kept.weight.copy_(layer.weight)
-            kept.bias.copy_(layer.bias)
+        for kept, now in zip(self.cast, new, strict=True):
+            kept.weight.copy_(now.weight)
+            kept.bias.copy_(now.bias)
 
     def cast_weights(self) -> list[Weights]:
         """Each layer's in the torso's arithmetic; gradients reach the parameters through them."""

@@ -408,20 +408,20 @@ class Cluster:
         In sync mode some may do so already when the server dies, and others not know that they
         should: those wait for these at the end of their rollouts, so these go on.
         """
-        told: dict[int, Paused] = {}
+        told: dict[int, Paused | None] = {}
         asked = self.asked("pause", self.taking_part, self.pause_number)
         while asked:
-            found = self.answers(asked)
-            told |= {index: paused for index, paused in found.items() if paused is not None}
-            early = {index for index, paused in told.items() if paused.life != self.life}
-            if early or not found:  # they may wait for a server, or for one another; or have ended
-                self.look_after()
-                self.ask_server(pause=True)
-            early &= self.taking_part & {*self.training.values()}
+            told |= self.answers(asked)
+            self.look_after()  # they may wait for a server, or for one another
+            self.ask_server(pause=True)
+            if self.aborting:
+                self.tell_wishes()
+            early = {i for i, paused in told.items() if paused and paused.life != self.life}
+            early &= self.taking_part & {*self.training.values()}  # others have ended, or died
             if early:
                 asked |= self.ask_anew(early)
             told = {index: told[index] for index in (told.keys() & self.taking_part) - early}
-        return told
+        return {index: paused for index, paused in told.items() if paused is not None}
 
     def ask_anew(self, nodes: set[int]) -> dict[Future, int]:
         """Let them go on, and ask them to stand still in a new pause.
@@ -433,7 +433,7 @@ class Cluster:
         with suppress(RayActorError):  # one that is started again hears it again
             answer(self.ask_server(pause=True))
         self.ask_all("go_on", nodes, over, seconds=GO_ON_SECONDS)
-        return self.asked("pause", nodes, self.pause_number)
+        return self.asked("pause", nodes & self.taking_part, self.pause_number)
 
     def asked(self, method: str, nodes: set[int], *words: Any) -> dict[Future, int]:
         """What these nodes will answer."""
@@ -458,8 +458,8 @@ class Cluster:
     ) -> dict[int, Any]:
         """The answers of these nodes, without those that die meanwhile, and those that are late.
 
-        Nothing is taken of the server meanwhile: a checkpoint counts what its vectors have learned
-        from.
+        While they save nobody looks after the server: what it has come to since its vectors were
+        taken is not of this checkpoint.
         """
         asked, told = self.asked(method, nodes, *words), dict[int, Any]()
         until = time.monotonic() + seconds

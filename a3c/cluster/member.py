@@ -222,7 +222,7 @@ class Member:
         nobody would tell it to go on."""
         with self.pauses:
             if wanted := pause > self.over_number:
-                self.pause_number = pause
+                self.pause_number = max(self.pause_number, pause)
             self.node.gate.ask(wanted, stop)
 
     def patiently(self, call: Callable[..., Any], *words: Any) -> Newest:
@@ -247,7 +247,9 @@ class Member:
         if not self.running:
             return None
         with self.pauses:
-            self.pause_number = number
+            if self.pause_number < number:  # one before it is over; that word may be late, or lost
+                self.node.gate.go_on()
+            self.pause_number = max(self.pause_number, number)
             if self.config.mode == "async":
                 self.node.gate.ask(pause=True, stop=False)
         self.node.gate.wait_until_parked()
@@ -265,7 +267,7 @@ class Member:
     def go_on(self, number: int) -> None:
         """The end of a pause, and not of one after it: this word may be late."""
         with self.pauses:
-            self.over_number = number
+            self.over_number = max(self.over_number, number)
             if self.running and self.pause_number <= number:
                 self.node.gate.go_on()
 

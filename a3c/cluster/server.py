@@ -112,6 +112,7 @@ class Server:
         self.between = True  # no member is amid rollouts: the last round was the last one of them
         self.awaited: set[int] = set()  # without whom the first round does not begin
         self.strays: set[int] = set()  # that a server before this one knew, and that are no members
+        self.left: set[int] = set()  # that were said to have died, and have not joined again
         self.met: dict[int, int] = {}  # of such a node its word with which it met the others
         self.outcome: Newest  # of the last round
 
@@ -174,8 +175,11 @@ class Server:
         """All that a node needs to begin; in sync mode the next round waits for it too."""
         if not self.ready:
             return NotReady()
+        if node in self.members and not self.between:  # what it was had died, or was cut off
+            await self.leave(node)
+        self.left.discard(node)
         self.joining.add(node)
-        if self.config.mode == "sync" and node not in self.members and not await self.meet(node):
+        if self.config.mode == "sync" and not await self.meet(node):
             return NotReady()
         for numbers in (self.heard, self.met):
             numbers.pop(node, None)  # a new process counts anew
@@ -203,6 +207,7 @@ class Server:
         """Nobody waits for this node any more; what it has sent before is no sign of a new one."""
         for nodes in (self.members, self.awaited, self.joining, self.strays):
             nodes.discard(node)
+        self.left.add(node)
         self.arrived = [each for each in self.arrived if each != node]
         self.round.pop(node, None)
         self.finish_round()
@@ -215,6 +220,8 @@ class Server:
         if not self.ready:
             return NotReady()
         again = given.number == self.met.get(given.node)  # the answer was lost on its way
+        if given.node in self.left:
+            return Refused("the others had gone on without it")
         if again or given.life != self.life or given.node in self.strays:
             return await self.go_on_alone(given)
         if given.node not in self.members:
@@ -234,11 +241,12 @@ class Server:
         until its rollouts have ended. Of two such nodes one may have had an answer that the other
         had not: in step they would never again be, and so never stand still together.
         """
-        self.joining.add(given.node)
-        self.strays.add(given.node)
-        if given.ends:
-            self.met[given.node] = given.number
-            await self.meet(given.node)
+        if given.node not in self.members:
+            self.joining.add(given.node)
+            self.strays.add(given.node)
+            if given.ends:
+                self.met[given.node] = given.number
+                await self.meet(given.node)
         return self.newest(joins=True)._replace(pause=0)  # it pauses with the others
 
     def finish_round(self) -> None:

@@ -361,6 +361,54 @@ def test_in_sync_mode_a_node_that_joins_again_begins_its_rollouts_with_the_other
     served(test, mode="sync", nodes=2)
 
 
+def test_in_sync_mode_a_node_that_was_cut_off_is_refused_until_it_joins_again() -> None:
+    """It may speak of the server before this one, and would take part in the rounds where it stood
+    when it was cut off."""
+
+    async def test(server: Server) -> None:
+        await server.leave(1)
+        for life in (server.life, 1):
+            refused = await server.hand_in(handed(server, 1, 1.0)._replace(life=life))
+            assert refused == Refused("the others had gone on without it")
+        assert server.members == {0}
+        await server.join(1)
+        assert server.members == {0, 1}
+
+    served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_a_node_that_joins_twice_is_waited_for() -> None:
+    """The answer was lost on its way."""
+
+    async def test(server: Server) -> None:
+        first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=False)))
+        assert isinstance(await server.join(1), Newest)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not first.done()
+        await server.hand_in(handed(server, 1, 1.0, ends=False))
+        assert (await first).updates == 11
+
+    served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_a_new_process_of_a_member_joins_after_the_others_rollouts() -> None:
+    """Nobody has noticed that the one before it died."""
+
+    async def test(server: Server) -> None:
+        first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=False)))
+        await server.hand_in(handed(server, 1, 1.0, ends=False))
+        await first
+        first = await waiting(server.hand_in(handed(server, 0, 1.0, ends=False)))
+        joins = await waiting(server.join(1))
+        assert isinstance(await first, Newest)  # it is not waited for
+        assert isinstance(await server.hand_in(handed(server, 0, 1.0, ends=True)), Newest)
+        assert (await joins).version == server.version
+        assert server.members == {0, 1}
+
+    served(test, mode="sync", nodes=2)
+
+
 def test_in_sync_mode_a_node_that_dies_as_it_joins_is_not_waited_for() -> None:
     async def test(server: Server) -> None:
         await server.leave(1)

@@ -254,7 +254,8 @@ class Nodes:
         self.cluster = cluster = object.__new__(Cluster)
         cluster.members = {index: self.actor(index) for index in lives}
         cluster.taking_part, cluster.training = {*lives}, {str(i): i for i in lives}
-        cluster.life, cluster.pause_number, cluster.stopping = 1, 1, False
+        cluster.life, cluster.pause_number = 1, 1
+        cluster.stopping = cluster.aborting = False
         cluster.server = Mock(ask=Mock(remote=lambda *words: self.note("server", "ask", *words)))
         monkeypatch.setattr("a3c.cluster.cluster.ray.wait", self.wait)
         monkeypatch.setattr("a3c.cluster.cluster.answer", self.answer)
@@ -290,11 +291,12 @@ def test_a_node_that_stood_still_before_the_server_died_goes_on_until_the_others
     stood = nodes.cluster.stand_still()
     assert {index: paused.life for index, paused in stood.items()} == {0: 2, 1: 2}
     again = nodes.said.index(("server", "ask", 2, False))
-    assert [word for word in nodes.said[:again] if word[0] != "server"] == [
-        (0, "pause", 1),
-        (1, "pause", 1),
-    ]
-    assert nodes.said[again + 1 :] == [(0, "go_on", 1), (0, "pause", 2)]
+    before, after = (
+        [word for word in part if word[0] != "server"]
+        for part in (nodes.said[:again], nodes.said[again:])
+    )
+    assert before == [(0, "pause", 1), (1, "pause", 1)]
+    assert after == [(0, "go_on", 1), (0, "pause", 2)]
 
 
 def test_a_node_that_has_ended_with_the_server_before_is_not_asked_for_ever(
@@ -339,6 +341,34 @@ def test_a_node_that_stood_still_and_dies_is_not_told_to_go_on(
     assert [word for word in nodes.said if word[0] == 0] == [(0, "pause", 1)]
 
 
+def test_a_server_that_is_started_again_hears_of_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = Nodes(monkeypatch, {0: [], 1: []})
+
+    def look_after() -> None:
+        nodes.cluster.life = 2
+        if ("server", "ask", 1, False) in nodes.said:
+            nodes.lives.update({0: [2], 1: [2]})
+
+    monkeypatch.setattr(nodes.cluster, "look_after", look_after)
+    assert {*nodes.cluster.stand_still()} == {0, 1}
+
+
+def test_who_does_not_wait_for_the_end_of_rollouts_ends_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a second Ctrl-C, where an environment hangs."""
+    nodes, told = Nodes(monkeypatch, {0: [1], 1: []}), list[int]()
+    nodes.cluster.aborting = True
+
+    def tell_wishes() -> None:
+        told.append(nodes.waits)
+        nodes.lives[1].append(1)
+
+    monkeypatch.setattr(nodes.cluster, "tell_wishes", tell_wishes)
+    assert {*nodes.cluster.stand_still()} == {0, 1}
+    assert told
+
+
 def test_a_node_that_cannot_stand_still_ends_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -369,6 +399,28 @@ def test_a_late_word_ends_no_later_pause_and_one_that_is_over_is_none() -> None:
     assert node.gate.go_on.call_count == 1
     member.go_on(2)
     assert node.gate.go_on.call_count == 2
+    member.go_on(1)
+    member.obey(2, stop=False)
+    assert node.gate.ask.call_args == call(False, False)
+
+
+def test_a_node_that_still_stands_in_the_pause_before_goes_on_first() -> None:
+    """It has not heard that this is over: it would seem to stand still, and the others wait for
+    it in their rollouts."""
+    member = Member(0, preset("control", env="CartPole-v1", mode="sync"))
+    node, member.exchange = Mock(), Mock()
+    member.node, member.running = node, True
+    member.obey(1, stop=False)
+    member.pause(1)
+    assert not node.gate.go_on.called
+    member.pause(2)
+    assert node.gate.go_on.call_count == 1
+    order = [called[0] for called in node.gate.method_calls]
+    assert order == ["ask", "wait_until_parked", "go_on", "wait_until_parked"]
+    member.go_on(1)
+    member.obey(3, stop=False)
+    member.pause(3)  # the server was the first to say it
+    assert node.gate.go_on.call_count == 1
 
 
 def test_in_sync_mode_the_target_goes_back_with_the_parameters() -> None:
@@ -545,8 +597,9 @@ def test_before_a_checkpoint_a_node_sends_its_average_as_well(
     member.exchange_once = exchange_once = Mock()  # type: ignore[method-assign]
     member.running = True
     member.pause(2)
+    begun = node.gate.go_on.call_count
     member.go_on(1)  # late
-    assert not node.gate.go_on.called
+    assert node.gate.go_on.call_count == begun
     assert exchange_once.call_args_list == asked
     assert node.gate.wait_until_parked.called
 
