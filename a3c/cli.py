@@ -162,9 +162,12 @@ def is_known(file: str) -> bool:
 
 def models_command(words: list[str]) -> None:
     """`a3c models`: the table of what ships."""
-    if words not in ([], ["--help"], ["-h"]):
+    if words in (["--help"], ["-h"]):
+        show(print, "usage: a3c models\n\nThe models that ship, with their scores. No options.")
+    elif words:
         raise InputError(f"models takes no options; found {words[0]!r}")
-    show(Screen().print, ships.table())
+    else:
+        show(Screen().print, ships.table())
 
 
 def bench_command(options: BenchOptions) -> None:

@@ -112,3 +112,9 @@ def test_the_list_shows_the_scores_in_80_columns() -> None:
 def test_spreads_are_whole_from_a_thousand_on() -> None:
     assert ships.spread({"mean": 4089.4, "std": 1685.6}) == "4,089 ± 1,686"
     assert ships.spread({"mean": -20.34, "std": 1.0}) == "-20.3 ± 1.0"
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_how_to_ask_for_the_table(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", word]) == 0
+    assert capsys.readouterr().out.startswith("usage: a3c models\n")
