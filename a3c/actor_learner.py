@@ -182,7 +182,7 @@ class ActorLearner:
         """
         rollout = self.actor.last
         assert rollout is not None
-        if self.seen is not None:  # likewise
+        if self.seen is not None:  # the rollout is seen anew, with the newest parameters
             self.network.prepare()
             self.network.read(self.seen, self.group)
             rollout = rollout.of(self.group)

@@ -55,6 +55,7 @@ class Churn:
                 self.wait_for_checkpoint()
         os.kill(os.getpid(), signal.SIGINT)
         if self.failed:
+            time.sleep(1.0)  # two at once might count as one
             os.kill(os.getpid(), signal.SIGINT)
 
     def kill(self, kind: str) -> None:

@@ -86,7 +86,7 @@ class Cluster:
         self.taking_part: set[int] = set()  # nodes that train, or have trained to the end
         self.pause_number = 0  # of the last pause
         self.still: set[int] = set()  # nodes that stand still in a pause; one may join meanwhile
-        self.life = 0  # of the server, when it was last given what it begins with
+        self.life = 0  # of the server, when it was last heard of
         self.died_at: dict[int, float] = {}  # of nodes that have not contributed since
         self.failures: list[BaseException] = []
         self.faults: list[BaseException] = []  # of nodes without which the others go on
@@ -94,7 +94,6 @@ class Cluster:
         self.counted: dict[int, Contribution] = {}  # the same at the last record
         self.facts: list[dict[str, Any]] = []  # of nodes that began, to be noted
         self.stopping = self.aborting = False
-        self.rolled_back = 0  # times
         self.next_look = time.monotonic() + LOOK_SECONDS
         self.metrics.gauges = self.figures
         self.make_members()
@@ -307,7 +306,6 @@ class Cluster:
         )
         self.store.agent_steps, self.store.updates = self.began.agent_steps, self.began.updates
         self.contributions, self.counted = {}, {}
-        self.rolled_back += 1
         self.roll_back(self.began.agent_steps)
 
     def load_server(self, nodes: set[int]) -> bool:
