@@ -8,7 +8,10 @@ of their rollouts.
 from __future__ import annotations
 
 import asyncio
+import enum
 import time
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +69,27 @@ class Contribution(NamedTuple):
     lag: int = 0  # sum over its exchanges
 
 
+class Standing(enum.Enum):
+    """Of a node in sync mode."""
+
+    UNKNOWN = enum.auto()  # it has not said a word to this server
+    STRAY = enum.auto()  # a server before this one knew it: it trains alone to its rollouts' end
+    JOINS = enum.auto()  # its process is new, and waits for the end of the others' rollouts
+    MEMBER = enum.auto()  # each round waits for it
+    LEFT = enum.auto()  # it was said to have died, and has not joined again
+
+
+@dataclass
+class Known:
+    """What the server knows of a node."""
+
+    standing: Standing = Standing.UNKNOWN
+    awaited: bool = False  # in sync mode: the first round does not begin without it
+    new: bool = False  # it has not contributed since it joined
+    heard: int | None = None  # number of its last exchange; in sync mode of its word as it met us
+    contribution: Contribution = field(default_factory=Contribution)
+
+
 class Status(NamedTuple):
     """What the command that trains asks for, again and again."""
 
@@ -102,19 +126,20 @@ class Server:
         self.applied = 0, 0.0, 0.0
         self.metrics: list[Part] = []
         self.seen: list[ToEvaluate] = []
-        self.nodes: dict[int, Contribution] = {}
-        self.heard: dict[int, int] = {}  # the number of each node's last exchange
-        self.members: set[int] = set()  # in sync mode those that a round waits for
-        self.joining: set[int] = set()  # nodes that have not contributed since they joined
+        self.nodes: defaultdict[int, Known] = defaultdict(Known)
         self.arrived: list[int] = []
         self.round: dict[int, HandedIn] = {}
         self.round_over = asyncio.Event()
         self.between = True  # no member is amid rollouts: the last round was the last one of them
-        self.awaited: set[int] = set()  # without whom the first round does not begin
-        self.strays: set[int] = set()  # that a server before this one knew, and that are no members
-        self.left: set[int] = set()  # that were said to have died, and have not joined again
-        self.met: dict[int, int] = {}  # of such a node its word with which it met the others
         self.outcome: Newest  # of the last round
+
+    def members(self) -> set[int]:
+        """In sync mode those that a round waits for."""
+        return {node for node, known in self.nodes.items() if known.standing is Standing.MEMBER}
+
+    def awaits(self) -> bool:
+        """Whether the first round is still to begin, and not all are there."""
+        return any(known.awaited for known in self.nodes.values())
 
     def copy_if_due(self, before: int) -> None:
         """Copy the parameters where they are to be evaluated, as Evaluator.copy_if_due does."""
@@ -129,7 +154,8 @@ class Server:
         """Begin, or go on from a checkpoint, in sync mode with these nodes; the server's life."""
         self.store.load(tensors_of(vectors), agent_steps, updates)
         if self.config.mode == "sync":
-            self.awaited = set(nodes)
+            for node in nodes:
+                self.nodes[node].awaited = True
         self.ready = True
         return self.life
 
@@ -143,11 +169,12 @@ class Server:
             return NotReady()
         if not sent.change.finite():
             return Refused("what it has learned is not finite")
+        known = self.nodes[sent.node]
         if sent.life != self.life:
-            self.joining.add(sent.node)
+            known.new = True
             return self.newest(joins=True)
-        if self.heard.get(sent.node) != sent.number:  # the answer may have been lost on its way
-            self.heard[sent.node] = sent.number
+        if known.heard != sent.number:  # the answer may have been lost on its way
+            known.heard = sent.number
             self.add(sent)
         return self.newest(average=sent.change.square_avg is not None)
 
@@ -164,54 +191,50 @@ class Server:
 
     def count(self, node: int, agent_steps: int, size: int, lag: int) -> None:
         """Of one exchange."""
-        before = self.nodes.get(node, Contribution())
-        new = agent_steps, 1, size, lag
-        self.nodes[node] = Contribution(*(a + b for a, b in zip(before, new, strict=True)))
-        if node in self.joining:
-            self.joining.discard(node)
+        known, more = self.nodes[node], (agent_steps, 1, size, lag)
+        sums = (a + b for a, b in zip(known.contribution, more, strict=True))
+        known.contribution = Contribution(*sums)
+        if known.new:
+            known.new = False
             self.arrived.append(node)
 
     async def join(self, node: int) -> Newest | NotReady:
         """All that a node needs to begin; in sync mode the next round waits for it too."""
         if not self.ready:
             return NotReady()
-        if node in self.members and not self.between:  # what it was had died, or was cut off
+        known = self.nodes[node]
+        if known.standing is Standing.MEMBER and not self.between:  # it had died, or was cut off
             await self.leave(node)
-        self.left.discard(node)
-        self.joining.add(node)
-        if self.config.mode == "sync" and not await self.meet(node):
+        known.standing, known.new = Standing.JOINS, True
+        if self.config.mode == "sync" and not await self.meet(known):
             return NotReady()
-        for numbers in (self.heard, self.met):
-            numbers.pop(node, None)  # a new process counts anew
+        known.heard = None  # a new process counts anew
         return self.newest(joins=True)
 
-    async def meet(self, node: int) -> bool:
+    async def meet(self, known: Known) -> bool:
         """Wait until the others' rollouts have ended, to begin the next ones together with them:
         all stand still after the same round and between two rollouts.
 
         False where nobody waits for the node any more: the others end, or it has died.
         """
-        awaited = node in self.awaited
-        self.awaited.discard(node)
-        if awaited and not self.awaited:
+        awaited, known.awaited = known.awaited, False
+        if awaited and not self.awaits():
             self.end_round()
-        while self.awaited or not self.between:
+        while self.awaits() or not self.between:
             await self.round_over.wait()
-        if node not in self.joining or (self.stopping and not awaited):
+        if known.standing is Standing.LEFT or (self.stopping and not awaited):
             return False
-        self.strays.discard(node)
-        self.members.add(node)
+        known.standing = Standing.MEMBER
         return True
 
     async def leave(self, node: int) -> None:
         """Nobody waits for this node any more; what it has sent before is no sign of a new one."""
-        for nodes in (self.members, self.awaited, self.joining, self.strays):
-            nodes.discard(node)
-        self.left.add(node)
+        known = self.nodes[node]
+        known.standing, known.awaited, known.new = Standing.LEFT, False, False
         self.arrived = [each for each in self.arrived if each != node]
         self.round.pop(node, None)
         self.finish_round()
-        if not self.members:  # nor do those that join wait for anybody who trains
+        if not self.members():  # nor do those that join wait for anybody who trains
             self.between = True
             self.end_round()
 
@@ -219,12 +242,13 @@ class Server:
         """Sync mode: the gradients of a node's threads; waits for those of all others."""
         if not self.ready:
             return NotReady()
-        again = given.number == self.met.get(given.node)  # the answer was lost on its way
-        if given.node in self.left:
+        known = self.nodes[given.node]
+        again = given.number == known.heard  # the answer was lost on its way
+        if known.standing is Standing.LEFT:
             return Refused("the others had gone on without it")
-        if again or given.life != self.life or given.node in self.strays:
-            return await self.go_on_alone(given)
-        if given.node not in self.members:
+        if again or given.life != self.life or known.standing is Standing.STRAY:
+            return await self.go_on_alone(given, known)
+        if known.standing is not Standing.MEMBER:
             return Refused("the others had gone on without it")
         if not np.isfinite(given.gradients).all():
             return Refused("its gradient is not finite")
@@ -236,22 +260,21 @@ class Server:
         await over.wait()
         return self.outcome
 
-    async def go_on_alone(self, given: HandedIn) -> Newest:
+    async def go_on_alone(self, given: HandedIn, known: Known) -> Newest:
         """For a node that a server before this one knew: what is newest, and nobody waits for it
         until its rollouts have ended. Of two such nodes one may have had an answer that the other
         had not: in step they would never again be, and so never stand still together.
         """
-        if given.node not in self.members:
-            self.joining.add(given.node)
-            self.strays.add(given.node)
+        if known.standing is not Standing.MEMBER:
+            known.standing, known.new = Standing.STRAY, True
             if given.ends:
-                self.met[given.node] = given.number
-                await self.meet(given.node)
+                known.heard = given.number
+                await self.meet(known)
         return self.newest(joins=True)._replace(pause=0)  # it pauses with the others
 
     def finish_round(self) -> None:
         """Apply the average once all are there."""
-        if not self.round or not self.members <= self.round.keys():
+        if not self.round or not self.members() <= self.round.keys():
             return
         given = [self.round[node] for node in sorted(self.round)]
         gradients = torch.from_numpy(np.concatenate([each.gradients for each in given]))
@@ -307,7 +330,8 @@ class Server:
     async def abort(self) -> None:
         """Let go all that wait for others."""
         self.stopping = self.between = True
-        self.awaited.clear()
+        for known in self.nodes.values():
+            known.awaited = False
         self.end_round()
 
     async def status(self) -> Status:
@@ -316,6 +340,11 @@ class Server:
         seen, self.seen = self.seen, []
         arrived, self.arrived = self.arrived, []
         store = self.store
+        contributed = {
+            node: known.contribution
+            for node, known in self.nodes.items()
+            if known.contribution.exchanges
+        }
         return Status(
             self.life,
             self.ready,
@@ -323,6 +352,6 @@ class Server:
             store.updates,
             metrics,
             seen,
-            dict(self.nodes),
+            contributed,
             arrived,
         )

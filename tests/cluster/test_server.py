@@ -62,11 +62,13 @@ def test_a_node_has_arrived_when_it_has_contributed() -> None:
     server = served()
     join(server, 3)
     assert arrived(server) == []
+    assert asyncio.run(server.status()).nodes == {}
     exchange(server, 3)
     exchange(server, 3)
     assert arrived(server) == [3]
     exchange(server, 3)
     assert arrived(server) == []
+    assert asyncio.run(server.status()).nodes[3].exchanges == 3
 
 
 def test_what_a_dead_node_had_sent_is_no_sign_of_the_one_that_comes_after_it() -> None:
@@ -79,6 +81,14 @@ def test_what_a_dead_node_had_sent_is_no_sign_of_the_one_that_comes_after_it() -
     join(server, 3)
     exchange(server, 3)
     assert arrived(server) == [3]
+
+
+def test_a_node_that_died_before_its_first_word_came_has_not_arrived() -> None:
+    server = served()
+    join(server, 3)
+    asyncio.run(server.leave(3))
+    exchange(server, 3)
+    assert arrived(server) == []
 
 
 def test_after_the_servers_death_a_node_that_goes_on_arrives_again() -> None:
