@@ -123,8 +123,8 @@ def check_options(kinds: dict[str, Any], words: list[str]) -> None:
     }
     for before, word in zip(["", *words], words, strict=False):
         if not word.strip():
-            where = before if before.startswith("--") else "a name"
-            raise InputError(f"{where} is {word!r}; expected a name; is a variable not set?")
+            where = before if before.startswith("--") else "a word"
+            raise InputError(f"{where} is {word!r}; expected a value; is a variable not set?")
         name, *value = word.split("=", 1)
         name = name.replace("_", "-")
         if name.startswith("--") and name not in [*names, *switches, "--help"]:

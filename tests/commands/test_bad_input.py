@@ -246,15 +246,15 @@ def test_one_line_and_nothing_created(
 
 
 @pytest.mark.parametrize(
-    "words", ["train --resume", "train --config", "train --from", "play", "plot"]
+    "words", ["train --resume", "train --config", "train --from", "train --lr", "play", "plot"]
 )
 def test_an_empty_word_is_not_the_current_folder(
     words: str, nowhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As of a shell's variable that is not set."""
-    where = words.split()[-1] if "--" in words else "a name"
+    where = words.split()[-1] if "--" in words else "a word"
     said = complaint([*words.split(), ""], capsys)
-    assert said == f"a3c: {where} is ''; expected a name; is a variable not set?\n"
+    assert said == f"a3c: {where} is ''; expected a value; is a variable not set?\n"
     assert not list(nowhere.iterdir())
 
 
@@ -312,7 +312,7 @@ def test_names_without_a_word_and_folders_of_another_kind(
     nowhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = complaint(["train", " "], capsys)
-    assert said == "a3c: a name is ' '; expected a name; is a variable not set?\n"
+    assert said == "a3c: a word is ' '; expected a value; is a variable not set?\n"
     (nowhere / "run" / "checkpoints").mkdir(parents=True)
     (nowhere / "run" / "config.json").write_text("{}")
     said = complaint(["play", "run/checkpoints"], capsys)
