@@ -7,6 +7,7 @@ goes on where it stood, and what it has found by then can be read.
 from __future__ import annotations
 
 import csv
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -240,7 +241,7 @@ def folder_of(planned: Planned, policy: str) -> Path:
 def score(planned: Planned, policy: str, episodes: int) -> None:
     """Play the games of one policy, unless they have been played with the run's last parameters.
 
-    Raises KeyboardInterrupt where that was interrupted: fewer games would be another protocol.
+    Raises KeyboardInterrupt where that was interrupted; fewer games would be another protocol.
     """
     folder = folder_of(planned, policy)
     had = strict_json.read(folder / SCORES)  # None: they are to be made, or made again
@@ -252,11 +253,13 @@ def score(planned: Planned, policy: str, episodes: int) -> None:
         str(planned.folder), episodes, str(folder), "greedy" if policy == "greedy" else "sample",
         film=False, device=planned.config.device,
     )  # fmt: skip
-    if play(options, quiet=True)["interrupted"]:
+    stop = threading.Event()
+    if play(options, quiet=True, stop=stop)["interrupted"]:
         if had is None:
             (folder / SCORES).unlink()
         else:
             write_scores(folder, had)
+    if stop.is_set():
         raise KeyboardInterrupt
 
 

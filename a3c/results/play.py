@@ -111,12 +111,15 @@ PLAY_RANGES: Ranges = {
 }
 
 
-def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
+def play(
+    options: PlayOptions, quiet: bool = False, stop: threading.Event | None = None
+) -> dict[str, Any]:
     """Play, print the table, write scores.json and the films; returns what scores.json holds.
 
     Ctrl-C ends the games: those that had ended by then are scored; if there are none,
-    KeyboardInterrupt is raised. Raises InputError for a model that cannot be read and for a folder
-    that cannot be used: before the games are played, where that can be known.
+    KeyboardInterrupt is raised. It sets `stop`, also where all games had ended. Raises InputError
+    for a model that cannot be read and for a folder that cannot be used: before the games are
+    played, where that can be known.
     """
     torch.set_num_threads(1)  # a second thread would wait longer than it works on so few agents
     without_tf32()
@@ -134,7 +137,7 @@ def play(options: PlayOptions, quiet: bool = False) -> dict[str, Any]:
     config = replace(saved.config, noop_max=noop_max, num_threads=1)
     check_games(config, saved.spec, options.episodes)
     policy = Policy(saved, options.device, options.seed)
-    stop = threading.Event()
+    stop = stop or threading.Event()
     with interrupts(stop.set), Progress(Screen(quiet=quiet)) as progress:
         goes_on = watched(progress, stop, protocol)
         episodes, unclosed = games(policy, config, protocol, goes_on)

@@ -4,8 +4,11 @@ import csv
 import json
 import math
 import shutil
+import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +28,7 @@ from a3c.results.benchmark import (
 from a3c.results.benchmark_csv import Point, Score, read_rows
 from a3c.results.output import write_csv
 from a3c.results.play import PlayOptions, play
+from a3c.results.play_folder import write_scores
 from a3c.results.scores import PUBLISHED
 from a3c.results.study_plan import plan, read_spec
 from a3c.run import checkpoint, log, strict_json
@@ -104,9 +108,11 @@ def test_an_interrupted_benchmark_keeps_what_it_has_and_goes_on(
 ) -> None:
     options = BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=1)
 
-    def cut_short(options: PlayOptions, quiet: bool = False) -> dict[str, object]:
+    def cut_short(options: PlayOptions, quiet: bool, stop: threading.Event) -> dict[str, object]:
         found = play(options, quiet)
-        return {**found, "interrupted": "ms_pacman" in options.model}
+        if interrupted := "ms_pacman" in options.model:
+            stop.set()
+        return {**found, "interrupted": interrupted}
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "play", cut_short)
@@ -118,6 +124,24 @@ def test_an_interrupted_benchmark_keeps_what_it_has_and_goes_on(
     assert len(paths[0].read_text().splitlines()) == 3
 
 
+def test_ctrl_c_after_the_last_game_that_is_scored_is_not_lost(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=1)
+
+    def late(*words: Any) -> Path:
+        signal.raise_signal(signal.SIGINT)
+        return write_scores(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("a3c.results.play.write_scores", late)
+        benchmark(options)
+    assert "interrupted; go on: a3c benchmark " in capsys.readouterr().out
+    (played,) = tmp_path.glob("out/runs/*/breakout-*/benchmark-*")
+    assert [path.name for path in played.iterdir()] == ["scores.json"]  # it is complete
+    assert not list(tmp_path.glob("out/runs/*pacman*"))
+
+
 def test_complete_scores_outlive_an_interrupt_and_damaged_ones_are_made_again(
     spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +150,8 @@ def test_complete_scores_outlive_an_interrupt_and_damaged_ones_are_made_again(
     first, *_ = sorted(tmp_path.glob("out/runs/*/breakout-*/benchmark-sample/scores.json"))
     before = first.read_text()
 
-    def cut_short(options: PlayOptions, quiet: bool = False) -> dict[str, object]:
+    def cut_short(options: PlayOptions, quiet: bool, stop: threading.Event) -> dict[str, object]:
+        stop.set()
         return {**play(replace(options, episodes=1, seed=7), quiet), "interrupted": True}
 
     with monkeypatch.context() as patch:
