@@ -119,6 +119,10 @@ class Config:
     schedule, and stays where lr is constant."""
     vf_coef: float = 0.5
     """Weight of the squared error of the value."""
+    normalize_advantages: bool = False
+    """Bring the advantages of each update to mean 0 and deviation 1, as PPO does, so that the
+    entropy bonus weighs as much whatever the rewards. Where there are next to none, as in Freeway,
+    the bonus alone would keep the policy uniform."""
     epsilon_emulator_frames: int = 4_000_000
     """Value methods: emulator frames over which each agent's epsilon goes from 1 to its own final
     one, drawn from 0.1, 0.01 and 0.5. Where it is not Atari an agent step is one frame."""
@@ -455,7 +459,10 @@ VALUE_METHODS = ["one-step-q", "one-step-sarsa", "n-step-q"]  # values of action
 # Options that are read only where another one has one of these values
 READ_WITH: list[tuple[list[str], str, list[str]]] = [
     (
-        ["gae_lambda", "ent_coef", "ent_final_fraction", "vf_coef", "std", "rho_bar", "c_bar"],
+        [
+            *("gae_lambda", "ent_coef", "ent_final_fraction", "vf_coef", "normalize_advantages"),
+            *("std", "rho_bar", "c_bar"),
+        ],
         "method",
         ["a3c"],
     ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LEAST_DEVIATION = 1e-8  # no division by 0, as PPO has it (openai/baselines)
+
 
 def gae(
     rewards: Tensor, values: Tensor, ends: Tensor, bootstrap: Tensor, gamma: float, lam: float
@@ -87,6 +89,12 @@ def accumulated(terms: Tensor, factors: Tensor) -> Tensor:
         total = torch.addcmul(term, factor, total)
         totals.append(total)
     return torch.stack(totals[::-1])
+
+
+def normalized(advantages: Tensor) -> Tensor:
+    """Of mean 0 and deviation 1, [T, N] as they were; 0 where all are the same."""
+    deviation = advantages.std(correction=0)
+    return (advantages - advantages.mean()) / (deviation + LEAST_DEVIATION)
 
 
 def actor_critic_loss(

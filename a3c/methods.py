@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from a3c.config import VALUE_METHODS, Config
 from a3c.envs.protocol import Spec
 from a3c.heads import ActorCriticHeads, Outputs
-from a3c.loss import actor_critic_loss, gae, vtrace
+from a3c.loss import actor_critic_loss, gae, normalized, vtrace
 from a3c.method import Behaviour, Losses, Method, learning_ends, learning_rewards
 from a3c.network import Network, State
 from a3c.rollout import Rollout, Truncation
@@ -59,6 +59,8 @@ class A3C:
         returns, advantages = self.estimates(
             network, rollout, values.detach(), states, log_probs.detach()
         )
+        if config.normalize_advantages:
+            advantages = normalized(advantages)
         total, shown = actor_critic_loss(
             log_probs,
             network.heads.policy.entropy(policies),

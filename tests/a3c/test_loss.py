@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from a3c.loss import actor_critic_loss, gae, n_step_returns, vtrace
+from a3c.loss import actor_critic_loss, gae, n_step_returns, normalized, vtrace
 
 
 def column(*values: float) -> Tensor:
@@ -138,6 +138,14 @@ def leaves() -> tuple[Tensor, Tensor, Tensor]:
     log_probs = column(-1.0, -2.0).requires_grad_()
     entropies = column(0.5, 0.7).requires_grad_()
     return log_probs, entropies, column(3.0, 5.0).requires_grad_()
+
+
+def test_normalized_advantages() -> None:
+    found = normalized(torch.tensor([[3.0, 5.0], [7.0, 9.0]]))
+    torch.testing.assert_close(found, torch.tensor([[-3.0, -1.0], [1.0, 3.0]]) / 5**0.5)
+    assert not normalized(torch.full((2, 3), 7.0)).any()  # nothing is better than anything
+    tiny = normalized(1e-6 * torch.tensor([[1.0], [-1.0]]))  # as where there are no rewards
+    assert tiny.std(correction=0).item() == pytest.approx(1.0, rel=0.02)
 
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("mean", 2.0), ("sum", 1.0)])

@@ -109,6 +109,7 @@ def naive(case: Case) -> tuple[list[list[float]], list[list[float]]]:
     return targets, advantages
 
 
+@pytest.mark.parametrize("normalize_advantages", [False, True])
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("life_loss_terminal", [True, False])
 @pytest.mark.parametrize(
@@ -121,10 +122,20 @@ def naive(case: Case) -> tuple[list[list[float]], list[list[float]]]:
     ids=str,
 )
 def test_targets_and_loss_are_those_of_a_naive_loop(
-    correction: dict[str, Any], life_loss_terminal: bool, recurrent: bool
+    correction: dict[str, Any],
+    life_loss_terminal: bool,
+    recurrent: bool,
+    normalize_advantages: bool,
 ) -> None:
-    case = Case(life_loss_terminal=life_loss_terminal, recurrent=recurrent, **correction)
+    case = Case(
+        life_loss_terminal=life_loss_terminal,
+        recurrent=recurrent,
+        normalize_advantages=normalize_advantages,
+        **correction,
+    )
     targets, advantages = map(np.array, naive(case))
+    if normalize_advantages:
+        advantages = (advantages - advantages.mean()) / advantages.std()
     losses = case.method.loss(case.network, None, case.rollout)
     each = [(t, n) for t in range(4) for n in range(2)]
     log_probs = np.array([case.log_prob(case.network, *at) for at in each]).reshape(4, 2)

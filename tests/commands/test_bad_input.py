@@ -108,6 +108,11 @@ TRAIN = [
     ("play breakout --epsilon None", "--epsilon is 'None'; expected a number"),
     ("train breakout --lr 1e-40", "--lr is 1e-40; expected a number at least 1e-30"),
     (
+        "train pong --method n-step-q --normalize-advantages",
+        "--normalize-advantages is True, and --method n-step-q does not read it; expected "
+        "--method a3c",
+    ),
+    (
         "train pong --method n-step-q --rho-bar 2",
         "--rho-bar is 2.0, and --method n-step-q does not read it; expected --method a3c",
     ),
