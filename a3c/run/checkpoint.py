@@ -294,7 +294,8 @@ def newest(run: Path) -> Newest:
         raise InputError(no_run_folder(run))
     if damaged:
         raise InputError("; ".join([f"{run} has no checkpoint that can be read", *damaged]))
-    raise InputError(f"{run} has no checkpoint that can be read: it has none{other_run(run)}")
+    hint = model_in(run) or other_run(run)
+    raise InputError(f"{run} has no checkpoint that can be read: it has none{hint}")
 
 
 def find(model_or_run: Path) -> Checkpoint:
@@ -315,6 +316,11 @@ def no_run_folder(run: Path) -> str:
     """What is wrong with a path that is no folder, and what else there is."""
     gone = f", but leads to {os.readlink(run)}, which is gone" if run.is_symlink() else ""
     return f"no run folder {str(run)!r}{gone}{other_run(run)}"
+
+
+def model_in(path: Path) -> str:
+    """`; there is X`, a model file in this folder; nothing if there is none."""
+    return next((f"; there is {model}" for model in sorted(path.glob("*.safetensors"))), "")
 
 
 def other_run(run: Path) -> str:

@@ -322,6 +322,11 @@ def test_names_without_a_word_and_folders_of_another_kind(
     (nowhere / "run" / "config.json").write_text("{}")
     said = complaint(["play", "run/checkpoints"], capsys)
     assert said == "a3c: run/checkpoints is a part of a run folder; expected run\n"
+    (nowhere / "model").mkdir()
+    (nowhere / "model" / "model.safetensors").touch()
+    said = complaint(["play", "./model"], capsys)
+    none = "a3c: model has no checkpoint that can be read: it has none"
+    assert said == f"{none}; there is model/model.safetensors\n"
     said = complaint(["train", "run"], capsys)
     assert said == "a3c: no game 'run'; a3c train --resume run goes on with that run\n"
     said = complaint(["train", "CartPole-v1", "--runs-dir", "run/config.json"], capsys)
