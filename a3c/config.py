@@ -120,9 +120,9 @@ class Config:
     vf_coef: float = 0.5
     """Weight of the squared error of the value."""
     normalize_advantages: bool = False
-    """Bring the advantages of each update to mean 0 and deviation 1, as PPO does, so that the
-    entropy bonus weighs as much whatever the rewards. Where there are next to none, as in Freeway,
-    the bonus alone would keep the policy uniform."""
+    """Bring the advantages of each update (in sync mode of each thread's part of it) to mean 0 and
+    deviation 1, as PPO does, so that the entropy bonus weighs as much whatever the rewards. Where
+    there are next to none, as in Freeway, the bonus alone would keep the policy uniform."""
     epsilon_emulator_frames: int = 4_000_000
     """Value methods: emulator frames over which each agent's epsilon goes from 1 to its own final
     one, drawn from 0.1, 0.01 and 0.5. Where it is not Atari an agent step is one frame."""
@@ -519,6 +519,7 @@ ELSEWHERE = {
     "num_minibatches": "minibatches",
     "rms_prop_eps": "rmsprop_eps",
     "anneal_lr": "lr_schedule",
+    "norm_adv": "normalize_advantages",
     "cuda": "device",
     "deterministic": "policy",
     "greedy": "policy",
@@ -641,6 +642,12 @@ def _check_together(config: Config) -> None:
         )
     if config.sync_every > 1 and config.mode == "sync":
         raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
+    of_update = config.num_envs // config.minibatches * config.rollout_length
+    if config.normalize_advantages and of_update == 1:
+        raise InputError(
+            "--normalize-advantages is True with updates of one agent step, which have no "
+            "deviation; expected a larger --rollout-length or --num-envs, or fewer --minibatches"
+        )
     _check_optimiser(config)
     if config.method in VALUE_METHODS:
         _check_value_method(config)

@@ -92,9 +92,9 @@ def accumulated(terms: Tensor, factors: Tensor) -> Tensor:
 
 
 def normalized(advantages: Tensor) -> Tensor:
-    """Of mean 0 and deviation 1, [T, N] as they were; 0 where all are the same."""
-    deviation = advantages.std(correction=0)
-    return (advantages - advantages.mean()) / (deviation + LEAST_DEVIATION)
+    """Of mean 0 and deviation 1, [T, N] as they were; those that are all the same are at most 1."""
+    centered = advantages - advantages.mean()  # so rounded also below, where torch.std is not
+    return centered / (centered.square().mean().sqrt() + LEAST_DEVIATION)
 
 
 def actor_critic_loss(

@@ -70,13 +70,13 @@ class Contribution(NamedTuple):
 
 
 class Standing(enum.Enum):
-    """Of a node in sync mode."""
+    """Of a node; read in sync mode alone."""
 
     UNKNOWN = enum.auto()  # it has not said a word to this server
     STRAY = enum.auto()  # a server before this one knew it: it trains alone to its rollouts' end
     JOINS = enum.auto()  # its process is new, and waits for the end of the others' rollouts
     MEMBER = enum.auto()  # each round waits for it
-    LEFT = enum.auto()  # it was said to have died, and has not joined again
+    LEFT = enum.auto()  # it has ended or died, and has not joined again
 
 
 @dataclass
@@ -85,8 +85,9 @@ class Known:
 
     standing: Standing = Standing.UNKNOWN
     awaited: bool = False  # in sync mode: the first round does not begin without it
-    new: bool = False  # it has not contributed since it joined
-    heard: int | None = None  # number of its last exchange; in sync mode of its word as it met us
+    new: bool = False  # it has not contributed since it joined, or heard of this server
+    # Number of its last exchange; in sync mode of the word with which, a stray, it met the others
+    heard: int | None = None
     contribution: Contribution = field(default_factory=Contribution)
 
 

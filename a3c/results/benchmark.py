@@ -253,10 +253,15 @@ def score(planned: Planned, policy: str, episodes: int) -> None:
         str(planned.folder), episodes, str(folder), "greedy" if policy == "greedy" else "sample",
         film=False, device=planned.config.device,
     )  # fmt: skip
-    stop = threading.Event()
-    if play(options, quiet=True, stop=stop)["interrupted"]:
+    stop, interrupted = threading.Event(), True
+    try:
+        interrupted = play(options, quiet=True, stop=stop)["interrupted"]
+    except Exception:
+        if not stop.is_set():
+            raise  # else the games were being given up, and what they do then does not count
+    if interrupted:
         if had is None:
-            (folder / SCORES).unlink()
+            (folder / SCORES).unlink(missing_ok=True)
         else:
             write_scores(folder, had)
     if stop.is_set():

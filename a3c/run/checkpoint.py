@@ -294,8 +294,7 @@ def newest(run: Path) -> Newest:
         raise InputError(no_run_folder(run))
     if damaged:
         raise InputError("; ".join([f"{run} has no checkpoint that can be read", *damaged]))
-    hint = model_in(run) or other_run(run)
-    raise InputError(f"{run} has no checkpoint that can be read: it has none{hint}")
+    raise InputError(f"{run} has no checkpoint that can be read: it has none{other_run(run)}")
 
 
 def find(model_or_run: Path) -> Checkpoint:
@@ -304,6 +303,9 @@ def find(model_or_run: Path) -> Checkpoint:
         return load(model_or_run)
     if model_or_run.name == "checkpoints" and model_or_run.is_dir():
         raise InputError(part_of_run(model_or_run))
+    models = sorted(model_or_run.glob("*.safetensors"))
+    if models and not numbered(model_or_run):
+        raise InputError(f"{model_or_run} is no run folder; expected {models[0]}, which is in it")
     return newest(model_or_run).checkpoint
 
 
@@ -316,11 +318,6 @@ def no_run_folder(run: Path) -> str:
     """What is wrong with a path that is no folder, and what else there is."""
     gone = f", but leads to {os.readlink(run)}, which is gone" if run.is_symlink() else ""
     return f"no run folder {str(run)!r}{gone}{other_run(run)}"
-
-
-def model_in(path: Path) -> str:
-    """`; there is X`, a model file in this folder; nothing if there is none."""
-    return next((f"; there is {model}" for model in sorted(path.glob("*.safetensors"))), "")
 
 
 def other_run(run: Path) -> str:

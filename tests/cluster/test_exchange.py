@@ -411,7 +411,7 @@ def test_in_sync_mode_a_new_process_of_a_member_joins_after_the_others_rollouts(
 
 
 def test_in_sync_mode_a_process_is_refused_while_the_one_after_it_joins() -> None:
-    """It was cut off and not dead; a round would wait for its node."""
+    """It was cut off and not dead: with its word a round would end before the new one is there."""
 
     async def test(server: Server) -> None:
         await server.leave(1)

@@ -108,6 +108,11 @@ TRAIN = [
     ("play breakout --epsilon None", "--epsilon is 'None'; expected a number"),
     ("train breakout --lr 1e-40", "--lr is 1e-40; expected a number at least 1e-30"),
     (
+        "train pong --normalize-advantages --num-envs 1 --rollout-length 1",
+        "--normalize-advantages is True with updates of one agent step, which have no deviation",
+    ),
+    ("train pong --norm-adv", "unknown option '--norm-adv'; did you mean '--normalize-advan"),
+    (
         "train pong --method n-step-q --normalize-advantages",
         "--normalize-advantages is True, and --method n-step-q does not read it; expected "
         "--method a3c",
@@ -325,8 +330,8 @@ def test_names_without_a_word_and_folders_of_another_kind(
     (nowhere / "model").mkdir()
     (nowhere / "model" / "model.safetensors").touch()
     said = complaint(["play", "./model"], capsys)
-    none = "a3c: model has no checkpoint that can be read: it has none"
-    assert said == f"{none}; there is model/model.safetensors\n"
+    inside = "model/model.safetensors, which is in it"
+    assert said == f"a3c: model is no run folder; expected {inside}\n"
     said = complaint(["train", "run"], capsys)
     assert said == "a3c: no game 'run'; a3c train --resume run goes on with that run\n"
     said = complaint(["train", "CartPole-v1", "--runs-dir", "run/config.json"], capsys)

@@ -142,6 +142,24 @@ def test_ctrl_c_after_the_last_game_that_is_scored_is_not_lost(
     assert not list(tmp_path.glob("out/runs/*pacman*"))
 
 
+def test_what_fails_as_games_are_given_up_fails_no_run(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=1)
+
+    def unclosed(options: PlayOptions, quiet: bool, stop: threading.Event) -> dict[str, object]:
+        play(options, quiet)
+        stop.set()
+        raise RuntimeError("it cannot be closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "play", unclosed)
+        benchmark(options)
+    assert "interrupted; go on: a3c benchmark " in capsys.readouterr().out
+    assert not list(tmp_path.glob("out/runs/*/*/benchmark-*/scores.json"))
+    assert not list(tmp_path.glob("out/runs/*pacman*"))
+
+
 def test_complete_scores_outlive_an_interrupt_and_damaged_ones_are_made_again(
     spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,10 +98,15 @@ def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, method: str, tmp_path: 
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_is_the_same_with_graphs_and_without(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "normalized"), [*((method, False) for method in METHODS), ("a3c", True)]
+)
+def test_a_run_is_the_same_with_graphs_and_without(
+    method: str, normalized: bool, tmp_path: Path
+) -> None:
     config = preset("control", num_threads=1, method=method, total_agent_steps=4096,
-                    runs_dir=str(tmp_path), device="cuda")  # fmt: skip
+                    runs_dir=str(tmp_path), device="cuda",
+                    normalize_advantages=normalized)  # fmt: skip
     if method == "a3c":  # what falls is not what was recorded
         config = replace(config, ent_coef=0.01, ent_final_fraction=0.0)
     runs = [train(replace(config, cuda_graphs=mode), quiet=True).folder for mode in ("on", "off")]
