@@ -93,7 +93,7 @@ def accumulated(terms: Tensor, factors: Tensor) -> Tensor:
 
 def normalized(advantages: Tensor) -> Tensor:
     """Of mean 0 and deviation 1, [T, N] as they were; those that are all the same are at most 1."""
-    centered = advantages - advantages.mean()  # so rounded also below, where torch.std is not
+    centered = advantages - advantages.mean()  # one mean for both: rounding cannot grow
     return centered / (centered.square().mean().sqrt() + LEAST_DEVIATION)
 
 
