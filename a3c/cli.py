@@ -50,7 +50,7 @@ usage: a3c train [ENV] [--preset NAME] [options]     train from scratch: a3c tra
        a3c --version                                 which a3c-gpu this is"""
 
 WRITE_FILES = ["train", "play", "export", "plot", "report", "study", "benchmark"]
-COMMANDS = [*WRITE_FILES, "models", "bench"]  # which print
+COMMANDS = [*WRITE_FILES, "models", "bench"]  # the last two only print
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,15 +22,16 @@ class Gate:
         self._running, self._parked = num_threads, 0
         self._boundary = threading.Condition()
 
-    def look(self, finished: Callable[[], bool]) -> None:
-        """Put what was asked for in force; where `finished` says so the threads end in any case.
+    def look(self, threads_end: Callable[[], bool]) -> None:
+        """Put what was asked for in force; where `threads_end` says so they end in any case: at the
+        end of the run, or to have more agents.
 
-        `finished` is asked under the lock: else a thread could put in force what was true before
+        It is asked under the lock: else a thread could put in force what was true before
         the last update of another.
         """
         with self._boundary:  # an `abort` meanwhile comes after it
-            self._paused, self._stopped = self._pause_wanted, self._stop_wanted or finished()
-            # threads that are parked learn of a stop as this one leaves
+            self._paused, self._stopped = self._pause_wanted, self._stop_wanted or threads_end()
+            # nobody is notified: threads that are parked wake as this one calls `leave`
 
     def going_on(self) -> bool:
         """Called by each thread between two rollouts: parks while paused; False when to stop."""
@@ -87,8 +88,8 @@ class Gate:
                 )
             )
 
-    def go_on(self) -> None:
-        """The end of a pause."""
+    def end_pause(self) -> None:
+        """Parked threads go on."""
         with self._boundary:
             self._pause_wanted = self._paused = False
             self._boundary.notify_all()
@@ -101,4 +102,4 @@ class Gate:
             self.wait_until_parked()
             yield
         finally:
-            self.go_on()
+            self.end_pause()

@@ -116,7 +116,7 @@ class Node:
             )
 
     def begin(self) -> None:
-        """New games for all agents."""
+        """Measure the background, or what normalises vectors; then new games for all agents."""
         self.measure()
         self.start_games(updates=0)
 
@@ -192,9 +192,9 @@ class Node:
             self.gate.leave()
 
     def goes_on(self, seconds: float) -> bool:
-        """Wait up to so long; whether the run goes on here.
+        """Wait up to so long for a thread to end; whether the run goes on here.
 
-        Threads that ended to have more agents get them, and start again.
+        Where all have ended to have more agents they get them, and start again.
         """
         for thread in self.threads:
             if thread.is_alive():  # never at once while others work: they need the interpreter
@@ -291,7 +291,7 @@ class Node:
         self.stages = [stage for stage in self.stages if stage[1].num_envs >= had]
         self.store.load(saved, agent_steps, updates)
         self.seat()
-        self.look()
+        self.look()  # a run that was saved at its end makes no rollout more
         for learner in self.learners:
             prefix = f"thread{learner.index}."
             own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}

@@ -216,14 +216,15 @@ class SharedParameters:
         start = time.perf_counter()
         with self.exclusive():
             self.handed_in[thread - self.first_thread].copy_(gradients, non_blocking=True)
-            self.handed_in_steps = agent_steps * self.config.num_threads
+            self.handed_in_steps = agent_steps * self.config.num_threads  # all have as many
         self.barrier.wait()
         self._wait_for_last_use()  # another thread's stream computed the norm
         before, lr = self.sync_applied
         return Applied(before, self.average_norm, lr, time.perf_counter() - start)
 
     def _meet(self) -> None:
-        """Runs in the last thread to arrive while all others wait."""
+        """Apply the average of what all have handed in, in the last thread to arrive; the others
+        wait."""
         with self.exclusive():
             self.sync_applied = self.apply_average(self.handed_in, self.handed_in_steps)
         self.after_update()

@@ -123,7 +123,7 @@ class ConvolutionalTorso(nn.Module):
 
     def make_room(self, rollout_length: int, agents: int) -> None:
         """Make room for the activations of a rollout, which `forward` or `read` fills and `replay`
-        reads. From here on N is the number of `agents`.
+        reads. From here on N is `agents`: where a rollout has groups those of one.
 
         Of the pixels a CPU keeps the bytes, unless samples are few, and subtracts the background
         once more to learn: from memory, that is faster than to read the differences, which are
@@ -166,8 +166,8 @@ class ConvolutionalTorso(nn.Module):
         """What the first layer reads, [N, H, W, C]: pixels without the background, in the torso's
         arithmetic.
 
-        observations: pixels; or that already, where `memory` keeps it. kept: where `memory` keeps
-        the pixels, or that.
+        observations: uint8 pixels; or, where `memory` keeps differences, those, which are returned
+        as they are. kept: the part of `memory` to fill: with pixels or differences, as it keeps.
         """
         if observations.dtype == self.dtype:  # learning, where the differences were kept
             return observations

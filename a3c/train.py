@@ -203,7 +203,7 @@ class Training:
             self.terminal.say(line)
         with self.faults_of_environments():
             self.node.begin()
-        if parameters is not None:  # the background that was measured is among them
+        if parameters is not None:  # the model's own background is among them: begin's goes
             self.store.restart(parameters)
 
     def load(self, found: Resumed) -> None:
@@ -405,7 +405,7 @@ class Training:
         FloatingPointError rather than overwrite a good checkpoint with a ruined network.
         """
         with self._said_if_late(), self.node.paused():
-            saved, record = self._snapshot()
+            saved, record = self._take_checkpoint()
         if not saved.tensors["parameters"].isfinite().all():
             raise FloatingPointError("the parameters are not finite")
         self.log.write(record)
@@ -437,7 +437,9 @@ class Training:
             if late.ident is not None:
                 late.join()
 
-    def _snapshot(self) -> tuple[Checkpoint, dict[str, Any]]:
+    def _take_checkpoint(self) -> tuple[Checkpoint, dict[str, Any]]:
+        """The checkpoint and the record that belongs to it, which empties the metrics; notes how
+        far the run has come, for `_roll_back`. The threads stand still."""
         tensors = self.node.save()
         record = self.metrics.drain(self.store.agent_steps, self.store.updates)
         mean = record["mean_return_100"]

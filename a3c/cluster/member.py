@@ -248,7 +248,7 @@ class Member:
             return None
         with self.pauses:
             if self.pause_number < number:  # one before it is over; that word may be late, or lost
-                self.node.gate.go_on()
+                self.node.gate.end_pause()
             self.pause_number = max(self.pause_number, number)
             if self.config.mode == "async":
                 self.node.gate.ask(pause=True, stop=False)
@@ -269,7 +269,7 @@ class Member:
         with self.pauses:
             self.over_number = max(self.over_number, number)
             if self.running and self.pause_number <= number:
-                self.node.gate.go_on()
+                self.node.gate.end_pause()
 
     def stop(self) -> None:
         """As Node's."""

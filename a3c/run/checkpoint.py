@@ -194,7 +194,7 @@ def check_progress(progress: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_moment(progress: dict[str, Any]) -> dict[str, Any]:
-    """The same, as far as an evaluation's has it."""
+    """Counters and returns as numbers of their kinds; an evaluation's progress has no more."""
     metrics = progress["metrics"]
     returns = [math.nan if value is None else float(value) for value in metrics["recent_returns"]]
     counts = {"episodes": int(metrics["episodes"]), "seconds": float(metrics["seconds"])}

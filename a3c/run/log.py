@@ -36,13 +36,13 @@ class Lines:
     `remarks`: lines about what was wrong with an earlier part's file.
     """
 
-    def __init__(self, path: Path, agent_steps: int, record_of: RecordOf):
+    def __init__(self, path: Path, agent_steps: int, parse: RecordOf):
         """Of an earlier part of the run keep the `records` up to `agent_steps`, and drop the rest.
 
         A file with damaged lines is kept aside. Raises InputError if nothing can be written.
         """
         self.path = path
-        found = scan_lines(path, record_of)
+        found = scan_lines(path, parse)
         self.records = [record for record in found.records if record["agent_steps"] <= agent_steps]
         self.file: TextIO | None = None
         self.unnamed = False  # its name may not be on the disk yet
@@ -129,8 +129,7 @@ class Log:
     def write(self, record: Record) -> None:
         """Append one record; raises OSError if the disk is full.
 
-        What happened since the last record at the same agent steps is none, unless there were games
-        or updates: such a record is left out.
+        One at the agent steps of the last is left out, unless there were games or updates since.
         """
         if record["agent_steps"] == self.last_agent_steps and not says_something(record):
             return
@@ -224,7 +223,8 @@ def tags(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def says_something(record: Record) -> bool:
-    """Whether there were games or updates since the record before."""
+    """Whether there were games or updates since the record before; these have seconds_forward and
+    the like."""
     return bool(record["returns"]) or any(name.startswith("seconds_") for name in record)
 
 
@@ -280,15 +280,15 @@ def scan(path: Path) -> Scan:
     return scan_lines(path, record_of)
 
 
-def scan_lines(path: Path, record_of: RecordOf) -> Scan:
+def scan_lines(path: Path, parse: RecordOf) -> Scan:
     """All records, and what is damaged. A last line cut short by a crash is not: it is left out."""
     with as_input_error(f"cannot read {path}"):
         if not path.exists():
             return Scan([], [])
         *lines, cut = path.read_bytes().split(b"\n")
-    records = [record_of(line) for line in lines]
+    records = [parse(line) for line in lines]
     damaged = [number for number, record in enumerate(records, 1) if record is None]
-    last = record_of(cut)  # whole, but for its line's end
+    last = parse(cut)  # whole, but for its line's end
     return Scan([record for record in (*records, last) if record is not None], damaged)
 
 

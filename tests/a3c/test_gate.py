@@ -73,7 +73,7 @@ def test_parked_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     time.sleep(0.05)
     assert wake.call_count == 3
-    gate.go_on()
+    gate.end_pause()
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
@@ -178,7 +178,7 @@ def test_a_pause_right_after_another_waits_for_those_who_are_about_to_go_on() ->
     thread.start()
     gate.wait_until_parked()
     with gate._boundary:  # the thread cannot wake between the two pauses
-        gate.go_on()
+        gate.end_pause()
         gate.ask(pause=True, stop=False)
         gate.wait_until_parked()
         assert len(updates) == 1

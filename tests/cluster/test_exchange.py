@@ -646,7 +646,7 @@ class Learner:
     def ask(self, pause: bool, stop: bool) -> None:
         self.pause = pause
 
-    def go_on(self) -> None:
+    def end_pause(self) -> None:
         self.pause = self.parked = False
         self.let_go.set()
 

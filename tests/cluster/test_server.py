@@ -404,11 +404,11 @@ def test_a_late_word_ends_no_later_pause_and_one_that_is_over_is_none() -> None:
     member.obey(1, stop=False)  # the answer of a round that had waited for it
     member.obey(2, stop=True)
     assert node.gate.ask.call_args_list == [call(True, False), call(False, False), call(True, True)]
-    assert node.gate.go_on.call_count == 1
+    assert node.gate.end_pause.call_count == 1
     member.go_on(1)
-    assert node.gate.go_on.call_count == 1
+    assert node.gate.end_pause.call_count == 1
     member.go_on(2)
-    assert node.gate.go_on.call_count == 2
+    assert node.gate.end_pause.call_count == 2
     member.go_on(1)
     member.obey(2, stop=False)
     assert node.gate.ask.call_args == call(False, False)
@@ -422,15 +422,15 @@ def test_a_node_that_still_stands_in_the_pause_before_goes_on_first() -> None:
     member.node, member.running = node, True
     member.obey(1, stop=False)
     member.pause(1)
-    assert not node.gate.go_on.called
+    assert not node.gate.end_pause.called
     member.pause(2)
-    assert node.gate.go_on.call_count == 1
+    assert node.gate.end_pause.call_count == 1
     order = [called[0] for called in node.gate.method_calls]
     assert order == ["ask", "wait_until_parked", "go_on", "wait_until_parked"]
     member.go_on(1)
     member.obey(3, stop=False)
     member.pause(3)  # the server was the first to say it
-    assert node.gate.go_on.call_count == 1
+    assert node.gate.end_pause.call_count == 1
 
 
 def test_in_sync_mode_the_target_goes_back_with_the_parameters() -> None:
@@ -607,9 +607,9 @@ def test_before_a_checkpoint_a_node_sends_its_average_as_well(
     member.exchange_once = exchange_once = Mock()  # type: ignore[method-assign]
     member.running = True
     member.pause(2)
-    begun = node.gate.go_on.call_count
+    begun = node.gate.end_pause.call_count
     member.go_on(1)  # late
-    assert node.gate.go_on.call_count == begun
+    assert node.gate.end_pause.call_count == begun
     assert exchange_once.call_args_list == asked
     assert node.gate.wait_until_parked.called
 
