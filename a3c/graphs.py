@@ -13,6 +13,7 @@ test on the CPU watches; where there are no graphs, they are simply called.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -65,8 +66,11 @@ class Graphed(Generic[Returned]):
         graph.capture_begin(graphs.memory, capture_error_mode="thread_local")
         try:
             returned = self.function(*arguments)
-        finally:
-            graph.capture_end()
+        except BaseException:
+            with suppress(RuntimeError):  # of a recording that failed; why it did so counts
+                graph.capture_end()
+            raise
+        graph.capture_end()
         self.recorded[arguments] = graph, returned
 
 

@@ -295,10 +295,11 @@ class Node:
         for learner in self.learners:
             prefix = f"thread{learner.index}."
             own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
-            if own:
-                learner.load(own, updates)
-            else:  # more nodes than there were
-                learner.start_games(updates)
+            with room_for(self.config, learner.device):
+                if own:
+                    learner.load(own, updates)
+                else:  # more nodes than there were
+                    learner.start_games(updates)
         self.record()
 
     def is_home(self, saved: dict[str, Tensor]) -> bool:

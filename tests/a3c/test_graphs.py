@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from a3c.actor_learner import ActorLearner
 from a3c.config import Config, InputError, preset
-from a3c.graphs import Graphed, wants_graphs
+from a3c.graphs import Graphed, Graphs, wants_graphs
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.train import train
@@ -201,3 +202,20 @@ def test_graphs_are_for_cuda_and_rollouts_that_are_not_too_long(tmp_path: Path) 
     with pytest.raises(InputError, match="'on', but the device is cpu; expected auto or off"):
         train(preset("fast", env="CartPole-v1", device="cpu", cuda_graphs="on", runs_dir=str(runs)))
     assert not runs.exists()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_recording_that_fails_says_why(ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that it could not be ended; after it nothing is recorded."""
+    graph = Mock()
+    graph.capture_end.side_effect = None if ends else RuntimeError("the capture is invalid")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+
+    def fails() -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    graphed = Graphed(fails)
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        graphed.record(Graphs(torch.Generator(), wanted=False))
+    graph.capture_end.assert_called_once()
+    assert not graphed.recorded

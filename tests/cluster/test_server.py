@@ -426,7 +426,7 @@ def test_a_node_that_still_stands_in_the_pause_before_goes_on_first() -> None:
     member.pause(2)
     assert node.gate.end_pause.call_count == 1
     order = [called[0] for called in node.gate.method_calls]
-    assert order == ["ask", "wait_until_parked", "go_on", "wait_until_parked"]
+    assert order == ["ask", "wait_until_parked", "end_pause", "wait_until_parked"]
     member.go_on(1)
     member.obey(3, stop=False)
     member.pause(3)  # the server was the first to say it
