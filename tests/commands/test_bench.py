@@ -160,6 +160,21 @@ def test_the_slowest_part_is_the_limit() -> None:
     assert list(made.shares.values()) == pytest.approx([0.5, 0.25, 0.25])
     assert made.limit == bench.PARTS[0]
     assert made.of_its_parts == pytest.approx(40 / 50)
+    *_, agent_steps, emulator_frames = bench_tables.rates(made).columns
+    assert list(agent_steps.cells) == ["100", "200", "200"]
+    assert list(emulator_frames.cells) == ["400", "800", "800"]
+
+
+def test_each_part_has_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "acting", lambda _: lambda: 1)
+    monkeypatch.setattr(bench, "learning", lambda _: lambda: 2)
+    monkeypatch.setattr(bench.Stretch, "rate", lambda _, works: float(works[0]()))
+    monkeypatch.setattr(bench, "environments", lambda *_: bench.Rate("environment", 1, 8, 3.0))
+    config = preset("control", env="CartPole-v1", num_threads=1, device="cpu")
+    _, *found = bench.parts(config, CPU, 1.0, Mock())
+    assert {
+        (rate.part, rate.agent_steps_per_second) for rate in found if rate.part != "environment"
+    } == {("acting", 1.0), ("learning", 2.0)}
 
 
 def test_a_rate_is_that_of_all_threads_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from a3c import cli
 from a3c.config import Config, InputError
@@ -29,7 +30,7 @@ from a3c.results.benchmark_csv import Point, Score, read_rows
 from a3c.results.output import write_csv
 from a3c.results.play import PlayOptions, play
 from a3c.results.play_folder import write_scores
-from a3c.results.scores import PUBLISHED
+from a3c.results.scores import PUBLISHED, human_normalised
 from a3c.results.study_plan import plan, read_spec
 from a3c.run import checkpoint, log, strict_json
 from a3c.run.folder import Run
@@ -179,6 +180,33 @@ def test_complete_scores_outlive_an_interrupt_and_damaged_ones_are_made_again(
     first.write_text("")
     benchmark(options)
     assert json.loads(first.read_text()) == json.loads(before)
+
+
+def test_a_score_names_the_code_that_ended_the_run(spec: Path, tmp_path: Path) -> None:
+    """A run that was resumed has a line for each part."""
+    out = tmp_path / "out"
+    options = BenchmarkOptions(str(spec), str(out), episodes=1)
+    benchmark(options)
+    for made in out.glob("runs/*/[!l]*/provenance.jsonl"):
+        (line,) = made.read_text().splitlines()
+        later = {**json.loads(line), "commit": "later"}
+        made.write_text(f"{line}\n{json.dumps(later)}\n")
+    paths = benchmark(options)
+    assert [score.commit for score in read_rows(paths[0], Score)] == ["later", "later"]
+
+
+def test_each_score_is_drawn_in_its_games_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(module, "write_figure", lambda figure, _: figures.append(figure))
+    ours = {"alien": 7000.0, "boxing": 3.0, "pong": 0.0}  # human: 7,128, 12.1, 14.6
+    module.draw(ours, Path("scores.png"))
+    (axis,) = figures[0].axes
+    dots = next(line for line in axis.get_lines() if line.get_label() == "this benchmark")
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    places = np.asarray(dots.get_xydata())
+    row_of = {names[int(y)]: float(x) for x, y in places}
+    assert names == ["boxing", "pong", "alien"]
+    assert row_of == {game: human_normalised(game, score) for game, score in ours.items()}
 
 
 def test_runs_without_a_folder_count_as_the_files_say(

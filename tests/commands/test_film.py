@@ -356,7 +356,15 @@ def test_an_atari_film_is_as_fast_as_the_game_and_ends_with_its_last_picture(
     assert not np.array_equal(last[0], step.observations[0])
 
 
-def test_a_film_is_as_fast_as_its_environment_says() -> None:
+class Slow(Playable):
+    metadata = {**Playable.metadata, "render_fps": 12}  # noqa: RUF012
+
+
+def test_a_film_is_as_fast_as_its_environment_says(tmp_path: Path) -> None:
+    assert cli.main(playing(model_of(Slow, tmp_path), tmp_path / "out")) == 0
+    reader = imageio_ffmpeg.read_frames(tmp_path / "out" / "best.mp4")
+    assert next(reader)["fps"] == 12
+    reader.close()
     assert film.speed({"render_fps": 50}) == 50
     for nonsense in ({}, {"render_fps": None}, {"render_fps": 0}, {"render_fps": np.inf}):
         assert film.speed(nonsense) == 30

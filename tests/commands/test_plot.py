@@ -126,6 +126,27 @@ def test_evaluations_are_dots_beside_the_run(run: Path, monkeypatch: pytest.Monk
         np.testing.assert_array_equal(np.asarray(dots.get_ydata()), [7.5, np.nan])
 
 
+def test_a_run_is_drawn_as_the_mean_of_its_games(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for axis in drawn(run, monkeypatch).axes:
+        (line,) = axis.get_lines()
+        assert np.asarray(line.get_ydata()).tolist() == [1, 1.5, 2, 2.5, 3, 3.5]
+
+
+def test_evaluations_have_the_units_of_the_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_records(run, [record(2 * 10**6, 36_000.0, [1.0] * 6)])
+    write_evaluations(run, [evaluation(10**6, 18_000.0, 7.5)])
+    axes = drawn(run, monkeypatch).axes
+    places = [float(np.asarray(axes[i].get_lines()[1].get_xdata())[0]) for i in (0, 2)]
+    assert places == [1, 5]  # million agent steps, hours
+
+
+def test_many_games_are_counted_in_thousands() -> None:
+    assert charts.unit(9_999, charts.GAMES) == (1, "games")
+    assert charts.unit(20_000, charts.GAMES) == (1000, "thousand games")
+
+
 def test_damaged_evaluations_are_named(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

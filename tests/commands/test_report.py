@@ -524,6 +524,7 @@ def test_the_page_carries_evaluations_and_the_best(evaluated: Path) -> None:
     }
     assert other["evaluations"]["sampled"] == []
     assert other["best"] is None
+    assert run["curve"]["seconds"][-1] == 10
 
 
 def test_a_best_json_that_cannot_be_read_is_none(evaluated: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from a3c import cli, machine, memory
-from a3c.config import InputError, as_input_error, differences, preset
+from a3c.config import Config, InputError, as_input_error, differences, preset
 from a3c.envs.names import default_preset
 from a3c.results import figures, study, study_csv
 from a3c.results.study_csv import label_of
@@ -581,6 +582,24 @@ def test_the_newest_run_is_found_without_its_link(tmp_path: Path) -> None:
     assert one.folder == saved.parent  # the newer one was killed before its first checkpoint
 
 
+def test_a_run_goes_on_from_its_checkpoint_and_begins_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path | None] = []
+
+    def trained(config: Config, resume: Path | None, quiet: bool) -> Run:
+        asked.append(resume)
+        return Run(tmp_path, 9, 9, None, finished=True, interrupted=False)
+
+    monkeypatch.setattr(study, "train", trained)
+    one = planned(SPEC, tmp_path)[0]
+    folder = make_run(one.runs_dir / "run", [])
+    assert study.run(one)
+    save_checkpoint(folder, 100)
+    assert study.run(one)
+    assert asked == [None, folder]
+
+
 def test_damaged_records_are_left_out_of_the_csv(tmp_path: Path) -> None:
     (one,) = planned('[base]\nenv = "CartPole-v1"\ntotal_agent_steps = 1000', tmp_path)
     records: list[Any] = [
@@ -782,6 +801,21 @@ def test_a_curve_begins_where_all_seeds_have_been_measured() -> None:
     assert mean == pytest.approx(place)
 
 
+def test_a_curve_is_the_mean_of_its_seeds_between_its_bounds() -> None:
+    seeds = [
+        [{"agent_steps": str(k), "mean_return_100": value} for k in (1, 2)] for value in ("1", "3")
+    ]
+    _, mean, low, high = figures.averaged(seeds, "agent_steps", "mean_return_100")
+    assert (set(mean), set(low), set(high)) == ({2}, {1}, {3})
+
+
+def test_a_setting_with_a_seed_that_measured_nothing_has_no_curve() -> None:
+    """There would be nothing to begin its mean with."""
+    row = {"agent_steps": "9", "mean_return_100": "1", "evaluated_return": "7"}
+    runs = {"half": [[row], [{**row, "evaluated_return": ""}]], "whole": [[row], [row]]}
+    assert figures.with_values(runs, "evaluated_return").keys() == {"whole"}
+
+
 def test_cells_show_three_digits() -> None:
     assert figures.table_cell(np.array([1234.5])) == "1,234"
     assert figures.table_cell(np.array([12.345, 12.345])) == "12.3"
@@ -857,6 +891,39 @@ def test_threads_are_drawn_by_their_speed_and_their_lag(
         (line,) = (line for line in axis.get_lines() if len(np.asarray(line.get_xdata())) == 2)
         assert np.asarray(line.get_xdata()).tolist() == [1, 2]
         assert np.asarray(line.get_ydata()).tolist() == expected
+    labels = [axis.get_ylabel() for axis in drawn[0].axes]
+    assert labels == ["agent steps per second", "policy lag, updates"]
+
+
+def test_an_interval_lies_where_its_bounds_do() -> None:
+    axis = Figure().subplots()
+    runs = {"one": [two_records("1", "100")]}
+    figures.with_points(axis, runs, "num_threads", lambda _: (2.0, 1.0, 5.0))
+    (bar,) = (each for each in axis.collections if isinstance(each, LineCollection))
+    np.testing.assert_array_equal(bar.get_segments()[0], [[1, 1], [1, 5]])
+
+
+def test_threads_are_compared_by_evaluation_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "write_figure", lambda figure, path: drawn.append(figure))
+
+    def run(threads: str, trained: str, evaluated: str) -> list[dict[str, str]]:
+        common = {"method": "a3c", "num_threads": threads}
+        training = {"mean_return_100": "9", "evaluated_return": ""}
+        evaluation = {"mean_return_100": "9", "evaluated_return": "9"}
+        return [
+            {**common, **training, "agent_steps": trained, "seconds": trained},
+            {**common, **evaluation, "agent_steps": evaluated, "seconds": evaluated},
+        ]
+
+    runs = {"one": [run("1", "10", "60")], "two": [run("2", "5", "20")]}
+    figures.draw_speed_up(runs, 5, tmp_path / "speed-up.png")
+    for axis in drawn[0].axes:
+        places = {float(np.asarray(line.get_ydata())[-1]) for line in axis.get_lines()}
+        assert 3 in places  # 60 by 20, and not 10 by 5
+        assert 2 not in places
 
 
 def test_the_table_has_each_measure_in_its_column(tmp_path: Path) -> None:
