@@ -109,6 +109,36 @@ def test_seed() -> None:
     ]
 
 
+def test_control() -> None:
+    control = preset("control")
+    assert values(control, "total_agent_steps num_threads num_envs rollout_length") == [
+        500_000,
+        1,
+        8,
+        16,
+    ]
+    assert values(control, "gae_lambda gamma correction minibatches") == [0.95, 0.99, "none", 1]
+    assert values(control, "lr lr_schedule lr_final_fraction") == [3e-3, "linear", 0.0]
+    assert values(control, "rmsprop_decay rmsprop_eps rmsprop_initial") == [0.99, 1e-5, 0.0]
+    assert values(control, "ent_coef vf_coef max_grad_norm") == [0.0, 0.5, 1000.0]
+    assert values(control, "clip_rewards normalize lr_by_fan_in") == [False, True, False]
+    assert values(control, "epsilon_emulator_frames target_emulator_frames") == [50_000, 500]
+
+
+def test_threads_of_several_nodes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "physical_cores", lambda: 12)
+    assert Config(nodes=4).num_threads == 3
+    monkeypatch.setattr(machine, "physical_cores", lambda: 2)
+    assert Config(nodes=4).num_threads == 1
+
+
+def test_a_gpu_has_more_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {device: Config(device=device).num_envs for device in ("cpu", "cuda", "cuda:1", "auto")}
+    assert own == {"cpu": 16, "cuda": 64, "cuda:1": 64, "auto": 16}
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    assert Config(device="auto").num_envs == 64
+
+
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (12, 12), (64, 16)])
 def test_threads_are_the_physical_cores_at_most_16(
     cores: int, threads: int, monkeypatch: pytest.MonkeyPatch

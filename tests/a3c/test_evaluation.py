@@ -673,6 +673,60 @@ def test_a_best_that_could_not_be_written_is_none(
     games.close()
 
 
+def test_of_policies_that_are_as_good_the_first_is_the_best(tmp_path: Path) -> None:
+    """Its score stands; another would be played for and written each time."""
+    config = evaluated(tmp_path)
+    checkpoint.folder(tmp_path).mkdir()
+    node = Node(config, [torch.device("cpu")], Metrics(1))
+    games = Evaluator(config, node.network(node.device), node.device, node.store, node.metrics)
+    records = Log(tmp_path, 0)
+    noting = Evaluation(games, node.spec, tmp_path, records, Terminal(config, node.metrics, True))
+    for agent_steps in (480, 960):
+        node.store.agent_steps = agent_steps
+        games.copy()
+        snapshot = games.waiting.get()
+        assert snapshot is not None
+        figures = {"agent_steps": agent_steps, "sampled_return": 2.0, "evaluation_seconds": 1.0}
+        games.done.put(Evaluated(snapshot, figures))
+        noting.note()
+    assert [record["agent_steps"] for record in records.evaluations] == [480, 960]
+    assert noting.best is not None
+    assert noting.best.progress["agent_steps"] == 480
+    games.close()
+
+
+def test_an_evaluation_takes_one_core_and_says_how_long_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock, and of its own thread alone: others learn meanwhile."""
+    config = evaluated(tmp_path)
+    node = Node(config, [torch.device("cpu")], Metrics(1))
+    games = Evaluator(config, node.network(node.device), node.device, node.store, node.metrics)
+    games.copy()
+    snapshot = games.waiting.get()
+    assert snapshot is not None
+    monkeypatch.setattr(games, "_play", lambda *_: [Episode(0)])
+    clocks = {"perf_counter": iter([10.0, 13.5]), "thread_time": iter([1.0, 1.25])}
+    with monkeypatch.context() as patch:
+        for name, times in clocks.items():
+            patch.setattr(f"time.{name}", times.__next__)
+        record = games._evaluate(snapshot)
+    assert record is not None
+    assert (record["evaluation_seconds"], record["evaluation_cpu_seconds"]) == (3.5, 0.25)
+    noted: list[int] = []
+    monkeypatch.setattr(games, "_run", lambda: noted.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = threading.Thread(target=games._guarded)
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert noted == [1]
+    games.games.close()
+
+
 def test_a_better_one_that_an_earlier_part_found_stays(tmp_path: Path) -> None:
     config = evaluated(tmp_path)
     run = train(config, quiet=True)

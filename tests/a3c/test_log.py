@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,19 @@ def test_the_commit_says_where_the_code_is_another(
     assert not clean.endswith("-dirty")
     module.write_text("as changed")
     assert provenance.commit.__wrapped__() == f"{clean}-dirty"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+def test_provenance_names_the_processor_and_the_cores_that_may_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    information = tmp_path / "cpuinfo"
+    information.write_text("processor\t: 0\nmodel name\t: A Fast: One\nflags\t: fpu\n")
+    monkeypatch.setattr(provenance, "Path", lambda _: information)
+    assert provenance.processor() == "A Fast: One"
+    monkeypatch.undo()
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3, 4})
+    assert provenance.provenance()["cores"] == 3
 
 
 def test_provenance_survives_a_line_cut_short(tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_live_bytes() -> None:
     assert (live.now, live.most) == (0, 8000)
 
 
+def test_of_gymnasiums_environments_observations_count() -> None:
+    """As given, as read, and the last ones: pixels are bytes, vectors float32."""
+    config = preset("control", env="CartPole-v1")
+    pixels, vector = Spec((96, 96, 3), True, False, True, 4), Spec((4,), False, False, True, 2)
+    assert agent_bytes(config, pixels).alive == 3 * 96 * 96 * 3
+    assert agent_bytes(config, vector).alive == 3 * 4 * 4
+
+
 @pytest.mark.parametrize("env", ["breakout", "ALE/MsPacman-v5", "CartPole-v1"])
 @pytest.mark.parametrize("full", [False, True])
 def test_the_spec_is_that_of_the_environments(env: str, full: bool) -> None:

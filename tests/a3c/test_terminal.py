@@ -75,9 +75,26 @@ def test_who_is_quiet_takes_nothing_of_a_terminal(
 
 def test_games_are_counted_in_english(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = Terminal(small(tmp_path), Metrics(1))
-    for episodes, words in ((0, "0 games"), (1, "1 game"), (2000, "2,000 games")):
+    for episodes, words, last in (
+        (0, "0 games", 100),
+        (1, "1 game", 1),
+        (2000, "2,000 games", 100),
+    ):
         said.goodbye(Run(tmp_path, 32, episodes, None, finished=True))
-        assert f"32 agent steps, {words}, mean return" in capsys.readouterr().out
+        line = f"32 agent steps, {words}, mean return of the last {last}: -\n"
+        assert line in capsys.readouterr().out
+
+
+def test_the_best_policys_score_stands_beside_what_it_was_chosen_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is more, as a rule: it was the best of several."""
+    best = {"agent_steps": 20, "episodes": 30, "mean": 6.25, "standard_error": 0.5, "seconds": 9}
+    run = Run(tmp_path, 32, 40, 5.0, finished=True, best={**best, "evaluated_return": 7.5})
+    Terminal(small(tmp_path), Metrics(1)).goodbye(run)
+    said = capsys.readouterr().out
+    assert "of agent step 20: mean return 6.25 +- 0.50 of 30 fresh games" in said
+    assert "(chosen for 7.50)" in said
 
 
 def test_names_are_shown_as_they_are() -> None:

@@ -141,6 +141,38 @@ def test_clipped_rewards_are_normalised_by_their_signs(tmp_path: Path) -> None:
     torch.testing.assert_close(return_std.detach(), expected)
 
 
+@pytest.mark.parametrize(("env", "frames"), [("pong", 4), ("CartPole-v1", 1)])
+def test_the_log_counts_emulator_frames(env: str, frames: int, tmp_path: Path) -> None:
+    run = train(small(tmp_path, env=env, total_agent_steps=32), quiet=True)
+    last = log.last(run.folder / log.METRICS)
+    assert last is not None
+    assert last["emulator_frames"] == frames * last["agent_steps"] > 0
+
+
+@pytest.mark.usefixtures("in_earnest")
+def test_the_background_is_the_mean_of_a_hundred_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After those of which stacks have black frames."""
+    seen: list[torch.Tensor] = []
+    step = Actor.step
+
+    def step_and_keep(self: Actor, *args: Any) -> Any:
+        found = step(self, *args)
+        seen.append(found.step.observations.clone())
+        return found
+
+    monkeypatch.setattr(Actor, "step", step_and_keep)
+    config = small(tmp_path, env="pong", network="paper", subtract_background=True,
+                   total_agent_steps=32, num_envs=2)  # fmt: skip
+    background = load(train(config, quiet=True).folder).network.background
+    own = [each for each in seen if len(each) == config.num_envs]
+    assert background is not None
+    assert len(own) >= 104
+    expected = torch.stack(own[4:104]).float().mean((0, 1)).round()
+    torch.testing.assert_close(background.detach().float(), expected)
+
+
 def test_deviations_of_any_size_count_but_for_rounding() -> None:
     deviations = torch.tensor([0.0, 1e-7, 3e-9, 1e-17, 5.0, 1e-3, 0.0], dtype=torch.float64)
     means = torch.tensor([0.0, 1e-7, 0.0, 0.0, 1e5, 1e5, 7.0], dtype=torch.float64)
