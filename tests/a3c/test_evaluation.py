@@ -686,7 +686,8 @@ def test_of_policies_that_are_as_good_the_first_is_the_best(tmp_path: Path) -> N
         games.copy()
         snapshot = games.waiting.get()
         assert snapshot is not None
-        figures = {"agent_steps": agent_steps, "sampled_return": 2.0, "evaluation_seconds": 1.0}
+        returns = {"sampled_return": 2.0, "greedy_return": 2.0}
+        figures = {"agent_steps": agent_steps, **returns, "evaluation_seconds": 1.0}
         games.done.put(Evaluated(snapshot, figures))
         noting.note()
     assert [record["agent_steps"] for record in records.evaluations] == [480, 960]
