@@ -76,9 +76,7 @@ class ActorLearner:
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
-        self.acted_at_steps = [
-            0
-        ]  # that, at each step of a rollout, see `renew`; one without `cycle`
+        self.acted_at_steps = [0]  # that, at each step of a rollout, see `renew`
         # [P]; with --sync-every, where learning takes newer ones, the copy that acts is another
         older = self.learns_with_newest and config.sync_every > 1
         self.acting_parameters = self.parameters.clone() if older else self.parameters
