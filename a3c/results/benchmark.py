@@ -253,19 +253,24 @@ def score(planned: Planned, policy: str, episodes: int) -> None:
         str(planned.folder), episodes, str(folder), "greedy" if policy == "greedy" else "sample",
         film=False, device=planned.config.device,
     )  # fmt: skip
-    stop, interrupted = threading.Event(), True
-    try:
-        interrupted = play(options, quiet=True, stop=stop)["interrupted"]
-    except Exception:
-        if not stop.is_set():
-            raise  # else the games were being given up, and what they do then does not count
-    if interrupted:
+    stop = threading.Event()
+    if not played(options, stop):
         if had is None:
             (folder / SCORES).unlink(missing_ok=True)
         else:
             write_scores(folder, had)
     if stop.is_set():
         raise KeyboardInterrupt
+
+
+def played(options: PlayOptions, stop: threading.Event) -> bool:
+    """Play; whether all games have ended. What fails as they are given up does not count."""
+    try:
+        return not play(options, quiet=True, stop=stop)["interrupted"]
+    except Exception:
+        if not stop.is_set():
+            raise
+        return False
 
 
 def read(planned: Planned) -> Found:
