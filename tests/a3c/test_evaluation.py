@@ -45,6 +45,18 @@ def evaluated(tmp_path: Path, **changes: Any) -> Config:
     return small(tmp_path, **{**often, **changes})
 
 
+def evaluator_of(config: Config) -> tuple[Node, Evaluator]:
+    """A node, and an evaluator of it whose thread has not begun."""
+    node = Node(config, [CPU], Metrics(1))
+    return node, Evaluator(config, node.network(CPU), CPU, node.store, node.metrics)
+
+
+def noting_in(folder: Path, config: Config, node: Node, games: Evaluator) -> tuple[Log, Evaluation]:
+    """What writes an evaluator's records down there."""
+    terminal, records = Terminal(config, node.metrics, True), Log(folder, 0)
+    return records, Evaluation(games, node.spec, folder, records, terminal)
+
+
 def records(run: Run) -> list[dict[str, Any]]:
     """The run's evaluations without what a clock says."""
     found = log.read_evaluations(run.folder)
@@ -652,10 +664,8 @@ def test_a_best_that_could_not_be_written_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = evaluated(tmp_path)
-    node = Node(config, [torch.device("cpu")], Metrics(1))
-    games = Evaluator(config, node.network(node.device), node.device, node.store, node.metrics)
-    records = Log(tmp_path, 0)
-    noting = Evaluation(games, node.spec, tmp_path, records, Terminal(config, node.metrics, True))
+    node, games = evaluator_of(config)
+    records, noting = noting_in(tmp_path, config, node, games)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
@@ -677,10 +687,8 @@ def test_of_policies_that_are_as_good_the_first_is_the_best(tmp_path: Path) -> N
     """Its score stands; another would be played for and written each time."""
     config = evaluated(tmp_path)
     checkpoint.folder(tmp_path).mkdir()
-    node = Node(config, [torch.device("cpu")], Metrics(1))
-    games = Evaluator(config, node.network(node.device), node.device, node.store, node.metrics)
-    records = Log(tmp_path, 0)
-    noting = Evaluation(games, node.spec, tmp_path, records, Terminal(config, node.metrics, True))
+    node, games = evaluator_of(config)
+    records, noting = noting_in(tmp_path, config, node, games)
     for agent_steps in (480, 960):
         node.store.agent_steps = agent_steps
         games.copy()
@@ -696,13 +704,11 @@ def test_of_policies_that_are_as_good_the_first_is_the_best(tmp_path: Path) -> N
     games.close()
 
 
-def test_an_evaluation_takes_one_core_and_says_how_long_it_took(
+def test_an_evaluation_says_how_long_it_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the clock, and of its own thread alone: others learn meanwhile."""
-    config = evaluated(tmp_path)
-    node = Node(config, [torch.device("cpu")], Metrics(1))
-    games = Evaluator(config, node.network(node.device), node.device, node.store, node.metrics)
+    _, games = evaluator_of(evaluated(tmp_path))
     games.copy()
     snapshot = games.waiting.get()
     assert snapshot is not None
@@ -714,6 +720,12 @@ def test_an_evaluation_takes_one_core_and_says_how_long_it_took(
         record = games._evaluate(snapshot)
     assert record is not None
     assert (record["evaluation_seconds"], record["evaluation_cpu_seconds"]) == (3.5, 0.25)
+    games.games.close()
+
+
+def test_an_evaluation_takes_one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch would start a thread a core beneath the evaluator's."""
+    _, games = evaluator_of(evaluated(tmp_path))
     noted: list[int] = []
     monkeypatch.setattr(games, "_run", lambda: noted.append(torch.get_num_threads()))
     before = torch.get_num_threads()
