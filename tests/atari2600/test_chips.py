@@ -1,0 +1,165 @@
+"""The video chip, the RIOT and all colours against ale-py, by cartridges of our own.
+
+Games write what makes their picture, at moments that suit it. These programs write anything at any
+time, so that moments are compared which no game in a test of a few seconds meets.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atari2600 import games
+from atari2600.backends import translate
+from tests.atari2600.cartridges import (
+    ORIGIN,
+    SIZE,
+    START,
+    VSYNC,
+    inserted,
+    interpreted,
+    jump,
+    rom_of,
+    set_ram,
+)
+
+GAME = "assault"  # no modes and no starting actions
+# of the video chip all but VSYNC and VBLANK (and RSYNC, which no game uses)
+VIDEO = [0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, *range(0x0B, 0x15), *range(0x1B, 0x2D)]
+PLAIN = [0, 1, 2, 4, 8, 0x10, 0x20, 0x30, 0x80, 0xF0, 0xFF]  # values that programs like
+READABLE = [*range(0x30, 0x3E)]  # eight collision latches, six inputs
+TIMERS = [0x294, 0x295, 0x296, 0x297, 0x29C, 0x29D, 0x29E, 0x29F]
+RIOT = range(0x280, 0x288)  # ports, their directions, the timer and its interrupt flag
+ROOM = SIZE - 60  # for code before its last jump
+Part = Callable[[np.random.Generator], list[int]]
+
+
+def somewhere(random: np.random.Generator) -> int:
+    return 0x80 + int(random.integers(0x70))
+
+
+def to_the_video_chip(random: np.random.Generator) -> list[int]:
+    value = random.choice(PLAIN) if random.random() < 0.3 else random.integers(256)
+    return [0xA9, int(value), 0x85, int(random.choice(VIDEO))]  # LDA #, STA
+
+
+def wait_for_the_line(_: np.random.Generator) -> list[int]:
+    return [0x85, 0x02]  # STA WSYNC
+
+
+def pause(random: np.random.Generator) -> list[int]:
+    """2 to 13 cycles."""
+    return [0xEA] * int(random.integers(1, 6)) + [0x24, 0x80] * int(random.integers(2))  # NOP, BIT
+
+
+def read_the_video_chip(random: np.random.Generator) -> list[int]:
+    return [0xA5, int(random.choice(READABLE)), 0x85, somewhere(random)]  # LDA, STA
+
+
+def charge_paddles(random: np.random.Generator) -> list[int]:
+    """Or discharge them, or latch the buttons; the picture blank or not."""
+    return [0xA9, int(random.choice([0, 2, 0x40, 0x80, 0xC0])), 0x85, 0x01]  # LDA #, STA VBLANK
+
+
+def set_the_timer(random: np.random.Generator) -> list[int]:
+    timer = int(random.choice(TIMERS))
+    return [0xA9, int(random.integers(256)), 0x8D, timer & 0xFF, timer >> 8]  # LDA #, STA
+
+
+def read_the_riot(random: np.random.Generator) -> list[int]:
+    address = int(random.choice(RIOT))
+    return [0xAD, address & 0xFF, address >> 8, 0x85, somewhere(random)]  # LDA, STA
+
+
+def write_a_port(random: np.random.Generator) -> list[int]:
+    address = 0x280 + int(random.integers(4))
+    return [0xA9, int(random.integers(256)), 0x8D, address & 0xFF, address >> 8]  # LDA #, STA
+
+
+def count_down(random: np.random.Generator) -> list[int]:
+    """Up to 1,300 cycles."""
+    return [0xA2, int(random.integers(1, 256)), 0xCA, 0xD0, 0xFD]  # LDX #, DEX, BNE
+
+
+PICTURES: dict[Part, float] = {
+    to_the_video_chip: 0.6,
+    wait_for_the_line: 0.1,
+    pause: 0.15,
+    read_the_video_chip: 0.13,
+    charge_paddles: 0.02,
+}
+TIMES: dict[Part, float] = {
+    set_the_timer: 0.15,
+    read_the_riot: 0.4,
+    write_a_port: 0.15,
+    pause: 0.2,
+    count_down: 0.01,  # more, and a frame has so many lines that ale-py takes it for PAL
+    wait_for_the_line: 0.04,
+}
+
+
+def program(seed: int, kinds: dict[Part, float]) -> bytes:
+    """A frame of writes and reads at random, for ever. What is read shows in RAM."""
+    random = np.random.default_rng(seed)
+    code = [*START, *set_ram(random.integers(256, size=128).tolist())]
+    start = ORIGIN + len(code)
+    code += [*VSYNC, 0xA2, int(random.integers(20, 60)), 0x85, 0x02, 0xCA, 0xD0, 0xFB]  # that many
+    chances = np.array([*kinds.values()])  # lines, until the picture begins
+    drawn = random.choice(np.array([*kinds]), SIZE, p=chances / chances.sum())
+    for part in drawn:
+        if len(code) > ROOM:
+            break
+        code += part(random)
+    return rom_of([*code, *jump(start)])
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("kinds", [PICTURES, TIMES], ids=["pictures", "times"])
+def test_whatever_a_program_writes(
+    kinds: dict[Part, float], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translate, "code_of", interpreted)
+    lockstep = inserted(program(seed, kinds), GAME, tmp_path, monkeypatch)
+    for frame in range(6):
+        assert lockstep.difference() is None, frame
+        lockstep.step(frame % 3)
+
+
+def striped(lines: int) -> bytes:
+    """Each line has another colour than the one above; all 128 in turn."""
+    start = ORIGIN + len(START)
+    loops = [(0xFF, 0x08), (lines - 3 - 0xFF, 0x09)]  # of a frame's lines but the three of VSYNC
+    code = [*START, *VSYNC, 0xA9, 0]
+    for count, register in loops:
+        # LDX #; WSYNC; STA the playfield's colour, and the background's; ADC #2; DEX; BNE
+        code += [0xA2, count, 0x85, 0x02, 0x85, register, 0x85, 0x09, 0x69, 2, 0xCA, 0xD0, 0xF5]
+    return rom_of([*code, *jump(start)])
+
+
+@pytest.mark.parametrize(
+    ("game", "lines"),
+    [("assault", 262), ("keystone_kapers", 312), ("keystone_kapers", 313)],
+    ids=["NTSC", "PAL", "odd"],
+)
+def test_all_colours_are_the_same(
+    game: str, lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes of colours are compared elsewhere; here what they look like, and how grey they are.
+
+    PAL loses its colours after a frame of an odd number of lines: then codes are odd.
+    """
+    monkeypatch.setattr(translate, "code_of", interpreted)
+    lockstep = inserted(striped(lines), game, tmp_path, monkeypatch)
+    found = lockstep.env.game
+    shown = set[int]()
+    for _ in range(4):
+        lockstep.step(0)
+        screen = lockstep.ale.getScreen()
+        shown |= set(screen.ravel().tolist())
+        assert lockstep.difference() is None
+        coloured = games.recoloured(screen, games.palette(found))
+        np.testing.assert_array_equal(coloured, lockstep.ale.getScreenRGB())
+        grey = games.recoloured(screen, games.greys(found))
+        np.testing.assert_array_equal(grey, lockstep.ale.getScreenGrayscale())
+    assert shown >= set(range(lines % 2, 256, 2))
