@@ -4,8 +4,9 @@
     python benchmarks/exactness.py --games pong qbert --frames 2000
     python benchmarks/exactness.py --resume            # leave out games that the table has already
 
-Random actions of the game's minimal set, each held for 1 to 16 frames; ended games are reset. The
-emulator runs as users run it, hot code translated. Of all games, or with `--resume`, it writes
+Random actions of the game's minimal set, each held for 1 to 16 frames; ended games are reset. Hot
+code is translated, as users run it, and every frame is drawn, as they do not. Of all games, or with
+`--resume`, it writes
 benchmarks/results/exactness.md, game by game; `--resume` takes over the rows of a table that was
 made of the same emulator (a digest of its source stands in it), the same number of seeds and of
 frames.
@@ -100,6 +101,13 @@ class Lockstep:
         self.over = self.begins_over() if ended else self.ended
         self.lives = int(info["lives"][0])
         return ended
+
+    def reset(self) -> None:
+        """Give up the game that is played, on both."""
+        self.ale.reset_game()
+        self.lives = int(self.env.reset()[1]["lives"][0])
+        self.ale_reward = self.reward = 0
+        self.ended, self.over = False, self.begins_over()
 
     def difference(self) -> str | None:
         """The first thing in which the two differ now."""

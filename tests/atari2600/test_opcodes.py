@@ -108,3 +108,66 @@ def test_random_programs(
 
 def test_nearly_all_opcodes_are_used() -> None:
     assert len(USED) == 256 - 12 - 9  # KIL has twelve opcodes, JMP two
+
+
+READS = ["LDA", "LDX", "LDY", "ADC", "SBC", "CMP", "AND", "ORA", "EOR", "LAX", "NOP"]
+INDEXED = ["absolute,x", "absolute,y", "(zero),y"]  # a cycle more where they cross a page
+
+
+def timed(code: list[int], into: int) -> list[int]:
+    """`code`, and how many cycles it took."""
+    return [0xA9, 0xFF, 0x8D, 0x94, 0x02, *code, 0xAD, 0x84, 0x02, 0x85, into]  # TIM1T, INTIM
+
+
+def reads_across_pages() -> list[int]:
+    """Each indexed read: of a byte in the same page, and of one in the next."""
+    code, into = [0xA9, 0xF0, 0x85, POINTERS, 0xA9, 0xF3, 0x85, POINTERS + 1], 0x80
+    for opcode in range(256):
+        operation, mode = named(opcode)
+        if operation in READS and mode in INDEXED:
+            operand = [POINTERS] if mode == "(zero),y" else [0xF0, 0xF3]
+            for index in (0x02, 0x20):
+                code += [0xA2, index, 0xA0, index]  # LDX #, LDY #
+                code += timed([opcode, *operand], into)
+                into += 1
+    assert into - 0x80 == 2 * 31
+    return code
+
+
+# What the random programs leave out, at addresses where it matters
+SINGLE = {
+    # TSX, SHS $00D3,Y, TSX: what is stored, and where the stack is
+    "SHS": {0xF100: [0xA9, 0x7B, 0xA2, 0xEB, 0xA0, 1, 0x9B, 0xD3, 0, 0xBA, 0x86, 0xD5]},
+    # LAS $00D0,Y: A, X and the stack
+    "LAS": {
+        0xF100: [0xA9, 0x6D, 0x85, 0xD1, 0xA0, 1, 0xBB, 0xD0, 0, 0x85, 0xD6, 0x86, 0xD7, 0xBA,
+                 0x86, 0xD8],
+    },
+    "BRK and RTI": {0xF100: timed([0x00, 0xEA], 0xD2), 0xF800: [0xE6, 0xD1, 0x40]},  # INC, RTI
+    # BEQ into the next page; BNE, which is not taken there
+    "branches": {0xF1F0: timed([0xA9, 0, 0xF0, 4], 0xD1), 0xF2F0: timed([0xA9, 0, 0xD0, 4], 0xD2)},
+    # JMP ($F2FF): the high byte is that of $F200
+    "JMP": {
+        0xF1F0: [0x6C, 0xFF, 0xF2], 0xF200: [0xF6], 0xF2FF: [0x00, 0xF7], 0xF600: [0xE6, 0xD1],
+        0xF700: [0xE6, 0xD2],
+    },
+    "reads across pages": {0xF400: reads_across_pages()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_single_instructions(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, with NOPs between; then the next frame."""
+    clear = [0xA2, 0, 0x8A, 0x95, 0, 0xE8, 0xD0, 0xFB]  # LDX #, TXA; STA 0,X; INX; BNE
+    start = ORIGIN + len(START) + len(clear)
+    code = [*START, *clear, *VSYNC, 0xA2, 0xEF, 0x9A]  # LDX #$EF, TXS
+    code += [0xEA] * (0xF00 - len(code))
+    for address, part in SINGLE[name].items():
+        code[address - ORIGIN : address - ORIGIN + len(part)] = part
+    monkeypatch.setattr(translate, "code_of", interpreted)
+    rom = rom_of([*code, *jump(start)], brk=0xF800)
+    lockstep = inserted(rom, GAME, tmp_path, monkeypatch)
+    for frame in range(10):
+        assert lockstep.difference() is None, frame
+        lockstep.step(0)
+    assert lockstep.ale.getRAM().any()  # it was executed

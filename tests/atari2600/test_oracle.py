@@ -7,22 +7,59 @@ from typing import Any
 
 import pytest
 
-from atari2600 import games
+from atari2600 import cartridge, games
 from atari2600.backends import translate
 from benchmarks.exact_modes import settings_of
-from benchmarks.exactness import compare
+from benchmarks.exactness import Lockstep, compare
 
 FRAMES = 600
 # one game of each cartridge scheme, paddles, PAL, and unstable line counts
-OF_EACH_KIND = ["breakout", "pong", "klax", "robotank", "pitfall2", "montezuma_revenge", "solaris"]
+OF_EACH_KIND = [
+    "breakout",
+    "pong",
+    "klax",
+    "robotank",
+    "pitfall2",
+    "montezuma_revenge",
+    "solaris",
+    "ms_pacman",
+    "seaquest",
+    "elevator_action",
+]
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No translation to machine code: it takes seconds a game."""
+    monkeypatch.setattr(translate, "code_of", lambda _, image, *__: translate.nothing(image))
 
 
 @pytest.mark.parametrize("game", games.names())
-def test_interpreted_it_is_exact(game: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translate, "code_of", lambda _, image, *__: translate.nothing(image))
+@pytest.mark.usefixtures("interpreted")
+def test_interpreted_it_is_exact(game: str) -> None:
     outcome = compare(game, seed=1, frames=FRAMES)
     assert outcome.difference is None
     assert outcome.frames == FRAMES
+
+
+@pytest.mark.parametrize("game", games.names())
+@pytest.mark.usefixtures("interpreted")
+def test_a_reset_in_the_middle_of_a_game_is_exact(game: str) -> None:
+    """What RAM and the timer held before shows in 33 games after it (games.Game.start_varies)."""
+    lockstep = Lockstep(game, seed=1)
+    for frame in range(120):
+        if frame % 40 == 37:
+            lockstep.reset()
+            assert lockstep.difference() is None, frame
+        lockstep.step(frame % len(lockstep.env.game.minimal_actions))
+        assert lockstep.difference() is None, frame
+
+
+def test_there_is_one_of_each_kind() -> None:
+    found = [games.find(game) for game in OF_EACH_KIND]
+    assert {game.scheme for game in found} == set(cartridge.SCHEMES)
+    assert any(game.paddles for game in found)
+    assert any(game.pal for game in found)
 
 
 @pytest.mark.parametrize("game", OF_EACH_KIND)
@@ -39,23 +76,12 @@ def test_translated_it_is_exact(game: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(code.address and code.starts.any() for code in made)
 
 
-# modes by SELECT, by a menu, by difficulty switches; many of them, and numbers with gaps
-OF_MANY_MODES = [
-    "ms_pacman",
-    "adventure",
-    "video_checkers",
-    "space_invaders",
-    "double_dunk",
-    "demon_attack",  # whose last mode begins with a game that is over
-]
-
-
-@pytest.mark.parametrize("game", OF_MANY_MODES)
-def test_the_last_mode_and_the_highest_difficulty_are_exact(
-    game: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    "game", [name for name in games.names() if len(games.find(name).modes) > 1]
+)
+@pytest.mark.usefixtures("interpreted")
+def test_the_last_mode_and_the_highest_difficulty_are_exact(game: str) -> None:
     """benchmarks/exact_modes.py compares all of them."""
-    monkeypatch.setattr(translate, "code_of", lambda _, image, *__: translate.nothing(image))
     modes, difficulties = games.find(game).modes, games.find(game).difficulties
     outcome = compare(game, seed=1, frames=60, setting=(modes[-1], difficulties[-1]))
     assert outcome.difference is None
@@ -69,15 +95,14 @@ def test_sticky_actions_draw_as_the_oracle_does() -> None:
 
 def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison can fail."""
-    from benchmarks import exactness
 
     def broken(self: Any, action: int) -> bool:
         ended = step(self, action)
         self.env.machines.ram[0, 5] ^= 1
         return ended
 
-    step = exactness.Lockstep.step
-    monkeypatch.setattr(exactness.Lockstep, "step", broken)
+    step = Lockstep.step
+    monkeypatch.setattr(Lockstep, "step", broken)
     difference = compare("pong", seed=1, frames=5).difference
     assert difference is not None
     assert "RAM" in difference

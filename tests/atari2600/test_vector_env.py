@@ -23,7 +23,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from atari2600 import AtariEnv, AtariVectorEnv
+from atari2600 import AtariEnv, AtariVectorEnv, games
 from atari2600.backends import cpu, kept, translate
 from atari2600.window import Window
 
@@ -98,6 +98,13 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("game", ["breakout", "pong", "space_invaders"])
 def test_default_arguments(game: str) -> None:
     assert_same(game, steps=400 if game == "space_invaders" else 200)
+
+
+@pytest.mark.parametrize("game", games.names())
+@pytest.mark.usefixtures("interpreted")
+def test_every_game_as_it_is_trained(game: str) -> None:
+    """Where every frame is compared (test_oracle.py), every frame is drawn; here half of them."""
+    assert_same(game, steps=20)
 
 
 @pytest.mark.parametrize(
