@@ -53,6 +53,12 @@ def pause(random: np.random.Generator) -> list[int]:
     return [0xEA] * int(random.integers(1, 6)) + [0x24, 0x80] * int(random.integers(2))  # NOP, BIT
 
 
+def place_soon_after_motion(random: np.random.Generator) -> list[int]:
+    """HMOVE as a line begins, and one of the five RESxx 0 to 21 cycles later."""
+    delay = [0xEA] * int(random.integers(10)) + [0x24, 0x80] * int(random.integers(2))  # NOP, BIT
+    return [0x85, 0x02, 0x85, 0x2A, *delay, 0x85, int(random.choice(range(0x10, 0x15)))]
+
+
 def read_the_video_chip(random: np.random.Generator) -> list[int]:
     return [0xA5, int(random.choice(READABLE)), 0x85, somewhere(random)]  # LDA, STA
 
@@ -84,7 +90,8 @@ def count_down(random: np.random.Generator) -> list[int]:
 
 PICTURES: dict[Part, float] = {
     to_the_video_chip: 0.6,
-    wait_for_the_line: 0.1,
+    wait_for_the_line: 0.06,
+    place_soon_after_motion: 0.04,
     pause: 0.15,
     read_the_video_chip: 0.13,
     charge_paddles: 0.02,
