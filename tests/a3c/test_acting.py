@@ -72,16 +72,16 @@ def test_rewards_are_normalised_for_the_optimiser_and_never_in_the_return() -> N
 
 
 def test_rewards_are_clipped_for_the_optimiser_and_never_in_the_return() -> None:
-    steps = [step([7, -3]), step([0, 2], terminated=[True, False])]
+    steps = [step([7, -0.5]), step([0, 0.25], terminated=[True, False])]
     config = config_for(steps, clip_rewards=True)
     rollout, _, _ = run(steps, config)
     network = network_for(config)
     found = learning_rewards(rollout, config, network, by(network))
     assert found.tolist() == [[1, -1], [0, 1]]
-    assert rollout.rewards.tolist() == [[7, -3], [0, 2]]
+    assert rollout.rewards.tolist() == [[7, -0.5], [0, 0.25]]
     episodes = Episodes(2)
     assert games_of(rollout, episodes) == [FinishedEpisode(7.0, 2)]
-    assert episodes.returns.tolist() == [0.0, -1.0]
+    assert episodes.returns.tolist() == [0.0, -0.25]
     assert episodes.lengths.tolist() == [0, 2]
 
 

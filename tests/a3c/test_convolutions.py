@@ -1,11 +1,14 @@
 """What a CPU computes in its own way, against PyTorch's."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from a3c import convolutions
 from a3c.config import preset
-from a3c.convolutions import Back, Convolution, Replay
+from a3c.convolutions import Back, Convolution, Replay, convolve_back
 from a3c.network import flatten
 from a3c.pixels import subtract
 from a3c.torsos import CONVOLUTIONAL
@@ -74,6 +77,21 @@ def test_a_rollout_of_chunks_and_a_smaller_one_learn_alike(
     assert all(map(torch.equal, *outputs))
     one, other = learned
     assert (one - other).norm() <= rounding * other.norm()
+
+
+def test_what_chunks_add_up_is_not_rounded_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = []
+
+    def noted(backs: Any, seen: Any, part: Any, totals: list[Tensor]) -> None:
+        kinds.extend(total.dtype for total in totals)
+        convolve_back(backs, seen, part, totals)
+
+    monkeypatch.setattr(convolutions, "convolve_back", noted)
+    network = network_for(preset("fast"), torch.bfloat16)
+    _, values = learn(network, frames(64).view(2, 32, 84, 84, 4))
+    values.sum().backward()
+    assert kinds
+    assert set(kinds) == {torch.float32}
 
 
 def test_pixels_in_another_order() -> None:

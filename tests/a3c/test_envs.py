@@ -37,6 +37,20 @@ def test_breakout_reports_lost_lives_and_goes_on(emulator: str, shape: tuple[int
     envs.close()
 
 
+@pytest.mark.parametrize("emulator", ["atari2600", "ale"])
+def test_a_game_that_is_cut_off_has_not_ended(emulator: str) -> None:
+    """It is truncated, so that the value of what would have followed counts."""
+    config = preset("fast", noop_max=0, max_episode_frames=40, emulator=emulator)
+    envs = numpy_envs(config, 2, torch.device("cpu"))
+    envs.reset(seed=3)
+    steps = [envs.step(np.zeros(2, int)) for _ in range(12)]
+    envs.close()
+    assert not any(step.terminated.any() for step in steps)
+    cut = [k for k, step in enumerate(steps) if step.truncated.any()]
+    assert cut
+    assert steps[cut[0]].truncated.all()
+
+
 def test_frame_skips_reach_the_emulator() -> None:
     assert atari_options(preset("fast"))["frameskip"] == 4
     assert atari_options(preset("seed"))["frameskip"] == (2, 5)  # 2, 3 or 4, as Gymnasium says it

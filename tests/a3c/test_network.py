@@ -317,6 +317,11 @@ def test_continuous_actions_are_about_0_at_first(std: str) -> None:
     torch.testing.assert_close(log_std, torch.full((6, 2), first), rtol=0, atol=0.1)
 
 
+def test_the_most_likely_gaussian_action_is_the_mean() -> None:
+    parameters = torch.tensor([[1.0, -2.0, 0.5, 3.0]])
+    assert Gaussian(8, 2, "independent").mode(parameters).tolist() == [[1.0, -2.0]]
+
+
 def test_gaussian_actions_have_the_policys_mean_and_deviation() -> None:
     parameters = torch.tensor([1.0, -2.0, math.log(0.5), math.log(3.0)]).expand(20_000, 4)
     drawn = Gaussian(8, 2, "independent").sample(parameters, torch.Generator().manual_seed(0))

@@ -12,7 +12,9 @@ import torch
 from a3c.config import preset
 from a3c.methods import A3C
 from a3c.metrics import Metrics
+from a3c.network import layout
 from a3c.node import Node
+from a3c.optimiser import slower
 from a3c.shared import turns
 from a3c.torsos import ConvolutionalTorso
 from a3c.train import train
@@ -106,7 +108,74 @@ def test_a_checkpoint_of_another_kind_of_device_starts_new_games() -> None:
     assert torch.equal(*games)
     assert not torch.equal(games[0], saved["observations"])
     assert drawn[0] == drawn[1]
+
+
+def test_new_games_of_a_later_checkpoint_are_others() -> None:
+    """Where games cannot be taken over, and for random numbers of another kind of device."""
+    node = node_with(num_threads=1)
+    learner = node.learners[0]
+    learner.cycle()
+    learner.settle()
+    assert learner.episodes.lengths.tolist() != [0, 0]
+    saved = {name: torch.as_tensor(value) for name, value in learner.save().items()}
+    saved["generator"] = torch.zeros(16, dtype=torch.uint8)
+    games, drawn = [], []
+    for updates in (3, 4):
+        learner.load(dict(saved), updates)
+        games.append(learner.actor.agents.observations.clone())
+        drawn.append(torch.rand(2, generator=learner.generator).tolist())
+    assert not torch.equal(*games)
+    assert drawn[0] != drawn[1]
     assert learner.episodes.lengths.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["of this thread", "of another node alone"])
+def test_a_node_starts_other_games_at_each_number_of_updates(own: bool) -> None:
+    node = node_with(num_threads=1)
+    saved = {k: v for k, v in node.save().items() if own or not k.startswith("thread0.")}
+    if own:
+        saved["thread0.generator"] = torch.zeros(16, dtype=torch.uint8)  # as CUDA's is
+    (learner,) = node.learners
+    games = []
+    for updates in (0, 3):
+        node.load(dict(saved), agent_steps=100, updates=updates)
+        games.append(learner.actor.agents.observations.clone())
+        node.start_games(updates + 1)
+        games.append(learner.actor.agents.observations.clone())
+    assert len({game.numpy().tobytes() for game in games}) == 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["a3c", "n-step-q"])
+def test_networks_compute_in_the_precision_that_was_asked_for(method: Any, precision: Any) -> None:
+    config = preset("fast", num_threads=1, num_envs=1, precision=precision, grow=False)
+    if method != "a3c":
+        config = preset(method, num_threads=1, num_envs=1, precision=precision)
+    node = Node(config, [CPU], Metrics(1))
+    (learner,) = node.learners
+    networks = [learner.network, *([] if learner.target is None else [learner.target])]
+    assert len(networks) == (1 if method == "a3c" else 2)
+    for network in networks:
+        (torso,) = network.torsos
+        assert isinstance(torso, ConvolutionalTorso)
+        assert torso.dtype == getattr(torch, precision)
+    assert node.provenance()["torso_dtype"] == precision
+
+
+def test_what_threads_share_knows_the_fan_ins_of_the_network() -> None:
+    node = Node(preset("fast", num_threads=1, num_envs=1, grow=False), [CPU], Metrics(1))
+    assert node.store.layout == layout(node.learners[0].network)
+    assert slower(node.store.layout)
+
+
+def test_with_sync_every_the_update_that_a_copy_acts_with_is_saved() -> None:
+    one, other = (node_with(num_threads=1, sync_every=2) for _ in range(2))
+    for _ in range(3):
+        one.learners[0].cycle()
+    assert one.learners[0].acted_at == 2
+    one.settle()
+    other.load(one.save(), one.store.agent_steps, one.store.updates)
+    assert other.learners[0].acted_at == 2
 
 
 def test_a_run_says_that_it_goes_on_with_new_games(
@@ -227,6 +296,7 @@ def test_copies_have_their_models_games_returns_and_observations() -> None:
     few.learners[0].cycle()
     saved = few.save()
     saved["thread0.returns"] = torch.tensor([1.0, 2.0])
+    saved["thread0.lengths"] = torch.tensor([3, 7])
     many.load(saved, few.store.agent_steps, few.store.updates)
     (learner,) = many.learners
     now = learner.actor.agents.observations.clone()
@@ -236,6 +306,7 @@ def test_copies_have_their_models_games_returns_and_observations() -> None:
         assert torch.equal(observations, observations[:2].repeat(3, 1))
         assert not torch.equal(observations[0], observations[1])
     assert learner.episodes.returns.tolist() == [1, 2] * 3
+    assert learner.episodes.lengths.tolist() == [3, 7] * 3
 
 
 def test_each_thread_goes_on_with_its_own_games_and_random_numbers() -> None:

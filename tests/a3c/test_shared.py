@@ -40,6 +40,13 @@ def test_rmsprop_is_the_papers_equation() -> None:
     assert (shared.updates, shared.agent_steps) == (2, 20)
 
 
+def test_layers_of_more_inputs_have_a_rate_of_their_own() -> None:
+    config = constant(rmsprop_initial="debiased", lr_by_fan_in=True)
+    shared = SharedParameters(torch.zeros(6), [Piece(4, 1024), Piece(2)], config)
+    update(shared, torch.ones(6), 10, 0)
+    assert shared.parameters.tolist() == pytest.approx([-0.05] * 4 + [-0.1] * 2)
+
+
 def test_a_debiased_average_is_that_of_the_gradients_alone() -> None:
     config = constant(rmsprop_decay=0.9, rmsprop_eps=0.01, rmsprop_initial="debiased")
     shared = SharedParameters(torch.tensor([1.0, -2.0]), [Piece(2)], config)

@@ -21,7 +21,7 @@ from a3c.node import Node
 from a3c.rollout import Rollout, Truncation
 from a3c.run import checkpoint, log
 from a3c.train import train
-from a3c.value_methods import FINAL_EPSILONS, EpsilonGreedy, ValueMethod, epsilon_greedy
+from a3c.value_methods import EpsilonGreedy, ValueMethod, epsilon_greedy
 from tests.a3c.test_methods import Echo
 from tests.a3c.test_network import ATARI, frames, learn
 from tests.a3c.test_train import equal, final, games, small, stop_after
@@ -253,9 +253,9 @@ def test_final_epsilons_are_the_papers_mixture_and_each_agents_own() -> None:
     config = preset("n-step-q")
     threads = [EpsilonGreedy(config, thread, 1000, CPU).final for thread in range(4)]
     counts = Counter(torch.cat(threads).tolist())
-    assert sorted(counts) == pytest.approx(sorted(FINAL_EPSILONS))
+    assert sorted(counts) == pytest.approx([0.01, 0.1, 0.5])
     # three standard deviations of a count of 4,000 are at most 93
-    expected = [1200, 1600, 1200]  # of 0.01, 0.1, 0.5
+    expected = [1200, 1600, 1200]
     assert [counts[key] for key in sorted(counts)] == pytest.approx(expected, abs=93)
     assert not torch.equal(threads[0], threads[1])
     again = EpsilonGreedy(config, 0, 1000, CPU).final

@@ -86,16 +86,21 @@ def test_rules_with_overwritten_ram(name: str) -> None:
 
 
 def values_of_rules(game: games.Game) -> dict[int, list[int]]:
-    """Of each RAM byte that a rule compares with a number, or looks up: those numbers."""
+    """Of each RAM byte that rules look at: the numbers that they compare it with. Of a game whose
+    rules compare no single byte: none."""
     text = " ; ".join([*game.rules, game.lives, game.over])
     for name, byte in re.findall(r"(?:^|; )(\w+) = (ram\[\d+\](?: & \d+)?)(?= ;)", text):
         text = re.sub(rf"\b{name}\b(?! = )", byte, text)  # lives == 0, where lives = ram[5]
     found: dict[int, list[int]] = {}
-    for i, shift, value in re.findall(r"ram\[(\d+)\](?: & \d+| >> (\d+))? [=!<>]=? (\d+)", text):
-        found.setdefault(int(i), []).append(int(value) << int(shift or 0) & 255)
+    for i, mask, shift, value in re.findall(
+        r"ram\[(\d+)\](?: & (\d+)| >> (\d+))? [=!<>]=? (\d+)", text
+    ):
+        numbers = [int(value) << int(shift or 0) & 255, int(mask or value)]
+        found.setdefault(int(i), []).extend(numbers)
     for i, table in re.findall(r"lookup\(ram\[(\d+)\], {(.*?)}", text):
         found.setdefault(int(i), []).extend(map(int, re.findall(r"(\d+):", table)))
-    return {i: numbers for i, numbers in found.items() if i < 128}  # what ale-py can set
+    rest = dict.fromkeys(bytes_of_rules(game), LIKELY) if found else {}
+    return {i: numbers for i, numbers in (rest | found).items() if i < 128}  # ale-py sets no more
 
 
 # ale-py's clones leave out what these two remember of the timer
