@@ -472,9 +472,20 @@ class Cluster:
         self.began = Began(newest.vectors, newest.agent_steps, newest.updates)
         tensors = tensors_of(newest.vectors)
         self.store.load(tensors, newest.agent_steps, newest.updates)
-        for part in self.ask_all("save", self.still).values():
-            tensors |= part
+        parts = self.ask_all("save", self.still)
+        for place, index in enumerate(sorted(parts)):
+            tensors |= self.numbered(parts[index], place - index)
         return tensors
+
+    def numbered(self, part: dict[str, Tensor], shift: int) -> dict[str, Tensor]:
+        """A node's part of a checkpoint, as of one with another number: nodes that are gone leave
+        gaps, and those of a resumed run have numbers from 0 on."""
+        moved = {}
+        for name, tensor in part.items():
+            thread, _, rest = name.partition(".")
+            number = int(thread.removeprefix("thread")) + shift * self.config.num_threads
+            moved[f"thread{number}.{rest}"] = tensor
+        return moved
 
     def patiently_saved(self) -> tuple[Newest, Status]:
         """The server's vectors and status, also of one that is being started again."""

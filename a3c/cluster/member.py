@@ -62,7 +62,8 @@ class Member:
         self.config = replace(config, num_threads=threads) if config.cluster else config
         self.metrics = Metrics(1)
         self.running = False
-        self.over = threading.Event()  # it has trained to the end
+        self.one_life = threading.RLock()  # held from `make`, or `train`, to the end of training
+        self.lives = 0  # calls of `rejoin`
         self.one_exchange = threading.Lock()
         self.averages = 0  # that its rollouts have taken part in, in sync mode
         self.pauses = threading.Lock()  # on the two numbers that follow
@@ -118,8 +119,12 @@ class Member:
 
     def train(self, server: ActorHandle[Any]) -> list[BaseException]:
         """To the end of the run; what went wrong."""
+        with self.one_life:
+            return self.live(server)
+
+    def live(self, server: ActorHandle[Any]) -> list[BaseException]:
+        """As `train`, of a node that has the process to itself."""
         self.server = server
-        self.over.clear()
         self.exchange = Exchange(self.made().store)
         self.averages = 0
         self.exchange.restart(self.patiently(self.server.join.remote, self.index))
@@ -136,24 +141,35 @@ class Member:
         failures = self.node.failures
         for failure in failures:  # a traceback does not travel
             failure.add_note("".join(traceback.format_exception(failure)))
-        self.over.set()  # from here on there may be another node
         return failures
 
     def rejoin(
         self, server: ActorHandle[Any], expected: dict[str, str | None]
     ) -> list[BaseException]:
-        """Of a node that died, or comes later: as new, with the newest parameters."""
-        if self.running:  # it was cut off for a while, and taken for dead
-            self.node.abort()
-            self.over.wait()
-            self.running = False
-            self.close()
-            del self.node, self.exchange
-            gc.collect()  # they refer to themselves, and their memory is wanted
-        self.make(expected)
-        newest = self.patiently(server.save.remote)  # nobody is to wait for it yet
-        self.node.start_games(newest.updates)
-        return self.train(server)
+        """Of a node that died, or comes later: as new, with the newest parameters.
+
+        A node that was cut off for a while, and taken for dead, may train in this process, or be
+        about to: it ends first.
+        """
+        self.lives += 1
+        life = self.lives
+        self.abort()
+        with self.one_life:
+            self.make_room()
+            self.make(expected)
+            if life != self.lives:  # the same has happened again meanwhile
+                self.abort()
+            newest = self.patiently(server.save.remote)  # nobody is to wait for it yet
+            self.node.start_games(newest.updates)
+            return self.live(server)
+
+    def make_room(self) -> None:
+        """For another node in this process."""
+        self.running = False
+        self.close()
+        for name in ("node", "exchange"):
+            self.__dict__.pop(name, None)
+        gc.collect()  # they refer to themselves, and their memory is wanted
 
     def exchange_until_the_end(self) -> None:
         """Whenever each thread has made an update, on average; a single thread two. Raises
@@ -276,8 +292,9 @@ class Member:
         self.node.stop()
 
     def abort(self) -> None:
-        """As Node's."""
-        self.node.abort()
+        """As Node's, if there is one."""
+        if hasattr(self, "node"):
+            self.node.abort()
 
     def close(self) -> None:
         """As Node's, if there is one: not in a process that has just been started again."""

@@ -80,7 +80,7 @@ def test_a_rollout_of_chunks_and_a_smaller_one_learn_alike(
 
 
 def test_what_chunks_add_up_is_not_rounded_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = []
+    kinds: list[torch.dtype] = []
 
     def noted(backs: Any, seen: Any, part: Any, totals: list[Tensor]) -> None:
         kinds.extend(total.dtype for total in totals)

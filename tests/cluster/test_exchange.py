@@ -119,6 +119,34 @@ def test_a_node_takes_over_what_others_have_learned() -> None:
     assert torch.equal(node.target, node.parameters)  # 25 agent steps were passed meanwhile
 
 
+def test_what_others_have_learned_joins_an_average_that_has_moved_on_meanwhile() -> None:
+    """Theirs is as old as if it had been there before: it has decayed as often as this node's."""
+    server, node = store_with(), store_with()
+    exchange = Exchange(node)
+    for seed in range(3):
+        learn(server, seed)  # others
+    learn(node, 9)
+    apply(server, exchange.take())
+    answer = newest_of(server)
+    expected = store_with()
+    expected.load(server.save(), server.agent_steps, server.updates)
+    for seed in (4, 5, 6):  # the answer is on its way
+        learn(node, seed)
+        learn(expected, seed)
+    exchange.merge(answer)
+    torch.testing.assert_close(node.save()["square_avg"], expected.save()["square_avg"])
+
+
+def test_after_a_restart_the_average_that_is_sent_is_of_updates_since_then() -> None:
+    node = store_with()
+    exchange = Exchange(node)
+    learn(node, 1)
+    exchange.averaged = 5  # of a server that is gone
+    exchange.restart(newest_of(store_with(), life=7))
+    learn(node, 2)
+    assert exchange.take(everything=True).averaged == 1
+
+
 def test_after_a_restart_of_the_server_a_node_has_what_that_has() -> None:
     server, node = store_with(), store_with()
     exchange = Exchange(node)
@@ -270,6 +298,21 @@ def test_in_sync_mode_the_average_is_applied_when_all_are_there() -> None:
         assert second.applied[2] == pytest.approx(2.0 * P**0.5)  # the norm of the average
 
     served(test, mode="sync", nodes=2)
+
+
+def test_in_sync_mode_the_average_is_of_all_threads_and_not_of_nodes() -> None:
+    """Machines may have different numbers of them."""
+
+    async def test(server: Server) -> None:
+        one, other = handed(server, 0, 3.0), handed(server, 1, 1.0)
+        one = one._replace(gradients=one.gradients[:1])
+        other = other._replace(gradients=np.concatenate([other.gradients, other.gradients[:1]]))
+        given = await asyncio.gather(server.hand_in(one), server.hand_in(other))
+        newest = given[0]
+        assert isinstance(newest, Newest)
+        assert newest.applied[2] == pytest.approx(1.5 * P**0.5)  # the average's norm
+
+    served(test, mode="sync")
 
 
 def test_in_sync_mode_what_a_node_hands_in_twice_counts_once() -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from unittest.mock import Mock, call
@@ -455,7 +458,6 @@ def test_a_node_that_was_taken_for_dead_makes_room_for_its_next_life(
     member = Member(0, preset("control", num_threads=1))
     before = member.node = Mock()
     member.exchange, member.running = Mock(), True
-    member.over.set()
 
     def make(expected: dict[str, str | None]) -> None:
         assert before.method_calls == [call.abort(), call.close()]
@@ -465,9 +467,66 @@ def test_a_node_that_was_taken_for_dead_makes_room_for_its_next_life(
 
     monkeypatch.setattr(member, "make", make)
     monkeypatch.setattr(member, "patiently", Mock(return_value=Mock(updates=3)))
-    monkeypatch.setattr(member, "train", Mock(return_value=[]))
+    monkeypatch.setattr(member, "live", Mock(return_value=[]))
     assert member.rejoin(Mock(), {}) == []
     member.node.start_games.assert_called_once_with(3)
+
+
+@pytest.mark.parametrize("how", ["train", "rejoin"])
+def test_a_node_that_was_cut_off_as_it_began_ends_before_its_next_life(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray runs both calls at once, and they are of one node."""
+    member = Member(0, preset("control", num_threads=1))
+    nodes, lived, begun, go_on = [], [], threading.Event(), threading.Event()
+
+    def make(expected: dict[str, str | None]) -> None:
+        member.node = Mock()
+        nodes.append(member.node)
+
+    def live(server: Any) -> list[BaseException]:
+        lived.append(member.node)
+        if len(lived) == 1:
+            begun.set()
+            assert go_on.wait(30)
+            assert member.node is nodes[0]  # nobody has made another one meanwhile
+            member.node.abort.assert_called()
+        return []
+
+    monkeypatch.setattr(member, "make", make)
+    monkeypatch.setattr(member, "live", live)
+    monkeypatch.setattr(member, "patiently", Mock(return_value=Mock(updates=3)))
+    if how == "train":
+        make({})
+    with ThreadPoolExecutor(2) as pool:
+        begin = member.train if how == "train" else partial(member.rejoin, expected={})
+        first = pool.submit(begin, Mock())
+        assert begun.wait(30)
+        second = pool.submit(member.rejoin, Mock(), {})
+        while not nodes[0].abort.called:
+            time.sleep(0.01)
+        assert not second.done()
+        go_on.set()
+        assert (first.result(30), second.result(30)) == ([], [])
+    assert lived == nodes
+    assert len(nodes) == 2
+    nodes[0].close.assert_called_once()
+    nodes[1].abort.assert_not_called()
+
+
+def test_a_node_that_is_cut_off_as_it_is_made_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    member = Member(0, preset("control", num_threads=1))
+
+    def make(expected: dict[str, str | None]) -> None:
+        member.lives += 1  # as another call does, which finds no node to end
+        member.node = node
+
+    node = Mock()
+    monkeypatch.setattr(member, "make", make)
+    monkeypatch.setattr(member, "live", Mock(return_value=[]))
+    monkeypatch.setattr(member, "patiently", Mock(return_value=Mock(updates=3)))
+    member.rejoin(Mock(), {})
+    node.abort.assert_called_once()
 
 
 def test_a_node_whose_process_is_another_by_now_joins_the_others_later(
@@ -546,7 +605,8 @@ def test_a_node_that_fails_beside_its_threads_ends_them(monkeypatch: pytest.Monk
     (failure,) = member.train(Mock())
     assert str(failure) == "as if by accident"
     assert [each[0] for each in node.method_calls[-3:]] == ["start", "abort", "join"]
-    assert member.over.is_set()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(member.one_life.acquire, blocking=False).result(30)
 
 
 def test_a_resumed_clusters_server_begins_with_what_was_learned(
@@ -573,6 +633,25 @@ def test_a_nodes_threads_have_numbers_of_their_own() -> None:
     saved = dict.fromkeys(names, torch.zeros(1))
     assert list(cluster.part_of(saved, 1)) == ["parameters", "thread2.lives", "thread3.lives"]
     assert list(cluster.part_of(saved, 5)) == ["parameters", "thread10.lives"]
+
+
+def test_nodes_that_are_gone_leave_no_gaps_in_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed run's nodes have numbers from 0 on, and go on with the games of as many."""
+    cluster = object.__new__(Cluster)
+    cluster.config = preset("fast", num_threads=2, nodes=3)
+    cluster.store, cluster.still = served().store, {1, 4}
+    told = {
+        4: {"thread8.lives": torch.tensor(8), "thread9.a.b": torch.tensor(9)},
+        1: {"thread2.lives": torch.tensor(2)},  # on a machine with one core
+    }
+    monkeypatch.setattr(cluster, "take", Mock())
+    monkeypatch.setattr(
+        cluster, "patiently_saved", lambda: asyncio.run(served().save_with_status())
+    )
+    monkeypatch.setattr(cluster, "ask_all", lambda what, nodes: told)
+    saved = cluster.save()
+    numbered = {name: int(value) for name, value in saved.items() if "thread" in name}
+    assert numbered == {"thread0.lives": 2, "thread2.lives": 8, "thread3.a.b": 9}
 
 
 @pytest.mark.parametrize("same_life", [True, False])
