@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atari2600 import games
+from atari2600 import AtariVectorEnv, games
 from atari2600.backends import translate
+from atari2600.state import LINES
 from tests.atari2600.cartridges import (
     ORIGIN,
     SIZE,
@@ -42,6 +43,15 @@ def somewhere(random: np.random.Generator) -> int:
 def to_the_video_chip(random: np.random.Generator) -> list[int]:
     value = random.choice(PLAIN) if random.random() < 0.3 else random.integers(256)
     return [0xA9, int(value), 0x85, int(random.choice(VIDEO))]  # LDA #, STA
+
+
+def show_the_playfield_alone(random: np.random.Generator) -> list[int]:
+    """With all that its colours depend on: CTRLPF, and that no other object is there."""
+    nothing = [0x1B, 0x1C, 0x1B, 0x1D, 0x1E, 0x1F]  # GRP0 twice, for the delayed ones
+    code = [0xA9, 0, *(byte for register in nothing for byte in (0x85, register))]
+    for register, most in ((0x0A, 8), (0x0D, 256), (0x0E, 256), (0x0F, 256)):
+        code += [0xA9, int(random.integers(most)), 0x85, register]
+    return [*code, 0x85, 0x02]  # STA WSYNC
 
 
 def wait_for_the_line(_: np.random.Generator) -> list[int]:
@@ -90,7 +100,8 @@ def count_down(random: np.random.Generator) -> list[int]:
 
 PICTURES: dict[Part, float] = {
     to_the_video_chip: 0.6,
-    wait_for_the_line: 0.06,
+    wait_for_the_line: 0.05,
+    show_the_playfield_alone: 0.01,
     place_soon_after_motion: 0.04,
     pause: 0.15,
     read_the_video_chip: 0.13,
@@ -170,3 +181,36 @@ def test_all_colours_are_the_same(
         grey = games.recoloured(screen, games.greys(found))
         np.testing.assert_array_equal(grey, lockstep.ale.getScreenGrayscale())
     assert shown >= set(range(lines % 2, 256, 2))
+
+
+def counting_in_cartridge_ram() -> bytes:
+    """8 KiB with RAM. A counter there goes up in each frame; each fourth frame is a short one."""
+    start = ORIGIN + 0x100 + len(START)
+    code = [*START, *VSYNC, 0xAD, 0x80, 0xF0, 0x18, 0x69, 1, 0x8D, 0x00, 0xF0, 0x85, 0x80]
+    # LDA $F080, CLC, ADC #1, STA $F000; STA $80 to show it. AND #3; 200 lines; BEQ over 59 more
+    code += [0x29, 3, 0xA8, 0xA2, 200, 0x85, 0x02, 0xCA, 0xD0, 0xFB, 0x98, 0xF0, 0x07]
+    code += [0xA2, 59, 0x85, 0x02, 0xCA, 0xD0, 0xFB]
+    bank = [*bytes(0x100), *code, *jump(start)]
+    bank += [0xEA] * (0xFF0 - len(bank))  # NOPs; not the addresses that switch banks
+    vectors = [*bytes(0xC), *[0x00, 0xF1] * 2]
+    return bytes([*bank, *vectors, *bank, 1, *vectors[1:]])
+
+
+def test_a_step_that_is_done_again_has_the_cartridges_ram_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a frame turns out short, all of an agent step is played again, and drawn."""
+    monkeypatch.setattr(translate, "code_of", interpreted)
+    lockstep = inserted(counting_in_cartridge_ram(), "elevator_action", tmp_path, monkeypatch)
+    env = AtariVectorEnv("elevator_action", 1, num_threads=1, noop_max=0, use_fire_reset=False)
+    assert lockstep.difference() is None
+    env.reset(seed=0)
+    lines = set()
+    for _ in range(20):
+        for _ in range(4):
+            lockstep.step(0)
+            lines.add(int(lockstep.env.machines.registers[0, LINES]))
+            assert lockstep.difference() is None
+        env.step(np.zeros(1, int))
+        np.testing.assert_array_equal(env.machines.ram[0, :128], lockstep.ale.getRAM()[:128])
+    assert len(lines) == 2
