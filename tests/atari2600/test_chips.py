@@ -214,3 +214,39 @@ def test_a_step_that_is_done_again_has_the_cartridges_ram_of_before(
         env.step(np.zeros(1, int))
         np.testing.assert_array_equal(env.machines.ram[0, :128], lockstep.ale.getRAM()[:128])
     assert len(lines) == 2
+
+
+def asking_the_dpc_chip(seed: int) -> bytes:
+    """10 KiB: two banks of a program that sets up fetchers and reads them, and graphics.
+
+    No fetcher makes music, which is not emulated: what that reads as depends on the time.
+    """
+    random = np.random.default_rng(seed)
+    start = ORIGIN + 0x80 + len(START)
+    code = [*START, *VSYNC]
+    while len(code) < 0xD00:
+        if random.random() < 0.4:
+            # LDA #; STA $F040 and on: top, bottom, the counter's bytes, the random number
+            register = int(random.choice([0, 0, 1, 1, 2, 3, 3, 6])) << 3 | int(random.integers(8))
+            code += [0xA9, int(random.integers(256)) & 0xEF, 0x8D, 0x40 | register, 0xF0]
+        else:  # LDA $F000 and on, but for music; STA
+            read = int(random.choice([0, 1, 1, 2, 2, 7]))
+            fetcher = int(random.integers(4 if read == 0 else 8))
+            code += [0xAD, read << 3 | fetcher, 0xF0, 0x85, somewhere(random)]
+    bank = [*bytes(0x80), *code, *jump(start)]
+    bank += [0xEA] * (0xFC0 - len(bank))
+    vectors = [*bytes(0x3C), *[0x80, 0xF0] * 2]
+    graphics = random.integers(256, size=2048 + 255).tolist()
+    return bytes([*bank, *vectors, *bank, *vectors, *graphics])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_a_program_asks_the_dpc_chip(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translate, "code_of", interpreted)
+    lockstep = inserted(asking_the_dpc_chip(seed), "pitfall2", tmp_path, monkeypatch)
+    for frame in range(8):
+        assert lockstep.difference() is None, frame
+        lockstep.step(0)
+    assert len({*lockstep.ale.getRAM().tolist()}) > 20
