@@ -52,8 +52,8 @@ class ActorLearner:
         self.network, self.target = networks
         self.parameters, self.gradients = flatten(self.network)  # [P] each
         self.target_parameters = None if self.target is None else flatten(self.target)[0]  # [P]
-        self.group_size = envs.num_envs // config.minibatches  # agents of one update
-        self.network.make_room(config.rollout_length, self.group_size)
+        self.minibatch_size = envs.num_envs // config.minibatches  # agents of one update
+        self.network.make_room(config.rollout_length, self.minibatch_size)
         # With several updates a rollout, only the first could learn with the copy that acted.
         # By default, with few threads on a CPU, a rollout is one update and learns with that copy
         many = config.minibatches * config.epochs > 1
@@ -68,7 +68,7 @@ class ActorLearner:
         self.actor = Actor(envs, self.network, self.choose, self.seen, method.looks_ahead)
         self.differentiated = Graphed(self.differentiate)
         self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
-        self.group = torch.zeros(self.group_size, dtype=torch.int64, device=device)  # [G]
+        self.minibatch = torch.zeros(self.minibatch_size, dtype=torch.int64, device=device)  # [M]
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.store_stream = self.stream  # of this thread on the store's device
         if device != store.device:
@@ -92,8 +92,7 @@ class ActorLearner:
             self.settle()
 
     def cycle(self) -> None:
-        """One cycle: sync and rollout; then loss, gradients and apply, once or for each group of
-        agents."""
+        """Sync and rollout; then loss, gradients and apply, once or for each minibatch."""
         stopwatch, self.acted_at_steps = self.actor.stopwatch, []
         with stopwatch("forward"):
             self.sync()
@@ -102,7 +101,7 @@ class ActorLearner:
         rollout = self.actor.rollout(self.config.rollout_length, self.renew)
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
-        learned = [self.learn(agents, new) for agents, new in self.groups()]
+        learned = [self.learn(agents, new) for agents, new in self.minibatches()]
         beside = {**self.prepared, "num_envs": self.envs.num_envs}  # fewer at first if it grows
         self.under_way = Figures.of(rollout, learned, stopwatch.take(), beside)
         self.torn = False
@@ -135,8 +134,8 @@ class ActorLearner:
         if self.target is not None:
             self.target.prepare()
 
-    def groups(self) -> Iterator[tuple[Tensor | None, bool]]:
-        """Of each update of a rollout: its agents, int64 [G], dealt at random, or None for all as
+    def minibatches(self) -> Iterator[tuple[Tensor | None, bool]]:
+        """Of each update of a rollout: its agents, int64 [M], dealt at random, or None for all as
         they acted; and whether what happened to them is new."""
         if not self.learns_with_newest:
             yield None, True
@@ -144,8 +143,8 @@ class ActorLearner:
         agents, device = self.envs.num_envs, self.device
         for epoch in range(self.config.epochs):
             everyone = torch.randperm(agents, generator=self.generator, device=device)
-            for group in everyone.chunk(self.config.minibatches):
-                yield group, epoch == 0
+            for minibatch in everyone.chunk(self.config.minibatches):
+                yield minibatch, epoch == 0
 
     def learn(self, agents: Tensor | None, new: bool) -> Learned:
         """One update from what happened to these agents in the last rollout; its agent steps count
@@ -156,14 +155,14 @@ class ActorLearner:
             self.store.turn.acquire()
         try:
             with stopwatch("backward"):
-                if agents is not None:  # the rollout is seen anew, see `groups`
+                if agents is not None:  # the rollout is seen anew, see `minibatches`
                     computed_at = self.store.copy_to(self.parameters)
-                    self.group.copy_(agents)
+                    self.minibatch.copy_(agents)
                 # truncations are rare, and differ each time: no CUDA graph fits
                 truncated = bool(self.actor.last.truncations)
                 names, shown = (self.differentiate if truncated else self.differentiated)()
             with stopwatch("apply"):
-                agent_steps = self.group_size * self.config.rollout_length if new else 0
+                agent_steps = self.minibatch_size * self.config.rollout_length if new else 0
                 applied = self.store.apply(self.gradients, agent_steps, self.index, self.norm)
         finally:
             self.store.turn.release()
@@ -174,18 +173,18 @@ class ActorLearner:
         return Learned.of([*names, "gradient_norm"], figures, applied, acted_at, computed_at)
 
     def differentiate(self) -> tuple[list[str], Tensor]:
-        """Gradients of the loss of the last rollout, or of `group`'s part in it, into `gradients`;
-        clipped, with `norm`, where the store clips each thread's.
+        """Gradients of the loss of the last rollout, or of `minibatch`'s part in it, into
+        `gradients`; clipped, with `norm`, where the store clips each thread's.
 
         Returns what the log shows: names, and as many scalars. On CUDA it is a CUDA graph. It takes
-        no argument: a CUDA graph finds rollout and group where they always lie.
+        no argument: a CUDA graph finds rollout and minibatch where they always lie.
         """
         rollout = self.actor.last
         assert rollout is not None
         if self.seen is not None:  # the rollout is seen anew, with the newest parameters
             self.network.prepare()
-            self.network.read(self.seen, self.group)
-            rollout = rollout.of(self.group)
+            self.network.read(self.seen, self.minibatch)
+            rollout = rollout.of(self.minibatch)
         losses = self.method.loss(self.network, self.target, rollout)
         self.gradients.zero_()
         losses.total.backward()  # into self.gradients: each .grad is a view of it, see `flatten`

@@ -83,7 +83,7 @@ class Config:
     """Agent steps of each agent in a rollout; the paper's t_max. auto: 20, or 10 with more
     than 512 agents of all threads, whose many updates would make the policy old."""
     minibatches: int = AUTO
-    """Updates from a rollout: its agents are dealt at random into so many groups, and each group is
+    """Updates from a rollout: its agents are dealt at random into so many parts, and each part is
     one update with the newest parameters. auto: as many as leave each at least 320 agent steps."""
     grow: bool = True
     """Begin with the agents of one update, and let them be more as the run learns, up to num_envs:
@@ -354,7 +354,7 @@ def auto_rollout_length(config: Config) -> int:
 
 
 def auto_minibatches(config: Config) -> int:
-    """The largest number of equal groups whose updates have UPDATE_AGENT_STEPS or more; else 1."""
+    """The largest number of equal parts whose updates have UPDATE_AGENT_STEPS or more; else 1."""
     agents, agent_steps = config.num_envs, config.rollout_length * threads_of_update(config)
     fewest = min(agents, math.ceil(UPDATE_AGENT_STEPS / agent_steps))
     return max(k for k in range(1, agents // fewest + 1) if agents % k == 0)
@@ -404,19 +404,19 @@ def all_threads(config: Config) -> int:
 def stages(config: Config) -> list[tuple[int, Config]]:
     """How a run grows: agent steps of all threads, and the Config of the threads from then on.
 
-    The first begins at 0 with one group of a rollout's agents; the last is `config`.
+    The first begins at 0 with one minibatch of a rollout's agents; the last is `config`.
     """
-    groups = [config.minibatches]
+    numbers = [config.minibatches]
     alone = config.nodes == 1 and not config.cluster
-    while config.grow and alone and groups[0] > 1:
-        groups.insert(0, max(k for k in range(1, groups[0]) if groups[0] % k == 0))
+    while config.grow and alone and numbers[0] > 1:
+        numbers.insert(0, max(k for k in range(1, numbers[0]) if numbers[0] % k == 0))
     agents = config.num_envs // config.minibatches
     return [
         (
             GROWTH * k * agents * config.rollout_length if i else 0,
             dataclasses.replace(config, num_envs=k * agents, minibatches=k),
         )
-        for i, k in enumerate(groups)
+        for i, k in enumerate(numbers)
     ]
 
 
@@ -484,7 +484,7 @@ READ_WITH: list[tuple[list[str], str, list[str]]] = [
 
 def is_read(name: str, values: dict[str, Any]) -> bool:
     """Whether an option says anything, beside the values of the others."""
-    if name == "grow":  # one group is all there is
+    if name == "grow":  # one minibatch is all there is
         return bool(values["minibatches"] != 1)
     return all(values[by] in needed for names, by, needed in READ_WITH if name in names)
 

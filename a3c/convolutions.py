@@ -23,7 +23,7 @@ class Convolution(NamedTuple):
         return (pixels + 2 * self.padding - self.kernel) // self.stride + 1
 
 
-class Replay(torch.autograd.Function):
+class Recall(torch.autograd.Function):
     """The backward pass of a convolutional torso whose forward pass has been done in parts.
 
     Acting computes the activations, one agent step at a time; learning computes the gradient over
@@ -36,12 +36,12 @@ class Replay(torch.autograd.Function):
     @staticmethod
     def in_chunks(samples: int, device: torch.device) -> bool:
         """Whether so many samples are some chunks: on a CPU, unless they are few."""
-        return device.type == "cpu" and samples >= Replay.CHUNK
+        return device.type == "cpu" and samples >= Recall.CHUNK
 
     @staticmethod
     def chunk(samples: int, device: torch.device) -> int:
         """How many of them go at once."""
-        return Replay.CHUNK if Replay.in_chunks(samples, device) else samples
+        return Recall.CHUNK if Recall.in_chunks(samples, device) else samples
 
     @staticmethod
     def forward(
@@ -69,14 +69,14 @@ class Replay(torch.autograd.Function):
         of_linear = gradient.t() @ images[-1].flatten(1), gradient.sum(0)
         towards = (gradient @ weight).view_as(images[-1])
         of_convolutions = [torch.zeros_like(w, dtype=torch.float32) for w in weights]
-        spreads = Replay.in_chunks(len(towards), towards.device)
+        spreads = Recall.in_chunks(len(towards), towards.device)
         backs = [
             Back.of(layer, weight, image.shape[1:3], spreads and i > 0)
             for i, (layer, weight, image) in enumerate(
                 zip(ctx.layers, weights[::2], images[:-1], strict=True)
             )
         ]
-        chunk = Replay.chunk(len(towards), towards.device)
+        chunk = Recall.chunk(len(towards), towards.device)
         for part, *seen in zip(*(x.split(chunk) for x in (towards, *images)), strict=True):
             seen[0] = ctx.enter(seen[0])
             convolve_back(backs, seen, part, of_convolutions)

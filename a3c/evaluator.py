@@ -37,7 +37,7 @@ from a3c.network import Network, flatten
 from a3c.shared import SharedParameters
 
 BEST_EPISODES = 30  # fresh games by which the best policy is scored
-EVALUATION, SCORING = 1, 2  # what seeds are for; another is in value_methods.py
+EVALUATION, SCORING = 1, 2  # what seeds are for; 3 is in value_methods.py
 
 
 class Snapshot(NamedTuple):

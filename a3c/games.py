@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from a3c.envs.protocol import (
     NumpyEnvs,
     NumpyStep,
     Spec,
+    close_all,
     closed_on_failure,
 )
 from a3c.heads import Outputs
@@ -125,9 +126,7 @@ class GameEnvs:
         raise NotImplementedError
 
     def close(self) -> None:
-        with ExitStack() as stack:  # all of them, also where one raises
-            for env in self.envs:
-                stack.callback(env.close)
+        close_all(self.envs)
 
 
 def make_games(config: Config, episodes: int, device: torch.device) -> GameEnvs:

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from a3c.acting import nothing
 from a3c.actor_learner import ActorLearner
 from a3c.config import AUTO, MANY_AGENTS, ROLLOUT, Config, InputError, follows
-from a3c.convolutions import Replay
+from a3c.convolutions import Recall
 from a3c.devices import pick_precision
 from a3c.envs import agent_bytes, spec_of
 from a3c.envs.protocol import Array, Spec, Step
@@ -35,7 +35,7 @@ from a3c.network import Network, flatten, layout
 from a3c.shared import SharedParameters
 
 LONGEST_REHEARSAL = 32  # agent steps of a rollout; more are extrapolated
-CHUNK = Replay.CHUNK  # samples, on a CPU
+CHUNK = Recall.CHUNK  # samples, on a CPU
 EVERYTHING = 2**62  # samples of a chunk
 GIB = 2**30
 # cuBLAS keeps so much for each stream on a Hopper (CUBLAS_WORKSPACE_CONFIG in NVIDIA's manual), and
@@ -68,11 +68,11 @@ class Place(NamedTuple):
         return self.besides + self.each.of(self.threads, config.num_envs)
 
     def agents(self, config: Config) -> int:
-        """How many agents of each thread fit, in whole groups of a rollout's updates."""
+        """How many agents of each thread fit, in whole minibatches of a rollout's updates."""
         left = (self.there - self.besides) / self.threads
         fit = int((left - self.each.thread) / self.each.agent)
-        group = config.num_envs // config.minibatches
-        return fit - fit % (group if follows(config, "minibatches") else config.minibatches)
+        minibatch = config.num_envs // config.minibatches
+        return fit - fit % (minibatch if follows(config, "minibatches") else config.minibatches)
 
 
 def check_memory(config: Config, devices: Sequence[torch.device]) -> None:
@@ -98,11 +98,11 @@ def check_memory(config: Config, devices: Sequence[torch.device]) -> None:
 def fewer(config: Config, devices: Sequence[torch.device], place: Place) -> int:
     """How many agents of each thread fit if they are so few that their rollouts are longer."""
     derived = follows(config, "minibatches")
-    groups = 1 if derived else config.minibatches
-    most = MANY_AGENTS // config.num_threads // groups * groups
+    fixed = 1 if derived else config.minibatches
+    most = MANY_AGENTS // config.num_threads // fixed * fixed
     if most == 0:
         return 0
-    minibatches = AUTO if derived else groups
+    minibatches = AUTO if derived else fixed
     few = replace(config, rollout_length=ROLLOUT, num_envs=most, minibatches=minibatches)
     (same,) = (each for each in places(few, devices) if each.words == place.words)
     return min(same.agents(few), most)
@@ -193,17 +193,17 @@ def all_at_once() -> Iterator[None]:
 
     For the rehearsal, while no other thread trains.
     """
-    chunk, Replay.CHUNK = Replay.CHUNK, EVERYTHING
+    chunk, Recall.CHUNK = Recall.CHUNK, EVERYTHING
     try:
         yield
     finally:
-        Replay.CHUNK = chunk
+        Recall.CHUNK = chunk
 
 
 def learning_bytes(config: Config, spec: Spec) -> Bytes:
     """What a thread's tensors take of the memory at most, without the environments'.
 
-    Where groups keep their size however many agents there are, what one update takes is the
+    Where minibatches keep their size however many agents there are, what one update takes is the
     thread's.
     """
     seen, learned, thread = rehearsed_at_length(config, spec)
@@ -237,9 +237,11 @@ def rehearsed(config: Config, spec: Spec) -> Rehearsed:
     """Of a short rollout, as a few agents say; without minibatches all of it is `seen`."""
     few = -(-CHUNK // config.rollout_length)  # from here on chunks are full
 
-    def most(agents: int, groups: int) -> int:
+    def most(agents: int, minibatches: int) -> int:
         epochs = min(config.epochs, 2)  # of which the second takes what all others do
-        small = replace(config, num_threads=1, num_envs=agents, minibatches=groups, epochs=epochs)
+        small = replace(
+            config, num_threads=1, num_envs=agents, minibatches=minibatches, epochs=epochs
+        )
         return most_bytes(small, spec)
 
     # A thread's bytes are thread + agents * seen + agents of an update * learned

@@ -54,8 +54,8 @@ class A3C:
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         config = self.config
         # policies: what the head says of actions, as logits [T, N, A]; values [T, N]; where a
-        # rollout has groups N is the agents of one
-        (policies, values), states = network.replay(rollout.state, rollout.not_ended)
+        # rollout has minibatches N is the agents of one
+        (policies, values), states = network.recall(rollout.state, rollout.not_ended)
         log_probs = network.heads.policy.log_prob(policies, rollout.actions)  # [T, N]
         returns, advantages = self.estimates(
             network, rollout, values.detach(), states, log_probs.detach()

@@ -33,7 +33,7 @@ class Network(nn.Module):
     `make_room`, once; then for each rollout `prepare` (new parameters) and
 
     - `forward` for each of its steps t, to act, and to bootstrap: no autograd graph
-    - `replay`, to learn from what `forward` kept, with a graph (no experience replay)
+    - `recall`, to learn from what `forward` kept, with a graph
     - `prepare`, `read` before that, to learn with newer parameters, for any part of the agents
     - `review`, of a target network: its values of what another one keeps
 
@@ -104,9 +104,9 @@ class Network(nn.Module):
             torso.make_room(rollout_length, agents)
 
     def read(self, observations: Tensor, agents: Tensor) -> None:
-        """See a rollout's observations [T, N, ...] of `agents` int64 [G] with newer parameters.
+        """See a rollout's observations [T, N, ...] of `agents` int64 [M] with newer parameters.
 
-        In place of `forward` for each step: after `prepare`, before `replay`. `make_room` has made
+        In place of `forward` for each step: after `prepare`, before `recall`. `make_room` has made
         room for G agents.
         """
         observations = self.normalised(observations)
@@ -119,7 +119,7 @@ class Network(nn.Module):
     ) -> tuple[Outputs, State | None]:
         """To act: observations [N, ...] -> the heads' outputs [N, ...], next state. No autograd.
 
-        With `t`, this is step t of a rollout that `replay` will be asked for.
+        With `t`, this is step t of a rollout that `recall` will be asked for.
         """
         observations = self.normalised(observations)
         features = [torso(observations, t) for torso in self.torsos]  # [N, width]
@@ -145,14 +145,14 @@ class Network(nn.Module):
         torsos = zip(self.torsos, other.torsos, strict=True)
         return self.heads([torso.review(another) for torso, another in torsos])
 
-    def replay(self, state: State | None, not_ended: Tensor) -> tuple[Outputs, list[State | None]]:
+    def recall(self, state: State | None, not_ended: Tensor) -> tuple[Outputs, list[State | None]]:
         """To learn: the heads' outputs [T, N, ...] of the rollout, with their autograd graph; and
         the LSTM's state after each of its T steps, also of episodes that ended with it.
 
         state: the LSTM's before the rollout. not_ended [T, N]: 0 where an episode ended with
         step t, so that the LSTM starts afresh at t + 1.
         """
-        features = [torso.replay() for torso in self.torsos]  # [T, N, width]
+        features = [torso.recall() for torso in self.torsos]  # [T, N, width]
         if not self.cores:
             return self.heads(features), [None] * len(not_ended)
         assert state is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from a3c.config import Config, InputError, stages
 from a3c.devices import pick_precision, room_for, synchronise
 from a3c.envs import make_envs
 from a3c.envs.names import atari_game
-from a3c.envs.protocol import EnvironmentFault, Envs, closed_on_failure
+from a3c.envs.protocol import EnvironmentFault, Envs, close_all, closed_on_failure
 from a3c.gate import Gate
 from a3c.measuring import measure_background, measure_moments
 from a3c.memory import check_memory
@@ -320,6 +320,4 @@ class Node:
 
     def close(self) -> None:
         """Free what the environments hold."""
-        with ExitStack() as stack:  # all of them, also where one raises
-            for learner in self.learners:
-                stack.callback(learner.envs.close)
+        close_all(learner.envs for learner in self.learners)

@@ -27,7 +27,7 @@ class Truncation(NamedTuple):
     actions: Tensor | None = None  # [N], chosen for them, for methods that look ahead
 
     def of(self, agents: Tensor) -> Truncation:
-        """Of some of the agents, int64 [G]."""
+        """Of some of the agents, int64 [M]."""
         return Truncation(
             self.t,
             self.observations[agents],
@@ -60,7 +60,7 @@ class Rollout(NamedTuple):
         return (~self.ended).float()
 
     def of(self, agents: Tensor) -> Rollout:
-        """What happened to some of the agents, int64 [G]."""
+        """What happened to some of the agents, int64 [M]."""
         return Rollout(
             self.outputs[:, agents],
             self.actions[:, agents],
@@ -120,5 +120,5 @@ def copied_state(state: State | None, into: State | None) -> State | None:
 
 
 def state_of(state: State | None, agents: Tensor) -> State | None:
-    """The LSTM's state of some of the agents, int64 [G], or bool [N], true of those."""
+    """The LSTM's state of some of the agents, int64 [M], or bool [N], true of those."""
     return None if state is None else (state[0][agents], state[1][agents])

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from a3c.config import InputError
-from a3c.convolutions import Convolution, Replay
+from a3c.convolutions import Convolution, Recall
 from a3c.heads import initialise
 from a3c.pixels import subtract
 
@@ -122,8 +122,8 @@ class ConvolutionalTorso(nn.Module):
         return [*cast, linear]
 
     def make_room(self, rollout_length: int, agents: int) -> None:
-        """Make room for the activations of a rollout, which `forward` or `read` fills and `replay`
-        reads. From here on N is `agents`: where a rollout has groups those of one.
+        """Make room for the activations of a rollout, which `forward` or `read` fills and `recall`
+        reads. From here on N is `agents`: where a rollout has minibatches those of one.
 
         Of the pixels a CPU keeps the bytes, unless samples are few, and subtracts the background
         once more to learn: from memory, that is faster than to read the differences, which are
@@ -136,13 +136,13 @@ class ConvolutionalTorso(nn.Module):
             shapes.append((height, width, layer.channels))
         shapes.append((self.width,))
         empty, device = self.linear.weight.new_empty, self.linear.weight.device
-        as_bytes = Replay.in_chunks(rollout_length * agents, device)
+        as_bytes = Recall.in_chunks(rollout_length * agents, device)
         kinds = [torch.uint8 if as_bytes else self.dtype, *[self.dtype] * (len(shapes) - 1)]
         self.memory = [  # [T, N, h, w, c] each; the last one [T, N, width]
             empty(rollout_length, agents, *shape, dtype=kind)
             for shape, kind in zip(shapes, kinds, strict=True)
         ]
-        self.scratch = empty(Replay.CHUNK, *self.shape, dtype=self.dtype) if as_bytes else None
+        self.scratch = empty(Recall.CHUNK, *self.shape, dtype=self.dtype) if as_bytes else None
 
     @torch.no_grad()
     def forward(self, observations: Tensor, t: int | None = None) -> Tensor:
@@ -190,12 +190,12 @@ class ConvolutionalTorso(nn.Module):
 
     @torch.no_grad()
     def read(self, observations: Tensor, agents: Tensor) -> None:
-        """Compute a rollout's activations for `agents` int64 [G] of `observations` [T, N, ...]."""
+        """Compute a rollout's activations for `agents` int64 [M] of `observations` [T, N, ...]."""
         length, num_envs = observations.shape[:2]
         starts = torch.arange(length, device=agents.device) * num_envs  # [T]
-        rows = (starts.unsqueeze(1) + agents).flatten()  # [T G]
+        rows = (starts.unsqueeze(1) + agents).flatten()  # [T M]
         pixels = observations.flatten(0, 1)
-        chunk = Replay.chunk(len(rows), agents.device)
+        chunk = Recall.chunk(len(rows), agents.device)
         chunks = [x.flatten(0, 1).split(chunk) for x in self.memory]
         for part, *kept in zip(rows.split(chunk), *chunks, strict=True):
             self.activate(self.enter(pixels[part], kept[0]), iter(kept[1:]))
@@ -208,15 +208,15 @@ class ConvolutionalTorso(nn.Module):
         kept = other.memory[0].flatten(0, 1)  # [T N, H, W, C]
         parts = [
             self.activate(self.enter(part), itertools.repeat(None))
-            for part in kept.split(Replay.chunk(len(kept), kept.device))
+            for part in kept.split(Recall.chunk(len(kept), kept.device))
         ]
         return torch.cat(parts).view(*other.memory[0].shape[:2], self.width)
 
-    def replay(self) -> Tensor:
+    def recall(self) -> Tensor:
         """The features of a rollout, [T, N, width], with an autograd graph to the parameters."""
         weights = [tensor for layer in self.cast_weights() for tensor in layer]
         activations = [x.flatten(0, 1) for x in self.memory]  # [T N, ...] each
-        features: Tensor = Replay.apply(self.layers, self.enter, activations, *weights)
+        features: Tensor = Recall.apply(self.layers, self.enter, activations, *weights)
         return features.view(*self.memory[-1].shape)
 
 
@@ -250,13 +250,13 @@ class VectorTorso(nn.Module):
         return x
 
     def read(self, observations: Tensor, agents: Tensor) -> None:
-        """Keep the observations [T, N, D] of `agents` int64 [G]; `replay` computes from them."""
+        """Keep the observations [T, N, D] of `agents` int64 [M]; `recall` computes from them."""
         torch.index_select(observations, 1, agents, out=self.memory)
 
     def review(self, other: VectorTorso) -> Tensor:
         """The features [T, N, width] of what another torso remembers."""
         return self(other.memory)
 
-    def replay(self) -> Tensor:
+    def recall(self) -> Tensor:
         """The features of a rollout, [T, N, width], with an autograd graph."""
         return self(self.memory)

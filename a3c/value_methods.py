@@ -29,7 +29,7 @@ from a3c.rollout import Rollout, Truncation
 
 # Mnih et al. 2016, supplement 8: final epsilons and how often each is drawn
 FINAL_EPSILONS, PROBABILITIES = (0.1, 0.01, 0.5), (0.4, 0.3, 0.3)
-EPSILONS = 1  # what the seed of a thread's draw is for; others are in evaluator.py
+EPSILONS = 3  # what the seed of a thread's draw is for; 1 and 2 are in evaluator.py
 
 
 class ValueMethod:
@@ -57,7 +57,7 @@ class ValueMethod:
 
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         assert target is not None
-        (values,), _ = network.replay(rollout.state, rollout.not_ended)  # [T, N, A]
+        (values,), _ = network.recall(rollout.state, rollout.not_ended)  # [T, N, A]
         taken = of_actions(values, rollout.actions)  # [T, N]
         targets = self.targets(network, target, rollout)
         return Losses(*action_value_loss(taken, targets, self.config.loss_reduction))

@@ -46,7 +46,7 @@ def measured(env: str, network: str, average: bool, times: int) -> Row:
     exchange = Exchange(store)
     exchange.updates -= 1  # as if there had been an update
     change = exchange.take(everything=average)
-    sent, newest = Sent(0, 0, 0, change, Part(0, {}, []), 1), newest_of(config, store)
+    sent, newest = Sent(0, 0, 0, change, Part(0, {}, []), 1), newest_of(store)
     if not average:
         del newest.vectors["square_avg"]
     median = partial(median_seconds, times=times)
@@ -71,10 +71,10 @@ def store_of(config: Config) -> SharedParameters:
     return SharedParameters(flatten(network)[0], layout(network), config)
 
 
-def newest_of(config: Config, store: SharedParameters) -> Newest:
+def newest_of(store: SharedParameters) -> Newest:
     """A server's answer."""
     vectors = {name: vector.numpy().copy() for name, vector in store.save().items()}
-    return Newest(0, 0, 0, 0, vectors, False, False, (0, 0.0, 0.0))
+    return Newest(0, 0, 0, 0, vectors, 0, False, (0, 0.0, 0.0))
 
 
 def alone(config: Config, store: SharedParameters, sent: Sent) -> Callable[[], object]:

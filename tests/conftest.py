@@ -12,7 +12,7 @@ import torch
 
 from a3c import evaluation, evaluator, machine, measuring, memory
 from a3c.config import Config
-from a3c.convolutions import Replay
+from a3c.convolutions import Recall
 from a3c.envs.protocol import Spec
 
 # A session that was started in the background ignores these, and so would every program that the
@@ -72,7 +72,7 @@ def rehearsed_once() -> Iterator[None]:
 
     def rehearsed(config: Config, spec: Spec) -> memory.Rehearsed:
         alike = replace(config, runs_dir="runs", run_name="", seed=0, total_agent_steps=1)
-        key = alike, repr(spec), Replay.CHUNK
+        key = alike, repr(spec), Recall.CHUNK
         if key not in known:
             known[key] = rehearse(config, spec)
         return known[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeGuard
 
 import gymnasium
@@ -14,7 +14,14 @@ from gymnasium import spaces
 from a3c.config import InputError
 from a3c.envs import classic_control
 from a3c.envs.coding import Coding, Unreadable, check_finite, fits, to_float32
-from a3c.envs.protocol import Array, EnvironmentFault, NumpyStep, Spec, closed_on_failure
+from a3c.envs.protocol import (
+    Array,
+    EnvironmentFault,
+    NumpyStep,
+    Spec,
+    close_all,
+    closed_on_failure,
+)
 from a3c.envs.spaces import space_of
 
 PICTURE_SIDE = 20  # pixels; the smallest that the network `paper` reads
@@ -92,9 +99,7 @@ class GymnasiumEnvs:
         classic_control.load(self.envs, state)
 
     def close(self) -> None:
-        with ExitStack() as stack:  # all of them, also where one raises
-            for env in self.envs:
-                stack.callback(env.close)
+        close_all(self.envs)
 
     def _rows(self) -> Array:
         """Room for N observations of the space."""

@@ -6,8 +6,8 @@ next episode, and the last one of the ended episode apart from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -179,3 +179,10 @@ def closed_on_failure(made: Sequence[Closable]) -> Iterator[None]:
             with suppress(Exception):
                 each.close()
         raise
+
+
+def close_all(made: Iterable[Closable]) -> None:
+    """All of them, also where one raises."""
+    with ExitStack() as stack:
+        for each in made:
+            stack.callback(each.close)

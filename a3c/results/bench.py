@@ -36,7 +36,7 @@ from a3c.devices import pick_device, pick_devices, pick_precision, synchronise
 from a3c.envs import numpy_envs, spec_of
 from a3c.envs.names import atari_game, default_preset, frames_per_agent_step
 from a3c.envs.on_device import OnDevice
-from a3c.envs.protocol import Array, EnvironmentFault, NumpyEnvs, NumpyStep
+from a3c.envs.protocol import Array, EnvironmentFault, NumpyEnvs, NumpyStep, close_all
 from a3c.memory import check_memory, host_bytes
 from a3c.metrics import Metrics
 from a3c.node import Node
@@ -357,8 +357,7 @@ def environments(
         at_once(lambda envs: envs.reset(0), made)
         rate = Stretch(torch.device("cpu"), seconds).rate([stepping(envs) for envs in made])
     finally:
-        for envs in made:
-            envs.close()
+        close_all(made)
     return Rate("environment", threads, agents, rate)
 
 
@@ -418,7 +417,7 @@ def learning(learner: ActorLearner) -> Work:
                 acted = True
                 learner.network.prepare()
                 learner.actor.rollout(learner.config.rollout_length)
-            for agents, new in learner.groups():
+            for agents, new in learner.minibatches():
                 learner.learn(agents, new)
         return rollout_steps(learner)
 

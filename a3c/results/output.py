@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from a3c.config import InputError, as_input_error
-from a3c.run.files import flush
+from a3c.run.files import replacing
 
 
 @contextmanager
@@ -26,17 +26,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
     special = path.exists() and not path.is_file()  # a pipe or a device must not be replaced
     real = Path(os.path.realpath(path)) if path.is_symlink() else path
-    temporary = path if special else real.with_name(f".{real.name}.{os.getpid()}")
-    try:
-        with as_input_error(f"cannot write {path}"):
+    with as_input_error(f"cannot write {path}"):
+        if special:
+            yield path
+            return
+        temporary = real.with_name(f".{real.name}.{os.getpid()}")
+        with replacing(real, temporary):
             yield temporary
-            if not special:
-                flush(temporary, os.O_RDWR)  # or a power cut may leave the name and no bytes
-                os.replace(temporary, real)
-    finally:
-        if not special:
-            with suppress(OSError):  # a read-only system refuses even where there is no such file
-                temporary.unlink(missing_ok=True)
 
 
 def out_folder(name: str) -> Path:

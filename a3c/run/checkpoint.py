@@ -24,7 +24,7 @@ from torch import Tensor
 from a3c.config import BEFORE, Config, InputError, nearest, to_dict
 from a3c.envs.protocol import Spec
 from a3c.run import strict_json
-from a3c.run.files import flush, flush_names
+from a3c.run.files import replacing
 
 VERSION = 2
 KEPT = 3
@@ -50,10 +50,7 @@ class Checkpoint(NamedTuple):
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write to a temporary file, flush it to disk, rename: a crash leaves the old file or the new.
-
-    Raises OSError, for instance on a full disk; the temporary file is removed then.
-    """
+    """Write it whole, see `replacing`. Raises OSError, for instance on a full disk."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     header = strict_json.dumps(
         {
@@ -65,18 +62,14 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     )
     temporary = path.with_suffix(".writing")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # what the umask leaves; safetensors' own is 0600
-        save_file(tensors, temporary, {"a3c": header, "sha256": digest(header, tensors)})
-        with contextlib.suppress(OSError):  # file systems without modes
-            temporary.chmod(mode)
-        flush(temporary, os.O_RDWR)
-        os.replace(temporary, path)
-        flush_names(path.parent)
+        with replacing(path, temporary):
+            temporary.touch()
+            mode = temporary.stat().st_mode  # what the umask leaves; safetensors' own is 0600
+            save_file(tensors, temporary, {"a3c": header, "sha256": digest(header, tensors)})
+            with contextlib.suppress(OSError):  # file systems without modes
+                temporary.chmod(mode)
     except SafetensorError as error:  # its own word for an OSError
         raise OSError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Checkpoint:
@@ -131,7 +124,7 @@ def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
         header = json.loads(text)
         _, config, spec = header["version"], header["config"], header["spec"]
         config["env"]  # the one option that must not be left to its default
-        progress = check_progress(header["progress"])
+        progress = progress_of(header["progress"])
     except (ValueError, TypeError, LookupError) as error:
         raise InputError(f"has a header that cannot be read ({error!r})") from None
     parameters = tensors.get("parameters")
@@ -179,21 +172,21 @@ def of_kind(fact: Any, kind: Any) -> bool:
     return kind not in (int, bool) or type(fact) is kind
 
 
-def check_progress(progress: dict[str, Any]) -> dict[str, Any]:
+def progress_of(progress: dict[str, Any]) -> dict[str, Any]:
     """Progress with all that readers ask for; a return that was not finite is nan again.
 
     Raises LookupError, TypeError or ValueError for what it lacks.
     """
     return {
-        **check_moment(progress),
+        **moment_of(progress),
         "mean_return_100": progress["mean_return_100"],
         "best_mean_return_100": progress["best_mean_return_100"],
         # Those that are still to be played; models and older checkpoints have none
-        "evaluations": [check_moment(each) for each in progress.get("evaluations", [])],
+        "evaluations": [moment_of(each) for each in progress.get("evaluations", [])],
     }
 
 
-def check_moment(progress: dict[str, Any]) -> dict[str, Any]:
+def moment_of(progress: dict[str, Any]) -> dict[str, Any]:
     """Counters and returns as numbers of their kinds; an evaluation's progress has no more."""
     metrics = progress["metrics"]
     returns = [math.nan if value is None else float(value) for value in metrics["recent_returns"]]

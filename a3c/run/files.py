@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path) -> Iterator[None]:
+    """What is written to `temporary` meanwhile becomes `path`, flushed to the disk: a crash leaves
+    the old file or the new. Raises OSError; whatever goes wrong, the old file stays as it was, and
+    nothing of a new one is left."""
+    try:
+        yield
+        flush(temporary, os.O_RDWR)  # or a power cut may leave the name and no bytes
+        os.replace(temporary, path)
+        flush_names(path.parent)
+    finally:
+        with suppress(OSError):  # a read-only system refuses even where there is no such file
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
     """A text in place of the file that was there. Raises OSError, and leaves that one then."""
     temporary = path.with_suffix(".writing")
-    try:
+    with replacing(path, temporary):
         temporary.write_text(text, encoding="utf-8")
-        flush(temporary, os.O_RDWR)
-        os.replace(temporary, path)
-        flush_names(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def flush(path: Path, flags: int) -> None:

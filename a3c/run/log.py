@@ -196,18 +196,17 @@ def curves(board: SummaryWriter, record: Record) -> None:
         board.add_scalar(f"time/{stage}", seconds[stage] / total, steps)
 
 
-# What is no loss, named as CleanRL does where it has it; all else is one, but for NODE_RATE
-TAGS = {
-    "agent_steps_per_second": "charts/SPS",
-    "lr": "charts/learning_rate",
-    "ent_coef": "charts/ent_coef",
-    "policy_lag": "charts/policy_lag",
-    "gradient_lag": "charts/gradient_lag",
-    "epsilon": "charts/epsilon",
-    "num_envs": "charts/num_envs",
-    "nodes": "charts/nodes",
-    "cluster_lag": "charts/cluster_lag",
-    "exchange_bytes_per_agent_step": "charts/exchange_bytes_per_agent_step",
+# Named as CleanRL does where it has it; what is no loss has a chart, all else is one
+RENAMED = {"agent_steps_per_second": "charts/SPS", "lr": "charts/learning_rate"}
+NO_LOSSES = {
+    "ent_coef",
+    "policy_lag",
+    "gradient_lag",
+    "epsilon",
+    "num_envs",
+    "nodes",
+    "cluster_lag",
+    "exchange_bytes_per_agent_step",
 }
 NODE_RATE = "_agent_steps_per_second"  # of a cluster's nodes, after their names
 COUNTS = ("agent_steps", "emulator_frames", "updates", "episodes", "seconds")
@@ -218,8 +217,8 @@ def tags(record: Record) -> Iterator[tuple[str, str]]:
     for name, value in record.items():
         shown_otherwise = name in COUNTS or name.startswith("seconds_") or "return" in name
         if is_number(value) and not shown_otherwise:
-            group = "charts" if name.endswith(NODE_RATE) else "losses"
-            yield name, TAGS.get(name, f"{group}/{name}")
+            kind = "charts" if name in NO_LOSSES or name.endswith(NODE_RATE) else "losses"
+            yield name, RENAMED.get(name, f"{kind}/{name}")
 
 
 def says_something(record: Record) -> bool:

@@ -162,7 +162,7 @@ def test_a_rollout_begins_with_the_state_that_the_one_before_ended_with() -> Non
     for part, begins in zip(between, second.state, strict=True):
         assert part.abs().sum() > 0
         assert torch.equal(part, begins)
-    (policy, _), _ = network.replay(second.state, second.not_ended)
+    (policy, _), _ = network.recall(second.state, second.not_ended)
     torch.testing.assert_close(policy, second.outputs)
 
 
@@ -207,7 +207,7 @@ def test_the_gradient_flows_back_through_the_rollout_but_not_across_an_end() -> 
 
 def values_of(network: Network, rollout: Rollout) -> torch.Tensor:
     """[T, N], with their graph."""
-    return network.replay(rollout.state, rollout.not_ended)[0][1]
+    return network.recall(rollout.state, rollout.not_ended)[0][1]
 
 
 def test_a_rollout_has_no_graph_and_the_loss_reaches_every_parameter() -> None:

@@ -190,15 +190,15 @@ def test_many_agents_have_shorter_rollouts(
 
 
 @pytest.mark.parametrize(
-    ("minibatches", "groups"), [(1, [1]), (8, [1, 2, 4, 8]), (24, [1, 3, 6, 12, 24]), (7, [1, 7])]
+    ("minibatches", "numbers"), [(1, [1]), (8, [1, 2, 4, 8]), (24, [1, 3, 6, 12, 24]), (7, [1, 7])]
 )
-def test_a_run_grows_from_one_group_to_all(minibatches: int, groups: list[int]) -> None:
+def test_a_run_grows_from_one_minibatch_to_all(minibatches: int, numbers: list[int]) -> None:
     config = Config(num_envs=4 * minibatches, minibatches=minibatches, rollout_length=10)
     grown = stages(config)
-    assert [each.minibatches for _, each in grown] == groups
-    assert [each.num_envs for _, each in grown] == [4 * k for k in groups]
-    # A rollout has 40 agent steps for each group, and 256 times as many came before
-    assert [begun for begun, _ in grown] == [0, *(256 * 40 * k for k in groups[1:])]
+    assert [each.minibatches for _, each in grown] == numbers
+    assert [each.num_envs for _, each in grown] == [4 * k for k in numbers]
+    # A rollout has 40 agent steps for each minibatch, and 256 times as many came before
+    assert [begun for begun, _ in grown] == [0, *(256 * 40 * k for k in numbers[1:])]
     assert grown[-1][1] == config
     assert {each.lr for _, each in grown} == {config.lr}
 
@@ -244,7 +244,7 @@ def test_what_neither_reads_is_no_difference() -> None:
     ]
 
 
-def test_runs_of_one_group_do_not_differ_in_how_they_grow() -> None:
+def test_runs_of_one_minibatch_do_not_differ_in_how_they_grow() -> None:
     few, many = Config(num_envs=16), Config(num_envs=64)
     assert differences(few, replace(few, grow=False)) == []
     assert differences(many, replace(many, grow=False)) == ["grow"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from a3c import convolutions
 from a3c.config import preset
-from a3c.convolutions import Back, Convolution, Replay, convolve_back
+from a3c.convolutions import Back, Convolution, Recall, convolve_back
 from a3c.network import flatten
 from a3c.pixels import subtract
 from a3c.torsos import CONVOLUTIONAL
@@ -64,7 +64,7 @@ def test_a_rollout_of_chunks_and_a_smaller_one_learn_alike(
     seen = frames(64).view(2, 32, 84, 84, 4)
     outputs, learned = [], []
     for chunk, kept in ((64, torch.uint8), (65, dtype)):
-        monkeypatch.setattr(Replay, "CHUNK", chunk)
+        monkeypatch.setattr(Recall, "CHUNK", chunk)
         network = network_for(preset("fast"), dtype)
         _, gradients = flatten(network)
         assert network.background is not None

@@ -160,7 +160,7 @@ def test_what_moves_or_changes_is_noticed() -> None:
     watch = learner.differentiated = Watched(learner.differentiated)
     learner.cycle()
     assert watch.changes == []
-    learner.group = learner.group.clone()
+    learner.minibatch = learner.minibatch.clone()
     learner.cycle()
     assert len(watch.changes) == 1
     assert "given" in watch.changes[0]

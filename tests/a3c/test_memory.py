@@ -11,7 +11,7 @@ import torch
 
 from a3c import cli, memory
 from a3c.config import Config, InputError, preset
-from a3c.convolutions import Replay
+from a3c.convolutions import Recall
 from a3c.envs import agent_bytes, make_envs, spec_of
 from a3c.envs.protocol import Spec
 from a3c.memory import (
@@ -83,7 +83,7 @@ def test_what_the_network_keeps_is_counted(length: int) -> None:
     assert length * sample < found.agent < 1.3 * length * sample + 500_000
 
 
-def test_with_minibatches_one_group_is_kept_and_everybodys_pixels() -> None:
+def test_with_minibatches_one_minibatch_is_kept_and_everybodys_pixels() -> None:
     config = preset("fast", precision="float32", num_envs=1024, minibatches=64, rollout_length=20)
     pixels = 20 * 84 * 84 * 4
     assert pixels < learning_bytes(config, ATARI).agent < 1.6 * pixels
@@ -183,7 +183,7 @@ def test_more_agents_than_memory_holds(tmp_path: Path, monkeypatch: pytest.Monke
     assert "GiB of memory, and 1.0 GiB are available; expected at most " in said
     fits = int(said.split("expected at most ")[1].split()[0].replace(",", ""))
     assert 0 < fits < 1000
-    assert fits % 16 == 0  # whole groups
+    assert fits % 16 == 0  # whole minibatches
     assert "\n" not in said
     assert not runs.exists()
 
@@ -265,7 +265,7 @@ def test_more_agents_than_a_gpu_holds(host: int | None, monkeypatch: pytest.Monk
     assert said.startswith("2 x 8,192 agents of breakout need about ")
     assert "of memory of cuda:1, and 1.0 GiB are available; expected at most " in said
     assert 0 < fits < 1000
-    assert fits % 16 == 0  # whole groups
+    assert fits % 16 == 0  # whole minibatches
     check_memory(on_gpu(num_envs=fits), [CUDA])
     with pytest.raises(InputError):
         check_memory(on_gpu(num_envs=fits + 16), [CUDA])
@@ -309,7 +309,7 @@ def test_on_a_gpu_a_thread_learns_from_all_samples_at_once() -> None:
     gradient = 4 * 32 * 20 * 20 * 16  # of the first layer's output; and as much before its ReLU
     pixels = 3 * 32 * 84 * 84 * 4  # by which their differences are longer
     assert gpu.agent - cpu.agent == pytest.approx((2 * gradient + pixels) / 2, rel=0.01)
-    assert Replay.CHUNK == 64
+    assert Recall.CHUNK == 64
 
 
 def test_the_precision_is_that_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

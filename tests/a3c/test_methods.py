@@ -70,7 +70,7 @@ class NStepQ:
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         assert target is not None
         (after,), _ = target(rollout.last_observations, None)
-        (values,), _ = network.replay(rollout.state, rollout.not_ended)  # [T, N, A]
+        (values,), _ = network.recall(rollout.state, rollout.not_ended)  # [T, N, A]
         taken = values.gather(-1, rollout.actions.unsqueeze(-1)).squeeze(-1)
         ends = rollout.ended.float()
         returns = n_step_returns(rollout.rewards, ends, after.max(-1).values, self.config.gamma)

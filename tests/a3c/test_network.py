@@ -38,7 +38,7 @@ def learn(network: Network, observations: torch.Tensor) -> tuple[torch.Tensor, .
     network.make_room(*observations.shape[:2])
     for t, seen in enumerate(observations):
         network(seen, None, t)
-    return network.replay(None, torch.ones(observations.shape[:2]))[0]
+    return network.recall(None, torch.ones(observations.shape[:2]))[0]
 
 
 @pytest.mark.parametrize("spec", [ATARI, VECTOR], ids=["pixels", "vector"])
@@ -144,7 +144,7 @@ def test_the_background_is_subtracted(dtype: torch.dtype) -> None:
     seen, other = frames(2)
     background.copy_(seen)
     learn(network, torch.stack([seen, other]).unsqueeze(0))
-    features = network.torsos[0].replay()[0]  # [N, width]
+    features = network.torsos[0].recall()[0]  # [N, width]
     assert features[0].count_nonzero() == 0  # biases start at 0
     assert features[1].count_nonzero() > 0
     features.sum().backward()
@@ -171,7 +171,7 @@ def test_vectors_are_normalised_by_the_moments_that_were_measured() -> None:
     torch.cat([x.flatten() for x in learn(network, seen.unsqueeze(0))]).sum().backward()
     network.read(seen.unsqueeze(0), torch.arange(3))  # learning sees what acting sees
     for found, expected in zip(
-        network.replay(None, torch.ones(1, 3))[0], network(seen, None)[0], strict=True
+        network.recall(None, torch.ones(1, 3))[0], network(seen, None)[0], strict=True
     ):
         torch.testing.assert_close(found[0], expected)
     assert gradients.count_nonzero() > 0
@@ -208,24 +208,24 @@ def test_the_seed_alone_decides_the_initial_values() -> None:
 
 
 @pytest.mark.parametrize("name", ["paper", "seed", "nature"])
-def test_a_replayed_rollout_has_autograds_gradients(name: str) -> None:
+def test_a_recalled_rollout_has_autograds_gradients(name: str) -> None:
     network = network_for(preset("fast", network=name, subtract_background=False))
     torso = network.torsos[0]
     assert isinstance(torso, ConvolutionalTorso)
     seen = frames(80).view(2, 40, 84, 84, 4)  # more than a chunk
     learn(network, seen)
-    replayed = torso.replay()  # [T, N, width]
+    recalled = torso.recall()  # [T, N, width]
     x = seen.flatten(0, 1).float().permute(0, 3, 1, 2) / 255
     for layer, convolution in zip(torso.layers, torso.convolutions, strict=True):
         assert isinstance(convolution, nn.Conv2d)
         weight, bias = convolution.weight, convolution.bias
         x = F.conv2d(x, weight, bias, layer.stride, layer.padding).relu()
-    expected = torso.linear(x.permute(0, 2, 3, 1).flatten(1)).relu().view_as(replayed)
-    torch.testing.assert_close(replayed, expected, rtol=1e-4, atol=1e-5)
+    expected = torso.linear(x.permute(0, 2, 3, 1).flatten(1)).relu().view_as(recalled)
+    torch.testing.assert_close(recalled, expected, rtol=1e-4, atol=1e-5)
     parameters = list(torso.parameters())
     towards = torch.randn_like(expected)
     for found, oracle in zip(
-        torch.autograd.grad(replayed, parameters, towards),
+        torch.autograd.grad(recalled, parameters, towards),
         torch.autograd.grad(expected, parameters, towards),
         strict=True,
     ):
@@ -244,7 +244,7 @@ def test_a_part_of_a_rollout_read_with_newer_parameters_is_as_if_seen_with_them(
     parameters += 0.01 * torch.randn(len(parameters), generator=torch.Generator().manual_seed(0))
     network.prepare()
     network.read(seen, agents)
-    found, _ = network.replay(None, torch.ones(2, 36))
+    found, _ = network.recall(None, torch.ones(2, 36))
     found[1].sum().backward()
     gradient = gradients.clone()
     gradients.zero_()

@@ -363,7 +363,7 @@ def test_with_sync_every_the_copy_that_acts_is_renewed_then_and_only_then(
         assert torch.equal(parameters, begun_with[rollout - rollout % 3])
 
 
-def test_each_group_of_a_rollout_is_seen_with_the_newest_weights(
+def test_each_minibatch_of_a_rollout_is_seen_with_the_newest_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of images: what their torso computes with are copies of its parameters."""

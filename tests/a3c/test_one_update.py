@@ -30,14 +30,14 @@ def test_an_update_is_of_its_agents_with_the_newest_parameters(
     seen: list[Tensor] = []
     dealt: list[Tensor] = []
     applied: list[tuple[Tensor, Tensor]] = []  # parameters before, gradients
-    step, groups, apply = learner.actor.step, learner.groups, node.store.apply
+    step, minibatches, apply = learner.actor.step, learner.minibatches, node.store.apply
 
     def watched_step(t: int) -> Any:
         seen.append(learner.actor.agents.observations.clone())
         return step(t)
 
-    def watched_groups() -> Iterator[tuple[Tensor | None, bool]]:
-        for agents, new in groups():
+    def watched_minibatches() -> Iterator[tuple[Tensor | None, bool]]:
+        for agents, new in minibatches():
             dealt.append(torch.arange(AGENTS) if agents is None else agents.clone())
             yield agents, new
 
@@ -46,7 +46,7 @@ def test_an_update_is_of_its_agents_with_the_newest_parameters(
         return apply(gradients, *words)
 
     monkeypatch.setattr(learner.actor, "step", watched_step)
-    monkeypatch.setattr(learner, "groups", watched_groups)
+    monkeypatch.setattr(learner, "minibatches", watched_minibatches)
     monkeypatch.setattr(node.store, "apply", watched_apply)
     for _ in range(2):
         for each in (seen, dealt, applied):

@@ -38,7 +38,7 @@ def rollout(network: Network) -> tuple[torch.Tensor, torch.Tensor]:
     for t, observations in enumerate(seen):
         outputs, state = network(observations, state, t)
         acted.append(outputs)
-    (policies, values), _ = network.replay(first, torch.ones(4, 2))
+    (policies, values), _ = network.recall(first, torch.ones(4, 2))
     for found, steps in zip((policies, values), zip(*acted, strict=True), strict=True):
         torch.testing.assert_close(found, torch.stack(steps))
     assert state is not None
@@ -70,8 +70,8 @@ def test_an_episodes_end_clears_both_memories() -> None:
     state = torch.randn(2, 256), torch.randn(2, 256)
     not_ended = torch.ones(4, 2)
     not_ended[1] = 0
-    ended, _ = network.replay(state, not_ended)
-    afresh, _ = network.replay(network.initial_state(2, torch.device("cpu")), not_ended)
+    ended, _ = network.recall(state, not_ended)
+    afresh, _ = network.recall(network.initial_state(2, torch.device("cpu")), not_ended)
     for one, other in zip(ended, afresh, strict=True):
         assert not torch.equal(one[:2], other[:2])
         torch.testing.assert_close(one[2:], other[2:])

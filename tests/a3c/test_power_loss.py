@@ -66,7 +66,7 @@ def test_a_result_is_flushed_before_it_has_its_name(
     path = tmp_path / "scores.csv"
     with whole_file(path) as temporary:
         temporary.write_text("a text")
-    assert done == [("flush", file(path)), ("rename", file(path))]
+    assert done == [("flush", file(path)), ("rename", file(path)), ("flush", file(tmp_path))]
 
 
 def test_a_new_run_has_its_name_before_it_is_the_latest(

@@ -600,7 +600,7 @@ def test_in_step_two_threads_with_many_updates_are_reproducible(tmp_path: Path) 
 def test_each_epoch_deals_every_agent_once(tmp_path: Path) -> None:
     config = small(tmp_path, num_envs=6, minibatches=3, epochs=2, grow=False)
     learner = Node(config, [torch.device("cpu")], Metrics(1)).learners[0]
-    dealt = list(learner.groups())
+    dealt = list(learner.minibatches())
     assert [new for _, new in dealt] == [True] * 3 + [False] * 3
     epochs = [
         torch.cat([g for g, n in dealt if n is new and g is not None]) for new in (True, False)
