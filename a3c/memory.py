@@ -165,7 +165,7 @@ def game_bytes(config: Config, spec: Spec) -> int:
     return each.alive + each.alone
 
 
-def check_games(config: Config, spec: Spec, games: int) -> None:
+def check_memory_of_games(config: Config, spec: Spec, games: int) -> None:
     """Raise InputError if so many games take more memory than there is."""
     each, there = game_bytes(config, spec), available_memory()
     if there is not None and games * each > there:

@@ -26,7 +26,7 @@ from a3c.games import (
     play_episodes,
     usual_epsilon,
 )
-from a3c.memory import check_games
+from a3c.memory import check_memory_of_games
 from a3c.results.evaluate import FIGURES, summary
 from a3c.results.film import Each, NoFilm, Window, film, open_window, show
 from a3c.results.output import out_folder, whole_file
@@ -135,7 +135,7 @@ def play(
         )
     noop_max = saved.config.noop_max if options.noop_max is None else options.noop_max
     config = replace(saved.config, noop_max=noop_max, num_threads=1)
-    check_games(config, saved.spec, options.episodes)
+    check_memory_of_games(config, saved.spec, options.episodes)
     policy = Policy(saved, options.device, options.seed)
     stop = stop or threading.Event()
     with interrupts(stop.set), Progress(Screen(quiet=quiet)) as progress:
