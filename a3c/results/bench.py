@@ -180,25 +180,30 @@ def bench(options: BenchOptions, console: Screen) -> Bench:
         for each in sorted(settings)
         if each.num_envs == chosen.num_envs
     ]
-    memory = memory_of(config, device, available, chosen)
-    command = command_of(config, device)
-    return described(config, device, rates, settings, left_out, chosen, command, memory)
-
-
-def described(config: Config, device: torch.device, *measured: Any) -> Bench:
-    """What was measured, and on what."""
-    game = atari_game(config.env)
     return Bench(
-        config.env,
-        str(device),
-        torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        processor(),
-        machine.physical_cores(),
-        version_of("torch"),
-        str(pick_precision(config, device)).removeprefix("torch."),
-        config.mean_frame_skip if game is not None else None,
-        *measured,
+        **facts(config, device),
+        rates=rates,
+        settings=settings,
+        left_out=left_out,
+        suggested=chosen,
+        command=command_of(config, device),
+        memory=memory_of(config, device, available, chosen),
     )
+
+
+def facts(config: Config, device: torch.device) -> dict[str, Any]:
+    """What is measured, and on what."""
+    atari = atari_game(config.env) is not None
+    return {
+        "env": config.env,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "processor": processor(),
+        "cores": machine.physical_cores(),
+        "torch": version_of("torch"),
+        "precision": str(pick_precision(config, device)).removeprefix("torch."),
+        "emulator_frames_per_agent_step": config.mean_frame_skip if atari else None,
+    }
 
 
 def command_of(config: Config, device: torch.device) -> str:
