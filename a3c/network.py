@@ -107,7 +107,7 @@ class Network(nn.Module):
         """See a rollout's observations [T, N, ...] of `agents` int64 [M] with newer parameters.
 
         In place of `forward` for each step: after `prepare`, before `recall`. `make_room` has made
-        room for G agents.
+        room for M agents.
         """
         observations = self.normalised(observations)
         for torso in self.torsos:

@@ -5,11 +5,10 @@
     python benchmarks/exactness.py --resume            # leave out games that the table has already
 
 Random actions of the game's minimal set, each held for 1 to 16 frames; ended games are reset. Hot
-code is translated, as users run it, and every frame is drawn, as they do not. Of all games, or with
-`--resume`, it writes
-benchmarks/results/exactness.md, game by game; `--resume` takes over the rows of a table that was
-made of the same emulator (a digest of its source stands in it), the same number of seeds and of
-frames.
+code is translated, as for users; unlike for them, every frame is drawn. Of all games, or with
+`--resume`, it writes benchmarks/results/exactness.md, game by game; `--resume` takes over the rows
+of a table that was made of the same emulator (a digest of its source stands in it), the same number
+of seeds and of frames.
 tests/atari2600/test_oracle.py runs the same comparison for a shorter time.
 """
 

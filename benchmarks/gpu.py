@@ -110,7 +110,7 @@ FULL = Sizes(
     networks=("paper", "seed", "nature", "mlp"),
     heads=HEADS,
     extent=Extent(agents=8, rollout_length=5, updates=6),
-    # It grows twice, to four groups, after 41,000 and 82,000 agent steps
+    # It grows twice, to four minibatches, after 41,000 and 82,000 agent steps
     resumed=(
         "--num-envs=64",
         "--rollout-length=5",

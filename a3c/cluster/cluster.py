@@ -473,7 +473,7 @@ class Cluster:
         tensors = tensors_of(newest.vectors)
         self.store.load(tensors, newest.agent_steps, newest.updates)
         parts = self.ask_all("save", self.still)
-        for place, index in enumerate(sorted(parts)):
+        for place, index in enumerate(i for i in sorted(parts) if parts[i]):
             tensors |= self.numbered(parts[index], place - index)
         return tensors
 

@@ -62,7 +62,8 @@ class Member:
         self.config = replace(config, num_threads=threads) if config.cluster else config
         self.metrics = Metrics(1)
         self.running = False
-        self.one_life = threading.RLock()  # held from `make`, or `train`, to the end of training
+        self.one_life = threading.Lock()  # held while a node is made, and while it trains
+        self.counting = threading.Lock()  # on the next number
         self.lives = 0  # calls of `rejoin`
         self.one_exchange = threading.Lock()
         self.averages = 0  # that its rollouts have taken part in, in sync mode
@@ -74,8 +75,15 @@ class Member:
         """Make environments and threads; what there is to know of them.
 
         expected: the versions of those who train already. Raises RefusedError if this node's are
-        others, and InputError as Node does.
+        others, NotMadeError if `rejoin` has been called by now, and InputError as Node does.
         """
+        with self.one_life:
+            if self.lives:
+                raise NotMadeError("it was taken for dead, and joins again")
+            return self._make(expected)
+
+    def _make(self, expected: dict[str, str | None]) -> dict[str, Any]:
+        """`make`, of a node that has the process to itself."""
         check_same(what_must_be_the_same(), expected)
         devices = pick_devices(self.config.device)
         self.node = Node(self.config, devices, self.metrics, self.first_thread)
@@ -95,9 +103,9 @@ class Member:
 
     def made(self) -> Node:
         """What `make` made. Raises NotMadeError."""
-        if not hasattr(self, "node"):
-            raise NotMadeError("its process died and has been started again")
-        return self.node
+        for node in self.nodes():
+            return node
+        raise NotMadeError("its process died and has been started again")
 
     def begin(self) -> Vector:
         """New games for all agents; the parameters [P] with the background that was measured."""
@@ -120,10 +128,10 @@ class Member:
     def train(self, server: ActorHandle[Any]) -> list[BaseException]:
         """To the end of the run; what went wrong."""
         with self.one_life:
-            return self.live(server)
+            return [] if self.lives else self._train(server)
 
-    def live(self, server: ActorHandle[Any]) -> list[BaseException]:
-        """As `train`, of a node that has the process to itself."""
+    def _train(self, server: ActorHandle[Any]) -> list[BaseException]:
+        """`train`, of a node that has the process to itself."""
         self.server = server
         self.exchange = Exchange(self.made().store)
         self.averages = 0
@@ -149,21 +157,24 @@ class Member:
         """Of a node that died, or comes later: as new, with the newest parameters.
 
         A node that was cut off for a while, and taken for dead, may train in this process, or be
-        about to: it ends first.
+        about to: it ends first. Of several such calls the last one counts.
         """
-        self.lives += 1
-        life = self.lives
+        with self.counting:
+            self.lives += 1
+            life = self.lives
         self.abort()
         with self.one_life:
-            self.make_room()
-            self.make(expected)
-            if life != self.lives:  # the same has happened again meanwhile
+            if life != self.lives:
+                return []
+            self._make_room()
+            self._make(expected)
+            if life != self.lives:  # a call meanwhile may have found no node to end
                 self.abort()
             newest = self.patiently(server.save.remote)  # nobody is to wait for it yet
             self.node.start_games(newest.updates)
-            return self.live(server)
+            return self._train(server)
 
-    def make_room(self) -> None:
+    def _make_room(self) -> None:
         """For another node in this process."""
         self.running = False
         self.close()
@@ -288,18 +299,25 @@ class Member:
                 self.node.gate.end_pause()
 
     def stop(self) -> None:
-        """As Node's."""
-        self.node.stop()
+        """As Node's, if there is one."""
+        for node in self.nodes():
+            node.stop()
 
     def abort(self) -> None:
         """As Node's, if there is one."""
-        if hasattr(self, "node"):
-            self.node.abort()
+        for node in self.nodes():
+            node.abort()
 
     def close(self) -> None:
-        """As Node's, if there is one: not in a process that has just been started again."""
-        if hasattr(self, "node"):
-            self.node.close()
+        """As Node's, if there is one."""
+        for node in self.nodes():
+            node.close()
+
+    def nodes(self) -> list[Node]:
+        """One, or none in a process that has just been started again; another call may make it, or
+        end it, at any time."""
+        node = getattr(self, "node", None)
+        return [] if node is None else [node]
 
 
 def check_same(own: dict[str, str | None], expected: dict[str, str | None]) -> None:

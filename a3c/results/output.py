@@ -16,7 +16,7 @@ from a3c.run.files import replacing
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name to write to, which becomes `path` once all is written.
 
-    Whatever goes wrong, an older file at `path` stays as it was and no part of a new one is left.
+    Whatever goes wrong before that, an older file at `path` stays as it was, see `replacing`.
     Where a link stands, what it leads to is replaced. Raises InputError where the system refuses:
     no such folder, a folder at `path`, a full disk.
     """

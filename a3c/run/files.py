@@ -10,9 +10,8 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, temporary: Path) -> Iterator[None]:
-    """What is written to `temporary` meanwhile becomes `path`, flushed to the disk: a crash leaves
-    the old file or the new. Raises OSError; whatever goes wrong, the old file stays as it was, and
-    nothing of a new one is left."""
+    """What is written to `temporary` meanwhile becomes `path`, flushed to the disk: whatever goes
+    wrong leaves the old file as it was or the new one whole, and no part of one. Raises OSError."""
     try:
         yield
         flush(temporary, os.O_RDWR)  # or a power cut may leave the name and no bytes

@@ -196,7 +196,7 @@ def curves(board: SummaryWriter, record: Record) -> None:
         board.add_scalar(f"time/{stage}", seconds[stage] / total, steps)
 
 
-# Named as CleanRL does where it has it; what is no loss has a chart, all else is one
+# Two have CleanRL's names; what is in NO_LOSSES, and nodes' rates, are charts; the rest are losses
 RENAMED = {"agent_steps_per_second": "charts/SPS", "lr": "charts/learning_rate"}
 NO_LOSSES = {
     "ent_coef",

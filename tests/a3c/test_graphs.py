@@ -106,7 +106,7 @@ def watched(config: Config, rollouts: int = 3) -> tuple[Watched, Watched]:
 
 
 CASES = {
-    "groups": {"env": "breakout", "num_envs": 4, "minibatches": 2, "rollout_length": 3},
+    "minibatches": {"env": "breakout", "num_envs": 4, "minibatches": 2, "rollout_length": 3},
     "frames travel": {"env": "breakout", "num_envs": 2, "rollout_length": 2, "emulator": "ale"},
     "epochs": {"env": "CartPole-v1", "num_envs": 4, "minibatches": 2, "epochs": 2,
                "rollout_length": 3, "correction": "vtrace"},
@@ -118,7 +118,7 @@ CASES = {
     "one-step Q": {"env": "CartPole-v1", "num_envs": 2, "method": "one-step-q",
                    "rollout_length": 3, "epsilon_emulator_frames": 10},
     "Sarsa": {"env": "breakout", "num_envs": 2, "method": "one-step-sarsa", "rollout_length": 3},
-    "Sarsa in groups": {"env": "CartPole-v1", "num_envs": 4, "method": "one-step-sarsa",
+    "Sarsa in minibatches": {"env": "CartPole-v1", "num_envs": 4, "method": "one-step-sarsa",
                         "minibatches": 2, "rollout_length": 3},
     "n-step Q": {"env": "CartPole-v1", "num_envs": 2, "method": "n-step-q", "rollout_length": 3,
                  "target_emulator_frames": 5},
@@ -172,7 +172,7 @@ def test_what_moves_or_changes_is_noticed() -> None:
     assert act.changes
 
 
-@pytest.mark.parametrize("case", ["recurrent", "Sarsa in groups"])
+@pytest.mark.parametrize("case", ["recurrent", "Sarsa in minibatches"])
 def test_a_rehearsal_changes_nothing_but_the_generator(case: str) -> None:
     config = preset("fast", num_threads=1, **CASES[case])
     rehearsed, other = learner_of(config), learner_of(config)

@@ -402,7 +402,7 @@ def test_many_updates_of_a_rollout_are_reproducible_and_resume_exactly(
 
 
 GROWING: dict[str, dict[str, object]] = {
-    "groups": {},
+    "minibatches": {},
     "epochs, corrected": {"epochs": 2, "correction": "vtrace"},
     "older policy": {"correction": "vtrace", "sync_every": 5},
     "LSTM": {"recurrent": True},

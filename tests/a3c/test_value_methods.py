@@ -162,15 +162,15 @@ def test_n_step_q_by_hand() -> None:
 
 
 def test_a_part_of_the_agents_has_its_own_targets() -> None:
-    """As groups of a rollout are learned from: read anew, in another order."""
+    """As minibatches of a rollout are learned from: read anew, in another order."""
     case = Case("one-step-sarsa")
     whole = case.method.targets(case.network, case.target, case.rollout)
     seen = torch.stack([torch.zeros(2, 2), *map(torch.from_numpy, observations(case)[:3])])
-    for group in (torch.tensor([1]), torch.tensor([1, 0])):
-        case.network.make_room(4, len(group))
-        case.network.read(seen, group)
-        part = case.method.targets(case.network, case.target, case.rollout.of(group))
-        torch.testing.assert_close(part, whole[:, group])
+    for minibatch in (torch.tensor([1]), torch.tensor([1, 0])):
+        case.network.make_room(4, len(minibatch))
+        case.network.read(seen, minibatch)
+        part = case.method.targets(case.network, case.target, case.rollout.of(minibatch))
+        torch.testing.assert_close(part, whole[:, minibatch])
 
 
 def observations(case: Case) -> list[Any]:
@@ -299,7 +299,7 @@ def test_the_estimate_of_memory_knows_of_the_target_network() -> None:
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "groups": {"minibatches": 2, "epochs": 2},
+    "minibatches": {"minibatches": 2, "epochs": 2},
     "older policy": {"sync_every": 5},
     "in step": {"mode": "sync"},
 }

@@ -81,7 +81,7 @@ CONFIGS = {
         "fast", num_threads=1, num_envs=2, rollout_length=6, emulator="ale", max_episode_frames=12
     ),
     "sync": preset("control", env="CartPole-v1", mode="sync", rollout_length=6),
-    "groups": preset(
+    "minibatches": preset(
         "fast", num_threads=1, num_envs=4, rollout_length=6, minibatches=2, correction="vtrace"
     ),
     "recurrent": preset("control", env="CartPole-v1", recurrent=True, rollout_length=6),

@@ -6,13 +6,10 @@ ale-py plays an unknown ROM file if it has the name of a game that it knows.
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from atari2600 import games
-from atari2600.backends import translate
-from atari2600.console import Array
 from benchmarks.exactness import Lockstep
 
 ORIGIN = 0xF000
@@ -39,18 +36,11 @@ def rom_of(code: list[int], brk: int = ORIGIN) -> bytes:
     return bytes([*code, *[0xEA] * (SIZE - 4 - len(code)), *vectors])
 
 
-def inserted(
-    rom: bytes, game: str, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int = 0
-) -> Lockstep:
+def inserted(rom: bytes, game: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lockstep:
     """`rom` in place of the game's."""
     path = folder / f"{game}.bin"
     path.write_bytes(rom)
     found = dataclasses.replace(games.find(game), md5=hashlib.md5(rom).hexdigest())
     monkeypatch.setattr(games, "find", lambda _: found)
     monkeypatch.setattr(games, "rom_bytes", lambda _: rom)
-    return Lockstep(game, seed, rom=path)
-
-
-def interpreted(_: Array, image: Array, *__: Any) -> translate.HotCode:
-    """In place of `translate.code_of`, which takes seconds."""
-    return translate.nothing(image)
+    return Lockstep(game, seed=0, rom=path)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from atari2600 import AtariVectorEnv, games
-from atari2600.backends import translate
 from atari2600.state import LINES
 from tests.atari2600.cartridges import (
     ORIGIN,
@@ -19,11 +18,12 @@ from tests.atari2600.cartridges import (
     START,
     VSYNC,
     inserted,
-    interpreted,
     jump,
     rom_of,
     set_ram,
 )
+
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 GAME = "assault"  # no modes and no starting actions
 # of the video chip all but VSYNC and VBLANK (and RSYNC, which no game uses)
@@ -137,7 +137,6 @@ def program(seed: int, kinds: dict[Part, float]) -> bytes:
 def test_whatever_a_program_writes(
     kinds: dict[Part, float], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translate, "code_of", interpreted)
     lockstep = inserted(program(seed, kinds), GAME, tmp_path, monkeypatch)
     for frame in range(6):
         assert lockstep.difference() is None, frame
@@ -167,7 +166,6 @@ def test_all_colours_are_the_same(
 
     PAL loses its colours after a frame of an odd number of lines: then codes are odd.
     """
-    monkeypatch.setattr(translate, "code_of", interpreted)
     lockstep = inserted(striped(lines), game, tmp_path, monkeypatch)
     found = lockstep.env.game
     shown = set[int]()
@@ -200,7 +198,6 @@ def test_a_step_that_is_done_again_has_the_cartridges_ram_of_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a frame turns out short, all of an agent step is played again, and drawn."""
-    monkeypatch.setattr(translate, "code_of", interpreted)
     lockstep = inserted(counting_in_cartridge_ram(), "elevator_action", tmp_path, monkeypatch)
     env = AtariVectorEnv("elevator_action", 1, num_threads=1, noop_max=0, use_fire_reset=False)
     assert lockstep.difference() is None
@@ -244,7 +241,6 @@ def asking_the_dpc_chip(seed: int) -> bytes:
 def test_whatever_a_program_asks_the_dpc_chip(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translate, "code_of", interpreted)
     lockstep = inserted(asking_the_dpc_chip(seed), "pitfall2", tmp_path, monkeypatch)
     for frame in range(8):
         assert lockstep.difference() is None, frame

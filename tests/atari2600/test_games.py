@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from atari2600 import AtariEnv, games, mersenne, rules
 from atari2600.ale import PADDLE_MIN, charging
-from atari2600.backends import translate
 from atari2600.state import REGISTERS, REWARD
 
 Array = NDArray[Any]
@@ -45,12 +44,6 @@ def bytes_of_rules(game: games.Game) -> list[int]:
     for indices in re.findall(r"bcd\(([^)]*)\)", text):
         found += [int(i) for i in indices.split(",")]
     return sorted({i for i in found if i < 128}) or list(range(128))
-
-
-@pytest.fixture
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No translation to machine code: it takes seconds a game."""
-    monkeypatch.setattr(translate, "code_of", lambda _, image, *__: translate.nothing(image))
 
 
 @pytest.mark.parametrize("name", games.names())
@@ -105,6 +98,13 @@ def values_of_rules(game: games.Game) -> dict[int, list[int]]:
 
 # ale-py's clones leave out what these two remember of the timer
 LEFT_OUT = {"hangman", "video_cube"}
+# No end is met in these: their programs write such bytes anew by the end of the frame, or the rules
+# look at more than one frame
+NEVER_MET = {
+    "atlantis", "atlantis2", "carnival", "double_dunk", "freeway", "klax", "montezuma_revenge",
+    "ms_pacman", "othello", "riverraid", "road_runner", "tic_tac_toe_3d", "up_n_down",
+    "wizard_of_wor",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_rules_where_their_conditions_meet(name: str) -> None:
         ale.act(ale_py.Action.NOOP)
     before = env.clone_state(), ale.cloneState()
     random = np.random.default_rng(0)
-    values = values_of_rules(games.find(name))
-    for draw in range(100):
+    values, ends = values_of_rules(games.find(name)), set[bool]()
+    for draw in range(150):
         env.restore_state(before[0])
         ale.restoreState(before[1])
         for i, numbers in values.items():
@@ -137,6 +137,8 @@ def test_rules_where_their_conditions_meet(name: str) -> None:
         assert reward == expected, draw
         assert over == ale.game_over(with_truncation=False), draw
         assert info["lives"] == ale.lives(), draw
+        ends.add(over)
+    assert (True in ends) == (name not in NEVER_MET)
 
 
 def test_the_whole_table_is_well_formed() -> None:

@@ -4,6 +4,7 @@ Each program sets up RAM, then repeats for ever: a frame's VSYNC, and 250 random
 RAM, the stack and constants, among them every opcode of USED. Then those that are LEFT_OUT.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from tests.atari2600.cartridges import (
     START,
     VSYNC,
     inserted,
-    interpreted,
     jump,
     rom_of,
     set_ram,
@@ -88,7 +88,11 @@ def program(random: np.random.Generator) -> bytes:
     ("translated", "seed"), [*[(False, seed) for seed in range(6)], (True, 0), (True, 1)]
 )
 def test_random_programs(
-    translated: bool, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    translated: bool,
+    seed: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     made, code_of = list[translate.HotCode](), translate.code_of
 
@@ -96,7 +100,10 @@ def test_random_programs(
         made.append(code_of(*words))
         return made[-1]
 
-    monkeypatch.setattr(translate, "code_of", noted if translated else interpreted)
+    if translated:
+        monkeypatch.setattr(translate, "code_of", noted)
+    else:
+        request.getfixturevalue("interpreted")
     rom = program(np.random.default_rng(seed))
     lockstep = inserted(rom, GAME, tmp_path, monkeypatch)
     assert len(made) == translated
@@ -134,43 +141,54 @@ def reads_across_pages() -> list[int]:
     return code
 
 
-# What the random programs leave out, at addresses where it matters
-SINGLE = {
-    # TSX, SHS $00D3,Y, TSX: what is stored, and where the stack is
-    "SHS": {0xF100: [0xA9, 0x7B, 0xA2, 0xEB, 0xA0, 1, 0x9B, 0xD3, 0, 0xBA, 0x86, 0xD5]},
-    # LAS $00D0,Y: A, X and the stack
-    "LAS": {
-        0xF100: [0xA9, 0x7D, 0x85, 0xD1, 0xA0, 1, 0xBB, 0xD0, 0, 0x85, 0xD6, 0x86, 0xD7, 0xBA,
-                 0x86, 0xD8],
-    },
+# What the random programs leave out: code at addresses where it matters, and where it shows in RAM
+SINGLE: dict[str, tuple[dict[int, list[int]], Iterable[int]]] = {
+    # LDA, LDX, LDY; SHS $00D3,Y; TSX, STX: what is stored, and where the stack is
+    "SHS": (
+        {0xF100: [0xA9, 0x7B, 0xA2, 0xEB, 0xA0, 1, 0x9B, 0xD3, 0, 0xBA, 0x86, 0xD5]}, (0xD4, 0xD5)
+    ),
+    # LDA, STA, LDY; LAS $00D0,Y; STA, STX, TSX, STX: what is in A, X and the stack's pointer
+    "LAS": (
+        {0xF100: [0xA9, 0x7D, 0x85, 0xD1, 0xA0, 1, 0xBB, 0xD0, 0, 0x85, 0xD6, 0x86, 0xD7, 0xBA,
+                  0x86, 0xD8]},
+        (0xD6, 0xD7, 0xD8),
+    ),
     # INC, RTI; and a jump over them
-    "BRK and RTI": {
-        0xF100: timed([0x00, 0xEA], 0xD2), 0xF7FD: [*jump(0xF803), 0xE6, 0xD1, 0x40]
-    },
+    "BRK and RTI": (
+        {0xF100: timed([0x00, 0xEA], 0xD2), 0xF7FD: [*jump(0xF803), 0xE6, 0xD1, 0x40]},
+        (0xD1, 0xD2),
+    ),
     # BEQ into the next page; BNE, which is not taken there
-    "branches": {0xF1F0: timed([0xA9, 0, 0xF0, 4], 0xD1), 0xF2F0: timed([0xA9, 0, 0xD0, 4], 0xD2)},
-    # JMP ($F2FF): the high byte is that of $F200
-    "JMP": {
-        0xF1F0: [0x6C, 0xFF, 0xF2], 0xF200: [0xF6], 0xF2FF: [0x00, 0xF7], 0xF600: [0xE6, 0xD1],
-        0xF700: [0xE6, 0xD2],
-    },
-    "reads across pages": {0xF400: reads_across_pages()},
+    "branches": (
+        {0xF1F5: timed([0xA9, 0, 0xF0, 4, *[0xEA] * 4], 0xD1),
+         0xF2F5: timed([0xA9, 0, 0xD0, 4, *[0xEA] * 4], 0xD2)},
+        (0xD1, 0xD2),
+    ),
+    # JMP ($F2FF): the high byte is that of $F200; so it goes to the first INC, not the second
+    "JMP": (
+        {0xF1F0: [0x6C, 0xFF, 0xF2], 0xF200: [0xF6], 0xF2FF: [0x00, 0xF7], 0xF600: [0xE6, 0xD1],
+         0xF700: [0xE6, 0xD2]},
+        (0xD1, 0xD2),
+    ),
+    "reads across pages": ({0xF400: reads_across_pages()}, range(0x80, 0x80 + 62)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.usefixtures("interpreted")
 def test_single_instructions(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, with NOPs between; then the next frame."""
     clear = [0xA2, 0, 0x8A, 0x95, 0, 0xE8, 0xD0, 0xFB]  # LDX #, TXA; STA 0,X; INX; BNE
     start = ORIGIN + len(START) + len(clear)
     code = [*START, *clear, *VSYNC, 0xA2, 0xEF, 0x9A]  # LDX #$EF, TXS
     code += [0xEA] * (0xF00 - len(code))
-    for address, part in SINGLE[name].items():
+    parts, shown = SINGLE[name]
+    for address, part in parts.items():
         code[address - ORIGIN : address - ORIGIN + len(part)] = part
-    monkeypatch.setattr(translate, "code_of", interpreted)
     rom = rom_of([*code, *jump(start)], brk=0xF800)
     lockstep = inserted(rom, GAME, tmp_path, monkeypatch)
     for frame in range(10):
         assert lockstep.difference() is None, frame
         lockstep.step(0)
-    assert lockstep.ale.getRAM().any()  # it was executed
+    ram = lockstep.ale.getRAM()
+    assert all(ram[address - 0x80] for address in shown)  # it was executed

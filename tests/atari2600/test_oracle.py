@@ -28,12 +28,6 @@ OF_EACH_KIND = [
 ]
 
 
-@pytest.fixture
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No translation to machine code: it takes seconds a game."""
-    monkeypatch.setattr(translate, "code_of", lambda _, image, *__: translate.nothing(image))
-
-
 @pytest.mark.parametrize("game", games.names())
 @pytest.mark.usefixtures("interpreted")
 def test_interpreted_it_is_exact(game: str) -> None:
@@ -45,7 +39,7 @@ def test_interpreted_it_is_exact(game: str) -> None:
 @pytest.mark.parametrize("game", games.names())
 @pytest.mark.usefixtures("interpreted")
 def test_a_reset_in_the_middle_of_a_game_is_exact(game: str) -> None:
-    """What RAM and the timer held before shows in 33 games after it (games.Game.start_varies)."""
+    """What RAM and the timer held before shows in some games after it (games.Game.start_varies)."""
     lockstep = Lockstep(game, seed=1)
     for frame in range(120):
         if frame % 40 == 37:

@@ -89,12 +89,6 @@ def assert_same(game: str, steps: int = 120, **options: Any) -> int:
     return ends
 
 
-@pytest.fixture
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No translation to machine code: it takes seconds a game."""
-    monkeypatch.setattr(translate, "code_of", lambda _, image, *__: translate.nothing(image))
-
-
 @pytest.mark.parametrize("game", ["breakout", "pong", "space_invaders"])
 def test_default_arguments(game: str) -> None:
     assert_same(game, steps=400 if game == "space_invaders" else 200)

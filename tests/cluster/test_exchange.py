@@ -44,7 +44,7 @@ def learn(store: SharedParameters, seed: int) -> None:
 def newest_of(server: SharedParameters, life: int = 0) -> Newest:
     vectors = {name: vector.numpy().copy() for name, vector in server.save().items()}
     counters = server.agent_steps, server.updates
-    return Newest(life, 0, *counters, vectors, False, False, (0, 0.0, 0.0))
+    return Newest(life, 0, *counters, vectors, 0, False, (0, 0.0, 0.0))
 
 
 def same(one: SharedParameters, other: SharedParameters) -> None:

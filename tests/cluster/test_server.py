@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -451,81 +452,124 @@ def test_in_sync_mode_the_target_goes_back_with_the_parameters() -> None:
     assert (store.agent_steps, member.exchange.life) == (100, 7)
 
 
+class Lives:
+    """A node's process, to which calls come at once: what it makes, and what trains."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.member = Member(0, preset("control", num_threads=1))
+        self.made, self.trained, self.aborted = list[Mock](), list[Mock](), threading.Event()
+        monkeypatch.setattr(self.member, "_make", self.make)
+        monkeypatch.setattr(self.member, "_train", self.train)
+        monkeypatch.setattr(self.member, "patiently", Mock(return_value=Mock(updates=3)))
+
+    def make(self, expected: dict[str, str | None]) -> dict[str, Any]:
+        assert not hasattr(self.member, "node")  # a GPU may hold only one
+        assert not hasattr(self.member, "exchange")
+        self.made.append(Mock(abort=Mock(side_effect=self.aborted.set)))
+        self.member.node = self.made[-1]
+        return {}
+
+    def train(self, server: Any) -> list[BaseException]:
+        self.member.exchange, self.member.running = Mock(), True
+        self.trained.append(self.made[-1])
+        return []
+
+    def rejoin(self) -> list[BaseException]:
+        return self.member.rejoin(Mock(), {})
+
+    def wait_for(self, lives: int) -> None:
+        until = time.monotonic() + 30
+        while self.member.lives < lives and time.monotonic() < until:
+            time.sleep(0.01)
+        assert self.member.lives == lives
+
+
 def test_a_node_that_was_taken_for_dead_makes_room_for_its_next_life(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    member = Member(0, preset("control", num_threads=1))
-    before = member.node = Mock()
-    member.exchange, member.running = Mock(), True
-
-    def make(expected: dict[str, str | None]) -> None:
-        assert before.method_calls == [call.abort(), call.close()]
-        assert not hasattr(member, "node")  # a GPU may hold only one
-        assert not hasattr(member, "exchange")
-        member.node = Mock()
-
-    monkeypatch.setattr(member, "make", make)
-    monkeypatch.setattr(member, "patiently", Mock(return_value=Mock(updates=3)))
-    monkeypatch.setattr(member, "live", Mock(return_value=[]))
-    assert member.rejoin(Mock(), {}) == []
-    member.node.start_games.assert_called_once_with(3)
+    lives = Lives(monkeypatch)
+    lives.member.make({})
+    assert lives.member.train(Mock()) == []
+    assert lives.rejoin() == []
+    before, now = lives.made
+    assert before.method_calls == [call.abort(), call.close()]
+    assert now.method_calls == [call.start_games(3)]
+    assert lives.trained == [before, now]
 
 
-@pytest.mark.parametrize("how", ["train", "rejoin"])
+@pytest.mark.parametrize("first", ["train", "rejoin"])
 def test_a_node_that_was_cut_off_as_it_began_ends_before_its_next_life(
-    how: str, monkeypatch: pytest.MonkeyPatch
+    first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray runs both calls at once, and they are of one node."""
-    member = Member(0, preset("control", num_threads=1))
-    nodes, lived = [], []
-    begun, aborted, go_on = threading.Event(), threading.Event(), threading.Event()
+    lives = Lives(monkeypatch)
+    member, begun, ended = lives.member, threading.Event(), threading.Event()
 
-    def make(expected: dict[str, str | None]) -> None:
-        member.node = Mock(abort=Mock(side_effect=aborted.set))
-        nodes.append(member.node)
-
-    def live(server: Any) -> list[BaseException]:
-        lived.append(member.node)
-        if len(lived) == 1:
-            begun.set()
-            assert go_on.wait(30)
-            assert member.node is nodes[0]  # nobody has made another one meanwhile
+    def train(server: Any) -> list[BaseException]:
+        lives.train(server)
+        begun.set()
+        ended.set() if lives.aborted.wait(30) else None
+        assert member.node is lives.trained[-1]  # nobody has made another one meanwhile
         return []
 
-    monkeypatch.setattr(member, "make", make)
-    monkeypatch.setattr(member, "live", live)
-    monkeypatch.setattr(member, "patiently", Mock(return_value=Mock(updates=3)))
-    if how == "train":
-        make({})
+    monkeypatch.setattr(member, "_train", train)
+    if first == "train":
+        member.make({})
     with ThreadPoolExecutor(2) as pool:
-        begin = member.train if how == "train" else partial(member.rejoin, expected={})
-        first = pool.submit(begin, Mock())
+        one = pool.submit(partial(member.train, Mock()) if first == "train" else lives.rejoin)
         assert begun.wait(30)
-        second = pool.submit(member.rejoin, Mock(), {})
-        ended = aborted.wait(30)
-        assert not second.done()
-        go_on.set()
-        assert (first.result(30), second.result(30)) == ([], [])
-    assert ended
-    assert lived == nodes
-    assert len(nodes) == 2
-    nodes[0].close.assert_called_once()
-    nodes[1].abort.assert_not_called()
+        monkeypatch.setattr(member, "_train", lives.train)
+        other = pool.submit(lives.rejoin)
+        assert (one.result(60), other.result(60)) == ([], [])
+    assert ended.is_set()
+    assert lives.trained == lives.made
+    assert len(lives.made) == 2
+    lives.made[1].abort.assert_not_called()
 
 
-def test_a_node_that_is_cut_off_as_it_is_made_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    member = Member(0, preset("control", num_threads=1))
+@pytest.mark.parametrize("first", ["make", "rejoin"])
+def test_a_node_that_is_cut_off_as_it_is_made_ends(
+    first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes it for dead finds no node that could be ended."""
+    lives, later = Lives(monkeypatch), list[Any]()
+    with ThreadPoolExecutor(1) as pool:
 
-    def make(expected: dict[str, str | None]) -> None:
-        member.lives += 1  # as another call does, which finds no node to end
-        member.node = node
+        def make(expected: dict[str, str | None]) -> dict[str, Any]:
+            if not later:
+                later.append(pool.submit(lives.rejoin))
+                lives.wait_for(1 if first == "make" else 2)
+            return lives.make(expected)
 
-    node = Mock()
-    monkeypatch.setattr(member, "make", make)
-    monkeypatch.setattr(member, "live", Mock(return_value=[]))
-    monkeypatch.setattr(member, "patiently", Mock(return_value=Mock(updates=3)))
-    member.rejoin(Mock(), {})
-    node.abort.assert_called_once()
+        monkeypatch.setattr(lives.member, "_make", make)
+        if first == "make":
+            lives.member.make({})
+        else:
+            assert lives.rejoin() == []
+        assert later[0].result(30) == []
+    one, other = lives.made
+    one.close.assert_called_once()
+    other.abort.assert_not_called()
+    if first == "rejoin":  # of what `make` made nobody had begun to train
+        one.abort.assert_called_once()
+    assert lives.trained == ([other] if first == "make" else [one, other])
+
+
+def test_calls_that_come_too_late_do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are of a node that was taken for dead since."""
+    lives = Lives(monkeypatch)
+    with ThreadPoolExecutor(4) as pool:
+        with lives.member.one_life:
+            made = pool.submit(lives.member.make, {})
+            trained = pool.submit(lives.member.train, Mock())
+            rejoined = []
+            for number in (1, 2):
+                rejoined.append(pool.submit(lives.rejoin))
+                lives.wait_for(number)
+        with pytest.raises(NotMadeError, match="joins again"):
+            made.result(30)
+        assert [each.result(30) for each in (trained, *rejoined)] == [[], [], []]
+    assert len(lives.trained) == len(lives.made) == 1
 
 
 def test_a_node_whose_process_is_another_by_now_joins_the_others_later(
@@ -591,7 +635,7 @@ def test_a_checkpoint_counts_what_its_server_has_seen(monkeypatch: pytest.Monkey
 
 
 def test_what_is_to_be_evaluated_is_of_the_exchange_that_made_it_due() -> None:
-    """And not of those that came before anybody asked."""
+    """And not of those that came after it, before anybody asked."""
     server = served()
     server.store.to_be_evaluated = lambda before: before < 8  # type: ignore[method-assign]
     for value in (1.0, 2.0):
@@ -650,10 +694,11 @@ def test_nodes_that_are_gone_leave_no_gaps_in_a_checkpoint(monkeypatch: pytest.M
     """A resumed run's nodes have numbers from 0 on, and go on with the games of as many."""
     cluster = object.__new__(Cluster)
     cluster.config = preset("fast", num_threads=2, nodes=3)
-    cluster.store, cluster.still = served().store, {1, 4}
+    cluster.store, cluster.still = served().store, {0, 1, 4}
     told = {
         4: {"thread8.lives": torch.tensor(8), "thread9.a.b": torch.tensor(9)},
         1: {"thread2.lives": torch.tensor(2)},  # on a machine with one core
+        0: {},  # its process has just been started again
     }
     monkeypatch.setattr(cluster, "take", Mock())
     monkeypatch.setattr(
