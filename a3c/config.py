@@ -119,10 +119,13 @@ class Config:
     schedule, and stays where lr is constant."""
     vf_coef: float = 0.5
     """Weight of the squared error of the value."""
+    advantage_floor: float = 0.1
+    """The least root mean square of an update's advantages (in sync mode of each thread's part of
+    it): smaller ones are multiplied. Where no reward has been met they are noise, as in Freeway and
+    Enduro, which then moves the policy; else the entropy bonus alone would keep it uniform."""
     normalize_advantages: bool = False
     """Bring the advantages of each update (in sync mode of each thread's part of it) to mean 0 and
-    deviation 1, as PPO does, so that the entropy bonus weighs as much whatever the rewards. Where
-    there are next to none, as in Freeway, the bonus alone would keep the policy uniform."""
+    deviation 1, as PPO does, so that the entropy bonus weighs as much whatever the rewards."""
     epsilon_emulator_frames: int = 4_000_000
     """Value methods: emulator frames over which each agent's epsilon goes from 1 to its own final
     one, drawn from 0.1, 0.01 and 0.5. Where it is not Atari an agent step is one frame."""
@@ -254,6 +257,7 @@ BEFORE = {
     "minibatches": 1,
     "correction": "none",
     "ent_final_fraction": 1.0,
+    "advantage_floor": 0.0,
     "grow": False,
     "lr_by_fan_in": False,
 }
@@ -278,6 +282,7 @@ RANGES: Ranges = {
     "ent_coef": (0, math.inf),
     "ent_final_fraction": (0, 1),
     "vf_coef": (0, math.inf),
+    "advantage_floor": (0, math.inf),
     "epsilon_emulator_frames": (1, 10**12),
     "target_emulator_frames": (1, 10**12),
     "lr": (TINY, math.inf),
@@ -460,8 +465,8 @@ VALUE_METHODS = ["one-step-q", "one-step-sarsa", "n-step-q"]  # values of action
 READ_WITH: list[tuple[list[str], str, list[str]]] = [
     (
         [
-            *("gae_lambda", "ent_coef", "ent_final_fraction", "vf_coef", "normalize_advantages"),
-            *("std", "rho_bar", "c_bar"),
+            *("gae_lambda", "ent_coef", "ent_final_fraction", "vf_coef", "advantage_floor"),
+            *("normalize_advantages", "std", "rho_bar", "c_bar"),
         ],
         "method",
         ["a3c"],
@@ -718,6 +723,7 @@ PAPER: dict[str, Any] = {
     "ent_coef": 0.01,
     "ent_final_fraction": 1.0,
     "vf_coef": 0.5,
+    "advantage_floor": 0.0,
     "loss_reduction": "sum",
     "lr": 7e-4,
     "lr_by_fan_in": False,
@@ -752,6 +758,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ent_coef": 0.01,
         "ent_final_fraction": 1.0,
         "vf_coef": 1.0,
+        "advantage_floor": 0.0,
         "loss_reduction": "mean",
         "lr": 2.5e-4,
         "lr_by_fan_in": False,
@@ -783,6 +790,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "correction": "none",
         "ent_coef": 0.0,
         "ent_final_fraction": 1.0,
+        "advantage_floor": 0.0,
         # A value of many rewards is far from where the critic starts, and a step is about lr long
         "lr": 3e-3,
         "lr_by_fan_in": False,

@@ -120,8 +120,8 @@ def test_what_an_older_version_lacked_has_its_default(path: Path) -> None:
 def test_a_run_of_before_an_option_goes_on_as_it_was(path: Path) -> None:
     config = preset("fast", num_envs=64, num_threads=8, ent_final_fraction=0.5)
     assert {name: getattr(config, name) for name in BEFORE} == {
-        "minibatches": 4, "correction": "vtrace", "ent_final_fraction": 0.5, "grow": True,
-        "lr_by_fan_in": True,
+        "minibatches": 4, "correction": "vtrace", "ent_final_fraction": 0.5,
+        "advantage_floor": 0.1, "grow": True, "lr_by_fan_in": True,
     }  # fmt: skip
     checkpoint.save(path, example()._replace(config=config))
     for name in BEFORE:
@@ -132,6 +132,7 @@ def test_a_run_of_before_an_option_goes_on_as_it_was(path: Path) -> None:
         minibatches=1,
         correction="none",
         ent_final_fraction=1.0,
+        advantage_floor=0.0,
         grow=False,
         lr_by_fan_in=False,
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from a3c.loss import actor_critic_loss, gae, n_step_returns, normalized, vtrace
+from a3c.loss import actor_critic_loss, at_least, gae, n_step_returns, normalized, vtrace
 
 
 def column(*values: float) -> Tensor:
@@ -147,6 +147,18 @@ def test_normalized_advantages() -> None:
         assert normalized(torch.full((20, 16), same)).abs().max() <= 1
     tiny = normalized(1e-6 * torch.tensor([[1.0], [-1.0]]))  # as where there are no rewards
     assert tiny.std(correction=0).item() == pytest.approx(1.0, rel=0.02)
+
+
+def test_advantages_below_the_floor_are_multiplied_up_to_it() -> None:
+    larger = torch.tensor([[0.3, -0.4], [0.0, 0.1]])
+    assert torch.equal(at_least(larger, 0.1), larger)
+    tiny = at_least(1e-6 * larger, 0.1)  # as where there are no rewards
+    assert tiny.square().mean().sqrt().item() == pytest.approx(0.1, rel=0.1)
+    torch.testing.assert_close(tiny / tiny[0, 0], larger / larger[0, 0])
+    nothing = torch.zeros(2, 2)
+    for floor in (0.0, 0.1):
+        assert torch.equal(at_least(nothing, floor), nothing)
+    assert torch.equal(at_least(1e-6 * larger, 0.0), 1e-6 * larger)
 
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("mean", 2.0), ("sum", 1.0)])

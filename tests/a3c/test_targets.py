@@ -109,7 +109,11 @@ def naive(case: Case) -> tuple[list[list[float]], list[list[float]]]:
     return targets, advantages
 
 
-@pytest.mark.parametrize("normalize_advantages", [False, True])
+@pytest.mark.parametrize(
+    "scaling",
+    [{"advantage_floor": 0.0}, {"advantage_floor": 50.0}, {"normalize_advantages": True}],
+    ids=str,
+)
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("life_loss_terminal", [True, False])
 @pytest.mark.parametrize(
@@ -125,17 +129,20 @@ def test_targets_and_loss_are_those_of_a_naive_loop(
     correction: dict[str, Any],
     life_loss_terminal: bool,
     recurrent: bool,
-    normalize_advantages: bool,
+    scaling: dict[str, Any],
 ) -> None:
     case = Case(
         life_loss_terminal=life_loss_terminal,
         recurrent=recurrent,
-        normalize_advantages=normalize_advantages,
+        **scaling,
         **correction,
     )
     targets, advantages = map(np.array, naive(case))
-    if normalize_advantages:
+    root_mean_square = np.sqrt((advantages**2).mean())
+    advantages *= max(1, case.config.advantage_floor / root_mean_square)
+    if case.config.normalize_advantages:
         advantages = (advantages - advantages.mean()) / advantages.std()
+    assert 0.1 < root_mean_square < 50
     losses = case.method.loss(case.network, None, case.rollout)
     each = [(t, n) for t in range(4) for n in range(2)]
     log_probs = np.array([case.log_prob(case.network, *at) for at in each]).reshape(4, 2)
