@@ -120,9 +120,9 @@ class Config:
     vf_coef: float = 0.5
     """Weight of the squared error of the value."""
     advantage_floor: float = 0.1
-    """The least root mean square of an update's advantages (in sync mode of each thread's part of
-    it): smaller ones are multiplied. Where no reward has been met they are noise, as in Freeway and
-    Enduro, which then moves the policy; else the entropy bonus alone would keep it uniform."""
+    """The least deviation of an update's advantages (in sync mode of each thread's part of it):
+    closer ones are spread around their mean. Where no reward has been met they are noise, as in
+    Freeway and Enduro, which so moves the policy; the entropy bonus alone would keep it uniform."""
     normalize_advantages: bool = False
     """Bring the advantages of each update (in sync mode of each thread's part of it) to mean 0 and
     deviation 1, as PPO does, so that the entropy bonus weighs as much whatever the rewards."""

@@ -91,14 +91,16 @@ def accumulated(terms: Tensor, factors: Tensor) -> Tensor:
     return torch.stack(totals[::-1])
 
 
-def at_least(advantages: Tensor, floor: float) -> Tensor:
-    """Multiplied so that their root mean square is `floor`, where it is less: [T, N] as they were.
+def spread(advantages: Tensor, floor: float) -> Tensor:
+    """Of a deviation of `floor` at least, [T, N] as they were, around the same mean.
 
     Of this project. Where no reward has been met the value is soon right, and advantages are
     its noise. A uniform policy's entropy bonus pulls back all that so small a gradient moves.
     """
-    root_mean_square = advantages.square().mean().sqrt() + LEAST_DEVIATION
-    return advantages * (floor / root_mean_square).clamp(min=1)
+    mean = advantages.mean()
+    centered = advantages - mean
+    deviation = centered.square().mean().sqrt() + LEAST_DEVIATION
+    return mean + centered * (floor / deviation).clamp(min=1)
 
 
 def normalized(advantages: Tensor) -> Tensor:

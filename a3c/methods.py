@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from a3c.config import VALUE_METHODS, Config
 from a3c.envs.protocol import Spec
 from a3c.heads import ActorCriticHeads, Outputs
-from a3c.loss import actor_critic_loss, at_least, gae, normalized, vtrace
+from a3c.loss import actor_critic_loss, gae, normalized, spread, vtrace
 from a3c.method import Behaviour, Losses, Method, learning_ends, learning_rewards
 from a3c.network import Network, State
 from a3c.rollout import Rollout, Truncation
@@ -60,7 +60,7 @@ class A3C:
         returns, advantages = self.estimates(
             network, rollout, values.detach(), states, log_probs.detach()
         )
-        advantages = at_least(advantages, config.advantage_floor)
+        advantages = spread(advantages, config.advantage_floor)
         if config.normalize_advantages:
             advantages = normalized(advantages)
         total, shown = actor_critic_loss(

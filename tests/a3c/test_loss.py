@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from a3c.loss import actor_critic_loss, at_least, gae, n_step_returns, normalized, vtrace
+from a3c.loss import actor_critic_loss, gae, n_step_returns, normalized, spread, vtrace
 
 
 def column(*values: float) -> Tensor:
@@ -149,16 +149,19 @@ def test_normalized_advantages() -> None:
     assert tiny.std(correction=0).item() == pytest.approx(1.0, rel=0.02)
 
 
-def test_advantages_below_the_floor_are_multiplied_up_to_it() -> None:
-    larger = torch.tensor([[0.3, -0.4], [0.0, 0.1]])
-    assert torch.equal(at_least(larger, 0.1), larger)
-    tiny = at_least(1e-6 * larger, 0.1)  # as where there are no rewards
-    assert tiny.square().mean().sqrt().item() == pytest.approx(0.1, rel=0.1)
-    torch.testing.assert_close(tiny / tiny[0, 0], larger / larger[0, 0])
-    nothing = torch.zeros(2, 2)
-    for floor in (0.0, 0.1):
-        assert torch.equal(at_least(nothing, floor), nothing)
-    assert torch.equal(at_least(1e-6 * larger, 0.0), 1e-6 * larger)
+def test_advantages_closer_than_the_floor_are_spread_around_their_mean() -> None:
+    far = torch.tensor([[0.3, -0.4], [0.0, 0.1]])
+    torch.testing.assert_close(spread(far, 0.1), far)
+    close = 2e-4 + 1e-6 * far  # as where there are no rewards
+    found = spread(close, 0.1)
+    assert found.std(correction=0).item() == pytest.approx(0.1, rel=0.1)
+    assert found.mean().item() == pytest.approx(close.mean().item(), abs=1e-6)
+    torch.testing.assert_close(found / found[0, 0], far / far[0, 0], atol=0.02, rtol=0.02)
+    torch.testing.assert_close(spread(close, 0.0), close)
+    for same in (0.0, 2e-4, 7.3):
+        alike = torch.full((20, 16), same)
+        for advantages in (alike, alike[:1, :1]):  # also of an update of one agent step
+            assert (spread(advantages, 0.1) - same).abs().max() < 0.11
 
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("mean", 2.0), ("sum", 1.0)])
