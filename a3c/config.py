@@ -121,8 +121,8 @@ class Config:
     """Weight of the squared error of the value."""
     advantage_floor: float = 0.1
     """The least deviation of an update's advantages (in sync mode of each thread's part of it):
-    closer ones are spread around their mean. Where no reward has been met they are noise, as in
-    Freeway and Enduro, which so moves the policy; the entropy bonus alone would keep it uniform."""
+    closer ones are spread around their mean. Where no reward has been met, as in Freeway at first,
+    they say nothing, and so move the policy by chance; the entropy bonus would keep it uniform."""
     normalize_advantages: bool = False
     """Bring the advantages of each update (in sync mode of each thread's part of it) to mean 0 and
     deviation 1, as PPO does, so that the entropy bonus weighs as much whatever the rewards."""
@@ -282,7 +282,7 @@ RANGES: Ranges = {
     "ent_coef": (0, math.inf),
     "ent_final_fraction": (0, 1),
     "vf_coef": (0, math.inf),
-    "advantage_floor": (0, math.inf),
+    "advantage_floor": (0, 1000),
     "epsilon_emulator_frames": (1, 10**12),
     "target_emulator_frames": (1, 10**12),
     "lr": (TINY, math.inf),
@@ -462,7 +462,7 @@ def alternatives(kind: Any) -> tuple[type | None, list[str]]:
 METHODS = alternatives(KINDS["method"])[1]
 VALUE_METHODS = ["one-step-q", "one-step-sarsa", "n-step-q"]  # values of actions, and no policy
 # Options that are read only where another one has one of these values
-READ_WITH: list[tuple[list[str], str, list[str]]] = [
+READ_WITH: list[tuple[list[str], str, list[Any]]] = [
     (
         [
             *("gae_lambda", "ent_coef", "ent_final_fraction", "vf_coef", "advantage_floor"),
@@ -479,6 +479,7 @@ READ_WITH: list[tuple[list[str], str, list[str]]] = [
     ),
     (["momentum"], "optimizer", ["momentum"]),
     (["rho_bar", "c_bar"], "correction", ["vtrace", "auto"]),
+    (["advantage_floor"], "normalize_advantages", [False]),
     (
         ["lr_final_fraction", "lr_schedule_until", "ent_final_fraction"],
         "lr_schedule",
@@ -503,7 +504,7 @@ def check_read(values: dict[str, Any], usual: dict[str, Any]) -> None:
             if values[by] not in needed and values[name] not in taken:
                 raise InputError(
                     f"{option(name)} is {values[name]}, and {option(by)} {values[by]} does not "
-                    f"read it; expected {option(by)} {' or '.join(needed)}"
+                    f"read it; expected {option(by)} {' or '.join(map(str, needed))}"
                 )
 
 

@@ -92,15 +92,15 @@ def accumulated(terms: Tensor, factors: Tensor) -> Tensor:
 
 
 def spread(advantages: Tensor, floor: float) -> Tensor:
-    """Of a deviation of `floor` at least, [T, N] as they were, around the same mean.
+    """Of a deviation of `floor` at least, around the same mean: [T, N] as they were, exactly so
+    where they deviate as much. Of those that are all the same rounding alone is spread, to no more.
 
-    Of this project. Where no reward has been met the value is soon right, and advantages are
-    its noise. A uniform policy's entropy bonus pulls back all that so small a gradient moves.
+    Of this project. Where no reward has been met the value is soon right, and advantages are what
+    it is wrong by. A uniform policy's entropy bonus pulls back all that so small a gradient moves.
     """
-    mean = advantages.mean()
-    centered = advantages - mean
+    centered = advantages - advantages.mean()
     deviation = centered.square().mean().sqrt() + LEAST_DEVIATION
-    return mean + centered * (floor / deviation).clamp(min=1)
+    return advantages + centered * ((floor / deviation).clamp(min=1) - 1)
 
 
 def normalized(advantages: Tensor) -> Tensor:

@@ -60,9 +60,10 @@ class A3C:
         returns, advantages = self.estimates(
             network, rollout, values.detach(), states, log_probs.detach()
         )
-        advantages = spread(advantages, config.advantage_floor)
         if config.normalize_advantages:
             advantages = normalized(advantages)
+        elif config.advantage_floor:
+            advantages = spread(advantages, config.advantage_floor)
         total, shown = actor_critic_loss(
             log_probs,
             network.heads.policy.entropy(policies),

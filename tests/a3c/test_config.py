@@ -97,7 +97,7 @@ def test_seed() -> None:
     assert seed.total_agent_steps == 1_000_000 * 64 * 5
     assert values(seed, "rmsprop_decay rmsprop_eps rmsprop_initial") == [0.99, 1e-10, 1.0]
     assert values(seed, "grad_clip max_grad_norm") == ["average-norm", 0.1]
-    assert values(seed, "ent_coef ent_final_fraction") == [0.01, 1.0]
+    assert values(seed, "ent_coef ent_final_fraction advantage_floor") == [0.01, 1.0, 0.0]
     assert values(seed, "vf_coef loss_reduction") == [1.0, "mean"]
     assert not seed.subtract_background
     assert values(seed, "frame_skip frame_skip_max mean_frame_skip") == [2, 4, 3.0]

@@ -355,7 +355,7 @@ def test_options_that_an_older_version_had_not_are_as_they_were_then(made: Path)
     threads = f"--num-threads {auto_threads()}"  # what the file does not say is this machine's
     expected = (
         f"a3c train CartPole-v1 --preset fast {threads} --num-envs 64 --minibatches 1 "
-        "--ent-final-fraction 1.0 --no-lr-by-fan-in --no-clip-rewards"
+        "--ent-final-fraction 1.0 --advantage-floor 0.0 --no-lr-by-fan-in --no-clip-rewards"
     )
     assert first["command"].startswith(expected)
     assert first["remarks"] == [

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,14 +100,19 @@ def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, method: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("method", "normalized"), [*((method, False) for method in METHODS), ("a3c", True)]
+    ("method", "scaling"),
+    [
+        *((method, {}) for method in METHODS),
+        ("a3c", {"normalize_advantages": True}),
+        ("a3c", {"advantage_floor": 10.0}),
+    ],
 )
 def test_a_run_is_the_same_with_graphs_and_without(
-    method: str, normalized: bool, tmp_path: Path
+    method: str, scaling: dict[str, Any], tmp_path: Path
 ) -> None:
     config = preset("control", num_threads=1, method=method, total_agent_steps=4096,
                     runs_dir=str(tmp_path), device="cuda",
-                    normalize_advantages=normalized)  # fmt: skip
+                    **scaling)  # fmt: skip
     if method == "a3c":  # what falls is not what was recorded
         config = replace(config, ent_coef=0.01, ent_final_fraction=0.0)
     runs = [train(replace(config, cuda_graphs=mode), quiet=True).folder for mode in ("on", "off")]
