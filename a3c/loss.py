@@ -92,15 +92,17 @@ def accumulated(terms: Tensor, factors: Tensor) -> Tensor:
 
 
 def spread(advantages: Tensor, floor: float) -> Tensor:
-    """Of a deviation of `floor` at least, around the same mean: [T, N] as they were, exactly so
-    where they deviate as much. Of those that are all the same rounding alone is spread, to no more.
+    """Those whose deviation d is below `floor` are spread around their mean, [T, N] as they were:
+    to floor (floor / d)^0.5, the more the closer they are, but at most to 1 (or `floor`).
 
     Of this project. Where no reward has been met the value is soon right, and advantages are what
-    it is wrong by. A uniform policy's entropy bonus pulls back all that so small a gradient moves.
+    it is wrong by. A uniform policy's entropy bonus pulls back all that so small a gradient moves,
+    and most of what one of `floor` would. Of those that are all the same rounding is spread.
     """
     centered = advantages - advantages.mean()
     deviation = centered.square().mean().sqrt() + LEAST_DEVIATION
-    return advantages + centered * ((floor / deviation).clamp(min=1) - 1)
+    factor = torch.minimum((floor / deviation) ** 1.5, max(floor, 1) / deviation)
+    return advantages + centered * (factor.clamp(min=1) - 1)
 
 
 def normalized(advantages: Tensor) -> Tensor:

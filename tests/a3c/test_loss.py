@@ -149,19 +149,24 @@ def test_normalized_advantages() -> None:
     assert tiny.std(correction=0).item() == pytest.approx(1.0, rel=0.02)
 
 
+def deviation(advantages: Tensor) -> float:
+    return advantages.std(correction=0).item()
+
+
 def test_advantages_closer_than_the_floor_are_spread_around_their_mean() -> None:
-    far = torch.tensor([[0.3, -0.4], [0.0, 0.1]])
-    torch.testing.assert_close(spread(far, 0.1), far)
-    close = 2e-4 + 1e-6 * far  # as where there are no rewards
-    found = spread(close, 0.1)
-    assert found.std(correction=0).item() == pytest.approx(0.1, rel=0.1)
-    assert found.mean().item() == pytest.approx(close.mean().item(), abs=1e-6)
-    torch.testing.assert_close(found / found[0, 0], far / far[0, 0], atol=0.02, rtol=0.02)
-    torch.testing.assert_close(spread(close, 0.0), close)
+    pattern = torch.tensor([[3.0, 5.0], [7.0, 9.0]]) / 5**0.5  # of deviation 1
+    for apart in (0.1001, 0.5, 3.0):
+        assert torch.equal(spread(apart * pattern, 0.1), apart * pattern)
+    for apart, wanted in ((0.09, 0.1054), (0.025, 0.2), (0.001, 1.0), (1e-5, 1.0)):
+        found = spread(apart * pattern, 0.1)
+        assert deviation(found) == pytest.approx(wanted, rel=0.002)
+        assert found.mean().item() == pytest.approx(apart * pattern.mean().item(), abs=1e-6)
+        torch.testing.assert_close((found - found.mean()) / deviation(found), pattern - 6 / 5**0.5)
+    assert deviation(spread(0.5 * pattern, 4.0)) == pytest.approx(4.0)
     for same in (0.0, 2e-4, 7.3):
         alike = torch.full((20, 16), same)
         for advantages in (alike, alike[:1, :1]):  # also of an update of one agent step
-            assert (spread(advantages, 0.1) - same).abs().max() < 0.11
+            assert (spread(advantages, 0.1) - same).abs().max() <= 1
 
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("mean", 2.0), ("sum", 1.0)])

@@ -138,8 +138,14 @@ def test_targets_and_loss_are_those_of_a_naive_loop(
         **correction,
     )
     targets, advantages = map(np.array, naive(case))
-    centered, deviation = advantages - advantages.mean(), advantages.std()
-    advantages = advantages.mean() + centered * max(1, case.config.advantage_floor / deviation)
+    centered, deviation, floor = (
+        advantages - advantages.mean(),
+        advantages.std(),
+        case.config.advantage_floor,
+    )
+    if floor > deviation:
+        wanted = min(floor * math.sqrt(floor / deviation), max(floor, 1))
+        advantages = advantages.mean() + centered * wanted / deviation
     if case.config.normalize_advantages:
         advantages = (advantages - advantages.mean()) / advantages.std()
     assert 0.1 < deviation < 50
