@@ -120,10 +120,10 @@ class Config:
     vf_coef: float = 0.5
     """Weight of the squared error of the value."""
     advantage_floor: float = 0.1
-    """Advantages of an update (in sync mode of each thread's part of it) whose deviation is less
-    are spread around their mean, the more the less it is, up to 1. Where no reward has been met, as
-    in Freeway at first, they say nothing, and so move the policy by chance; the entropy bonus would
-    keep it uniform."""
+    """Advantages of an update (in sync mode of each thread's part of it) whose deviation is below
+    this are spread around their mean, the smaller it is the wider, to at most 1. Where no reward
+    has been met, as in Freeway at first, they say nothing, and so move the policy by chance; the
+    entropy bonus alone would keep it uniform."""
     normalize_advantages: bool = False
     """Bring the advantages of each update (in sync mode of each thread's part of it) to mean 0 and
     deviation 1, as PPO does, so that the entropy bonus weighs as much whatever the rewards."""

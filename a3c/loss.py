@@ -96,8 +96,8 @@ def spread(advantages: Tensor, floor: float) -> Tensor:
     to floor (floor / d)^0.5, the more the closer they are, but at most to 1 (or `floor`).
 
     Of this project. Where no reward has been met the value is soon right, and advantages are what
-    it is wrong by. A uniform policy's entropy bonus pulls back all that so small a gradient moves,
-    and most of what one of `floor` would. Of those that are all the same rounding is spread.
+    it is wrong by. The entropy bonus undoes nearly all that so small a gradient does, and most of
+    what one of `floor` would. Where all are the same their rounding is spread, by at most 1.
     """
     centered = advantages - advantages.mean()
     deviation = centered.square().mean().sqrt() + LEAST_DEVIATION

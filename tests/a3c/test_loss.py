@@ -162,7 +162,9 @@ def test_advantages_closer_than_the_floor_are_spread_around_their_mean() -> None
         assert deviation(found) == pytest.approx(wanted, rel=0.002)
         assert found.mean().item() == pytest.approx(apart * pattern.mean().item(), abs=1e-6)
         torch.testing.assert_close((found - found.mean()) / deviation(found), pattern - 6 / 5**0.5)
+    assert deviation(spread(0.1 * pattern, 0.4)) == pytest.approx(0.8)
     assert deviation(spread(0.5 * pattern, 4.0)) == pytest.approx(4.0)
+    assert torch.equal(spread(torch.zeros(4, 2), 0.1), torch.zeros(4, 2))
     for same in (0.0, 2e-4, 7.3):
         alike = torch.full((20, 16), same)
         for advantages in (alike, alike[:1, :1]):  # also of an update of one agent step
