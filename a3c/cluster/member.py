@@ -103,9 +103,9 @@ class Member:
 
     def made(self) -> Node:
         """What `make` made. Raises NotMadeError."""
-        for node in self.nodes():
-            return node
-        raise NotMadeError("its process died and has been started again")
+        if not (nodes := self.nodes()):
+            raise NotMadeError("its process died and has been started again")
+        return nodes[0]
 
     def begin(self) -> Vector:
         """New games for all agents; the parameters [P] with the background that was measured."""

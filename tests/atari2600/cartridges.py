@@ -12,6 +12,7 @@ import pytest
 from atari2600 import games
 from benchmarks.exactness import Lockstep
 
+GAME = "assault"  # in whose place they are: no modes and no starting actions
 ORIGIN = 0xF000
 SIZE = 4096
 START = [0x78, 0xD8, 0xA2, 0xFF, 0x9A]  # SEI, CLD, LDX #$FF, TXS

@@ -21,6 +21,7 @@ from atari2600.opcodes import (
     OPERATIONS,
 )
 from tests.atari2600.cartridges import (
+    GAME,
     ORIGIN,
     START,
     VSYNC,
@@ -30,7 +31,6 @@ from tests.atari2600.cartridges import (
     set_ram,
 )
 
-GAME = "assault"  # no modes and no starting actions
 INSTRUCTIONS = 250
 # they would leave the program, or depend on where the code lies
 LEFT_OUT = {"JMP", "JSR", "RTS", "RTI", "BRK", "KIL", "TXS", "SHS", "LAS"}
