@@ -6,7 +6,9 @@ policy = a3c.load(run.folder)
 actions = policy.act(observations)
 """
 
-from a3c.config import Config, InputError, preset
+from a3c.config import Config
+from a3c.errors import InputError
+from a3c.presets import preset
 from a3c.results.policy import Policy, load
 from a3c.run.folder import Run
 from a3c.run.provenance import version_of

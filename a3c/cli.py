@@ -21,7 +21,7 @@ from a3c import __version__
 from a3c.command.output import OutputError, flush, give_up, show
 from a3c.command.parsing import parse
 from a3c.command.train_options import train_options
-from a3c.config import InputError, nearest
+from a3c.errors import InputError, nearest
 from a3c.results import bench_tables, ships
 from a3c.results.bench import BenchOptions, bench
 from a3c.results.benchmark import BenchmarkOptions, benchmark

@@ -1,38 +1,21 @@
-"""Every hyper-parameter once: its name, default, help text and range; and the named presets."""
+"""Every hyper-parameter once: its name, default, help text and range; what `auto` stands for."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 import re
 import sys
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import tyro
 
 from a3c import machine
-
-
-class InputError(Exception):
-    """Something the user gave cannot be used; the message is one line they can act on."""
-
-
-@contextmanager
-def as_input_error(doing: str) -> Iterator[None]:
-    """Where the system refuses, raise InputError: `cannot write x: No space left on device`."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{doing}: {error.strerror or error}") from None
-
+from a3c.errors import InputError, nearest, option
 
 # What the options in RULES may be given as; a Config holds the value that follows from the machine
 # and from its other options, and so do config.json, checkpoints and resumed runs.
@@ -305,28 +288,6 @@ RANGES: Ranges = {
     "evaluate_episodes": (1, 10_000),
 }
 
-# Where and how a run goes on, not what it is: a resumed run may be given others.
-FREE_ON_RESUME = {
-    "nodes",
-    "cluster",
-    "device",
-    "cuda_graphs",
-    "checkpoint_every_seconds",
-    "log_every_seconds",
-    "runs_dir",
-    "evaluate_every",
-    "evaluate_episodes",
-}
-
-# The groups of options by the first of each; what stands before them belongs to none.
-GROUPS = {
-    "mode": "asynchrony",
-    "method": "objective",
-    "optimizer": "optimiser",
-    "network": "network",
-    "emulator": "environment",
-    "run_name": "run",
-}
 LONGEST_RUN_NAME = 100
 
 
@@ -462,89 +423,6 @@ def alternatives(kind: Any) -> tuple[type | None, list[str]]:
 
 METHODS = alternatives(KINDS["method"])[1]
 VALUE_METHODS = ["one-step-q", "one-step-sarsa", "n-step-q"]  # values of actions, and no policy
-# Options that are read only where another one has one of these values
-READ_WITH: list[tuple[list[str], str, list[Any]]] = [
-    (
-        [
-            *("gae_lambda", "ent_coef", "ent_final_fraction", "vf_coef", "advantage_floor"),
-            *("normalize_advantages", "std", "rho_bar", "c_bar"),
-        ],
-        "method",
-        ["a3c"],
-    ),
-    (["epsilon_emulator_frames", "target_emulator_frames"], "method", VALUE_METHODS),
-    (
-        ["lr_by_fan_in", "rmsprop_decay", "rmsprop_eps", "rmsprop_initial"],
-        "optimizer",
-        ["shared-rmsprop", "rmsprop"],
-    ),
-    (["momentum"], "optimizer", ["momentum"]),
-    (["rho_bar", "c_bar"], "correction", ["vtrace", "auto"]),
-    (["advantage_floor"], "normalize_advantages", [False]),
-    (
-        ["lr_final_fraction", "lr_schedule_until", "ent_final_fraction"],
-        "lr_schedule",
-        ["linear", "exponential"],
-    ),
-]
-
-
-def is_read(name: str, values: dict[str, Any]) -> bool:
-    """Whether an option says anything, beside the values of the others."""
-    if name == "grow":  # one minibatch is all there is
-        return bool(values["minibatches"] != 1)
-    return all(values[by] in needed for names, by, needed in READ_WITH if name in names)
-
-
-def check_read(values: dict[str, Any], usual: dict[str, Any]) -> None:
-    """Raise InputError for an option that nothing reads, if its value is neither usual nor the
-    default, nor what was done before there was the option."""
-    for names, by, needed in READ_WITH:
-        for name in names:
-            taken = usual[name], DEFAULTS[name], BEFORE.get(name, DEFAULTS[name])
-            if values[by] not in needed and values[name] not in taken:
-                raise InputError(
-                    f"{option(name)} is {values[name]}, and {option(by)} {values[by]} does not "
-                    f"read it; expected {option(by)} {' or '.join(map(str, needed))}"
-                )
-
-
-def option(name: str) -> str:
-    """The command-line spelling of a field."""
-    return "--" + name.replace("_", "-")
-
-
-# What stable-baselines3 and CleanRL call options of ours, of any command
-ELSEWHERE = {
-    "learning_rate": "lr",
-    "n_steps": "rollout_length",
-    "num_steps": "rollout_length",
-    "total_timesteps": "total_agent_steps",
-    "n_envs": "num_envs",
-    "n_epochs": "epochs",
-    "update_epochs": "epochs",
-    "num_minibatches": "minibatches",
-    "rms_prop_eps": "rmsprop_eps",
-    "anneal_lr": "lr_schedule",
-    "norm_adv": "normalize_advantages",
-    "cuda": "device",
-    "deterministic": "policy",
-    "greedy": "policy",
-}
-
-
-def nearest_option(name: str, choices: list[str]) -> str:
-    """As `nearest`, also for another library's name of an option."""
-    ours = ELSEWHERE.get(name.lstrip("-").replace("-", "_"), "")
-    found = {choice for choice in choices if choice in (ours, option(ours))}
-    return f"; did you mean {found.pop()!r}?" if found else nearest(name, choices)
-
-
-def nearest(word: str, choices: list[str]) -> str:
-    """`; did you mean 'x'?` for the closest choice, or nothing if none is close."""
-    folded = {choice.casefold(): choice for choice in choices}
-    close = difflib.get_close_matches(word.casefold(), folded, n=1)
-    return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def check_values(values: dict[str, Any]) -> None:
@@ -710,173 +588,6 @@ def _words(kind: type) -> str:
     return "a whole number" if kind is int else "a number"
 
 
-# Mnih et al. 2016, section 5.1 and supplement 8: sum over the rollout, 320 million frames.
-# Epsilon 0.1 and norm 40 are not in the paper but in the settings its first open
-# re-implementations agreed on. The value weight lies between: Algorithm S3 adds the critic's
-# gradient whole, which is a weight of 1 here, and those halve the squared error twice, 0.25.
-PAPER: dict[str, Any] = {
-    "total_agent_steps": 80_000_000,
-    "num_threads": 16,
-    "num_envs": 1,
-    "rollout_length": 5,
-    "minibatches": 1,
-    "gae_lambda": 1.0,
-    "correction": "none",
-    "ent_coef": 0.01,
-    "ent_final_fraction": 1.0,
-    "vf_coef": 0.5,
-    "advantage_floor": 0.0,
-    "loss_reduction": "sum",
-    "lr": 7e-4,
-    "lr_by_fan_in": False,
-    "lr_schedule": "linear",
-    "lr_final_fraction": 0.0,
-    "rmsprop_decay": 0.99,
-    "rmsprop_eps": 0.1,
-    "rmsprop_initial": 0.0,
-    "max_grad_norm": 40.0,
-    "gamma": 0.99,
-    "network": "paper",
-    "subtract_background": False,
-    "life_loss_terminal": True,
-}
-
-# What each preset fixes, also where that is the default today; with its source.
-PRESETS: dict[str, dict[str, Any]] = {
-    # Tuned here on Breakout, Pong and Space Invaders, with two threads;
-    # docs/experiments.md says what was tried.
-    "fast": {},
-    "paper": PAPER,
-    # This project's ancestor (2017): a TensorFlow 1.2 script, 28 hours on a Titan X, Breakout-v0.
-    # A million updates of 320 samples. Its Breakout-v0 drew the frame skip from 2, 3 and 4.
-    "seed": {
-        "total_agent_steps": 320_000_000,
-        "num_threads": 4,
-        "num_envs": 64,
-        "rollout_length": 5,
-        "minibatches": 1,
-        "gae_lambda": 1.0,
-        "correction": "none",
-        "ent_coef": 0.01,
-        "ent_final_fraction": 1.0,
-        "vf_coef": 1.0,
-        "advantage_floor": 0.0,
-        "loss_reduction": "mean",
-        "lr": 2.5e-4,
-        "lr_by_fan_in": False,
-        "lr_schedule": "linear",
-        "lr_final_fraction": 0.1,
-        "lr_schedule_until": 0.5,
-        "rmsprop_decay": 0.99,
-        "rmsprop_eps": 1e-10,
-        "rmsprop_initial": 1.0,
-        "grad_clip": "average-norm",
-        "max_grad_norm": 0.1,
-        "network": "seed",
-        "subtract_background": False,
-        "scale_pixels": False,
-        "frame_skip": 2,
-        "frame_skip_max": 4,
-        "sticky_actions": 0.25,
-        "life_loss_terminal": False,
-    },
-    # Vector observations (CartPole, MuJoCo): small networks, many cheap updates. One thread:
-    # Gymnasium's environments hold the GIL, so that more bring little, and a run is reproducible.
-    "control": {
-        "total_agent_steps": 500_000,
-        "num_threads": 1,
-        "num_envs": 8,
-        "rollout_length": 16,
-        "minibatches": 1,
-        "gae_lambda": 0.95,
-        "correction": "none",
-        "ent_coef": 0.0,
-        "ent_final_fraction": 1.0,
-        "advantage_floor": 0.0,
-        # A value of many rewards is far from where the critic starts, and a step is about lr long
-        "lr": 3e-3,
-        "lr_by_fan_in": False,
-        "lr_schedule": "linear",
-        "lr_final_fraction": 0.0,
-        # Where all goes well gradients vanish and the average forgets them: without a floor, the
-        # first failure after it moves every parameter by ten lr, and what was learned is lost.
-        # Normalised rewards make gradients small, and a higher floor would stifle them.
-        "rmsprop_decay": 0.99,
-        "rmsprop_eps": 1e-5,
-        "rmsprop_initial": 0.0,
-        # Practically none: RMSProp scales each parameter, and a bound on the joint norm would let
-        # the critic's large errors shrink the actor's steps.
-        "max_grad_norm": 1000.0,
-        "clip_rewards": False,
-        # Pendulum's rewards add up to -1,600, its speeds reach 8 and its angles 1
-        "normalize": True,
-        # Runs are a tenth as long as on Atari and less, and so is what value methods wait for
-        "epsilon_emulator_frames": 50_000,
-        "target_emulator_frames": 500,
-    },
-    # The paper's other methods (section 4; supplement 8): t_max and I_AsyncUpdate are 5 as well,
-    # epsilons and target network the defaults. It draws learning rates from 1e-4 to 1e-2 and names
-    # none: this one is that of `paper`.
-    "one-step-q": {**PAPER, "method": "one-step-q"},
-    "one-step-sarsa": {**PAPER, "method": "one-step-sarsa"},
-    "n-step-q": {**PAPER, "method": "n-step-q"},
-    # Its supplement 9, for MuJoCo from the state. There an update is an episode and bootstraps from
-    # nothing; here it is 200 agent steps, as many as Pendulum's episodes have, and longer ones are
-    # bootstrapped. Length and learning rate are not given.
-    "paper-continuous": {
-        **PAPER,
-        "total_agent_steps": 10_000_000,
-        "rollout_length": 200,
-        "ent_coef": 1e-4,
-        "network": "paper-vector",
-        "recurrent": True,
-        "std": "softplus",
-        "clip_rewards": False,
-    },
-}
-
-
-def preset(name: str, **changes: Any) -> Config:
-    """The named preset with changes, as a Config. Raises InputError for an unknown name, and for a
-    change that nothing reads."""
-    values = preset_values(name, **changes)
-    config = Config(**values)
-    check_read(values, preset_values(name))
-    return config
-
-
-def preset_values(name: str, **changes: Any) -> dict[str, Any]:
-    """All options of the named preset with changes, not checked: `auto` is not a number yet.
-
-    Raises InputError for an unknown name.
-    """
-    choices = list(PRESETS)
-    if name not in choices:
-        raise InputError(
-            f"--preset is {name!r}; expected {', '.join(choices)}{nearest(str(name), choices)}"
-        )
-    check_names(changes)
-    return {**DEFAULTS, **PRESETS[name], **changes}
-
-
-def check_names(names: Iterable[str], also: Sequence[str] = ()) -> None:
-    """Raise InputError for a name that is neither a field of Config nor one of `also`."""
-    choices = [*also, *(field.name for field in dataclasses.fields(Config))]
-    for name in names:
-        if name not in choices:
-            raise InputError(f"no option {name!r}{nearest_option(name, choices)}")
-
-
-def as_options(values: dict[str, Any]) -> dict[str, Any]:
-    """Options as TOML reads them, alone or in lists."""
-    return {
-        name: [plain(name, each) for each in value]
-        if isinstance(value, list)
-        else plain(name, value)
-        for name, value in values.items()
-    }
-
-
 def plain(name: str, value: Any) -> Any:
     """As JSON has it: of a NumPy scalar the number, of a path the text; of 1e6, where the option
     is a whole number, that number."""
@@ -886,22 +597,6 @@ def plain(name: str, value: Any) -> Any:
         value = os.fspath(value)
     whole = isinstance(value, float) and alternatives(KINDS.get(name))[0] is int
     return int(value) if whole and value.is_integer() else value
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises InputError, to be read after the file's name."""
-    try:
-        with as_input_error("cannot read it"):
-            return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # as Windows writes it, too
-    except (ValueError, RecursionError) as error:  # no TOML, or no text; or nested without an end
-        raise InputError(f"it is not TOML: {error}") from None
-
-
-def differences(one: Config, other: Config) -> list[str]:
-    """The fields of two Configs that differ, but for those that neither of them reads."""
-    ours, theirs = to_dict(one), to_dict(other)
-    differing = [name for name in ours if ours[name] != theirs[name]]
-    return [name for name in differing if is_read(name, ours) or is_read(name, theirs)]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from a3c.config import Config, InputError
+from a3c.config import Config
+from a3c.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:

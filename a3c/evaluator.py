@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.devices import ToHost
 from a3c.envs.protocol import EnvironmentFault
+from a3c.errors import InputError
 from a3c.games import (
     Episode,
     EvaluationProtocol,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
-from a3c.config import InputError
+from a3c.errors import InputError
 
 CHECKOUT = Path(__file__).parents[1] / "pyproject.toml"
 

@@ -19,7 +19,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Generator
 
-from a3c.config import Config, InputError
+from a3c.config import Config
+from a3c.errors import InputError
 
 LONGEST_ROLLOUT = 128  # agent steps, each of which has a graph of its own
 

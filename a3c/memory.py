@@ -21,11 +21,12 @@ from torch.utils._pytree import tree_leaves
 
 from a3c.acting import nothing
 from a3c.actor_learner import ActorLearner
-from a3c.config import AUTO, MANY_AGENTS, ROLLOUT, Config, InputError, follows
+from a3c.config import AUTO, MANY_AGENTS, ROLLOUT, Config, follows
 from a3c.convolutions import Recall
 from a3c.devices import pick_precision
 from a3c.envs import agent_bytes, spec_of
 from a3c.envs.protocol import Array, Spec, Step
+from a3c.errors import InputError
 from a3c.gate import Gate
 from a3c.graphs import Graphs
 from a3c.machine import available_memory

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.envs.protocol import Spec
+from a3c.errors import InputError
 from a3c.heads import MakesHeads, Outputs
 from a3c.optimiser import Piece
 from a3c.torsos import CONVOLUTIONAL, DENSE, LSTM_CELLS, ConvolutionalTorso, VectorTorso

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from a3c.actor_learner import ActorLearner
-from a3c.config import Config, InputError, stages
+from a3c.config import Config, stages
 from a3c.devices import pick_precision, room_for, synchronise
 from a3c.envs import make_envs
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import EnvironmentFault, Envs, close_all, closed_on_failure
+from a3c.errors import InputError
 from a3c.gate import Gate
 from a3c.measuring import measure_background, measure_moments
 from a3c.memory import check_memory

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from a3c.config import InputError
 from a3c.convolutions import Convolution, Recall
+from a3c.errors import InputError
 from a3c.heads import initialise
 from a3c.pixels import subtract
 

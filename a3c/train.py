@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.devices import pick_devices, without_tf32
 from a3c.envs.names import frames_per_agent_step
 from a3c.envs.protocol import EnvironmentFault, closed_on_failure
+from a3c.errors import InputError
 from a3c.evaluation import Evaluation
 from a3c.evaluator import Evaluator, Snapshot, saved_snapshots
 from a3c.metrics import RECENT_GAMES, Metrics

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.envs.names import frames_per_agent_step
 from a3c.envs.protocol import Spec
+from a3c.errors import InputError
 from a3c.heads import ActionValueHeads, Outputs, of_actions
 from a3c.loss import action_value_loss, following, n_step_returns, one_step_returns
 from a3c.method import Behaviour, Losses, learning_ends, learning_rewards

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from a3c.config import InputError
+from a3c.errors import InputError
 from a3c.results.charts import AGENT_STEPS, new_figure, unit, write_figure
 from a3c.results.curves import WINDOW, read_curve, running
 from a3c.run import log

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 import a3c
-from a3c.config import DEFAULTS, InputError
+from a3c.config import DEFAULTS
 from a3c.envs.names import atari_game
+from a3c.errors import InputError
 from atari2600 import AtariEnv, AtariVectorEnv
 
 AGENTS, STEPS, BEYOND = 32, 2600, 600  # those of the last BEYOND steps are not whole

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from a3c.config import preset
+from a3c.presets import preset
 from a3c.run import checkpoint, log
 from a3c.run.provenance import commit, processor
 from a3c.train import train

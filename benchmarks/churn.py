@@ -22,7 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-from a3c.config import preset
+from a3c.presets import preset
 from a3c.train import train
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed

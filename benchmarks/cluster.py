@@ -37,7 +37,7 @@ from typing import Any
 from unittest import mock
 
 from a3c.cluster.machines import LOOPBACK, QUIET
-from a3c.config import preset
+from a3c.presets import preset
 from a3c.run import log, provenance
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed

@@ -12,9 +12,9 @@ import argparse
 import torch
 
 import a3c
-from a3c.config import InputError
 from a3c.envs.atari import atari_options
 from a3c.envs.names import atari_game
+from a3c.errors import InputError
 from atari2600 import AtariVectorEnv
 
 AGENTS, STEPS, BURN_IN = 64, 400, 100

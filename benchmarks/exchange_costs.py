@@ -15,12 +15,13 @@ import torch
 from a3c.cluster.exchange import Exchange, Newest, Sent, apply
 from a3c.cluster.machines import joined
 from a3c.cluster.server import Server
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.envs import spec_of
 from a3c.methods import make_method
 from a3c.metrics import Part
 from a3c.network import Network, flatten, layout
 from a3c.optimiser import Piece
+from a3c.presets import preset
 from a3c.shared import SharedParameters
 from benchmarks.processes import actors, cpu_seconds, stat
 from benchmarks.rows import Row

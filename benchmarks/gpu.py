@@ -39,11 +39,12 @@ from typing import NamedTuple
 
 import torch
 
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.devices import pick_device
 from a3c.envs import spec_of
 from a3c.metrics import RECENT_GAMES, STAGES
 from a3c.node import Node
+from a3c.presets import preset
 from a3c.run import checkpoint, log, provenance
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed
@@ -416,7 +417,7 @@ def measure_within(
 # To a GPU the newest frame travels: another function is compiled than for a CPU
 COMPILE = """
 import numpy, torch
-from a3c.config import preset
+from a3c.presets import preset
 from a3c.envs import numpy_envs
 envs = numpy_envs(preset("fast"), 1, torch.device("cuda"))
 envs.reset(1)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from a3c import metrics
-from a3c.config import nearest
+from a3c.errors import nearest
 from a3c.run import log
 from a3c.run.provenance import commit, processor
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 import a3c
-from a3c.config import InputError
 from a3c.envs.atari import atari_options
 from a3c.envs.names import atari_game
+from a3c.errors import InputError
 from atari2600 import AtariVectorEnv
 
 

@@ -13,7 +13,8 @@ import argparse
 import statistics
 import tempfile
 
-from a3c.config import SHORT_ROLLOUT, preset
+from a3c.config import SHORT_ROLLOUT
+from a3c.presets import preset
 from a3c.run import log
 from a3c.train import train
 

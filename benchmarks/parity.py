@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.devices import pick_device, pick_devices
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import Array, NumpyStep, Spec
@@ -24,6 +24,7 @@ from a3c.methods import A3C
 from a3c.metrics import Metrics
 from a3c.network import Network
 from a3c.node import Node
+from a3c.presets import preset
 from benchmarks.rows import Row
 from benchmarks.tables import Lines, header, line, verdict
 

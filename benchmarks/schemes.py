@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from a3c.cluster.exchange import Exchange, Newest, apply
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.metrics import Metrics
 from a3c.node import Node
+from a3c.presets import preset
 from a3c.run import provenance
 from a3c.shared import Applied, SharedParameters
 

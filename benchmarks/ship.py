@@ -17,8 +17,9 @@ from typing import Any
 
 import imageio_ffmpeg
 
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.envs.names import atari_game
+from a3c.errors import InputError
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
 from a3c.results.report import command

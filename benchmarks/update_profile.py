@@ -17,9 +17,9 @@ import time
 
 import torch
 
-from a3c.config import preset
 from a3c.metrics import Metrics
 from a3c.node import Node
+from a3c.presets import preset
 
 WARM_UP = 10  # updates
 # The parts, and the functions whose own time is theirs

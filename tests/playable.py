@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from a3c.config import preset
+from a3c.presets import preset
 from a3c.run import checkpoint
 from a3c.train import train
 

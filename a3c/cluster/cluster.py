@@ -25,9 +25,10 @@ from a3c.cluster.exchange import Newest, tensors_of
 from a3c.cluster.machines import Machine, alive, check_number
 from a3c.cluster.member import Member, NotMadeError, Paused, RefusedError
 from a3c.cluster.server import Contribution, Server, Status, ToEvaluate
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.devices import pick_devices, pick_precision
 from a3c.envs import make_envs, spec_of
+from a3c.errors import InputError
 from a3c.memory import check_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from a3c.config import ALL_MACHINES, Config, InputError
+from a3c.config import ALL_MACHINES, Config
+from a3c.errors import InputError
 from a3c.extras import missing
 
 # Before Ray is imported. On one machine its processes listen on the loopback alone: with this

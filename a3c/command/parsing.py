@@ -16,7 +16,8 @@ from tyro.constructors import (
 )
 
 from a3c.command.output import to_stdout
-from a3c.config import InputError, nearest, nearest_option, option
+from a3c.errors import InputError, nearest, option
+from a3c.options import nearest_option
 
 Options = TypeVar("Options")
 

@@ -21,23 +21,17 @@ from a3c.command.parsing import check_options, is_positional, tyro_cli, whole_nu
 from a3c.config import (
     AUTO,
     DEFAULTS,
-    GROUPS,
     KINDS,
-    PRESETS,
     Config,
-    InputError,
     alternatives,
-    as_options,
     auto_threads,
-    check_names,
-    check_read,
     check_values,
-    preset,
-    preset_values,
-    read_toml,
     to_dict,
 )
 from a3c.envs.names import check_atari_options, default_preset
+from a3c.errors import InputError
+from a3c.options import GROUPS, as_options, check_names, check_read, read_toml
+from a3c.presets import PRESETS, preset, preset_values
 from a3c.run.start import saved_config
 
 DESCRIPTION = "Train from scratch, go on with an interrupted run, or begin with another's network."

@@ -11,8 +11,9 @@ from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.envs.protocol import AgentBytes, Array, NumpyStep, Spec, other_version
+from a3c.errors import InputError
 from atari2600 import agent, boot, games
 from atari2600.vector_env import AtariVectorEnv
 

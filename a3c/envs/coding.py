@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from a3c.config import InputError
 from a3c.envs.protocol import Array, Spec
 from a3c.envs.spaces import Space
+from a3c.errors import InputError
 
 # Integers whose bounds are further apart are not scaled: such bounds are those of the type, which
 # say nothing of the values.

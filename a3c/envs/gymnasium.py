@@ -11,7 +11,6 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from a3c.config import InputError
 from a3c.envs import classic_control
 from a3c.envs.coding import Coding, Unreadable, check_finite, fits, to_float32
 from a3c.envs.protocol import (
@@ -23,6 +22,7 @@ from a3c.envs.protocol import (
     closed_on_failure,
 )
 from a3c.envs.spaces import space_of
+from a3c.errors import InputError
 
 PICTURE_SIDE = 20  # pixels; the smallest that the network `paper` reads
 MOST_CHANNELS = 16  # of an image whose channels come first

@@ -16,7 +16,8 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from a3c import extras
-from a3c.config import DEFAULTS, Config, InputError, option
+from a3c.config import DEFAULTS, Config
+from a3c.errors import InputError, option
 from atari2600 import games  # and it registers its ids
 from atari2600.games import gym_name
 

@@ -22,24 +22,17 @@ import tyro
 
 from a3c import machine
 from a3c.actor_learner import ActorLearner
-from a3c.config import (
-    TINY,
-    Config,
-    InputError,
-    auto_threads,
-    check_number,
-    is_auto,
-    preset,
-    preset_values,
-)
+from a3c.config import TINY, Config, auto_threads, check_number, is_auto
 from a3c.devices import pick_device, pick_devices, pick_precision, synchronise
 from a3c.envs import numpy_envs, spec_of
 from a3c.envs.names import atari_game, default_preset, frames_per_agent_step
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import Array, EnvironmentFault, NumpyEnvs, NumpyStep, close_all
+from a3c.errors import InputError
 from a3c.memory import check_memory, host_bytes
 from a3c.metrics import Metrics
 from a3c.node import Node
+from a3c.presets import preset, preset_values
 from a3c.results.progress import Progress
 from a3c.run.provenance import processor, version_of
 from a3c.run.terminal import Screen, counted

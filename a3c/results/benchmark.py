@@ -17,15 +17,9 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from a3c.config import (
-    GPU_AGENTS,
-    MOST_AUTO_THREADS,
-    ROLLOUT,
-    InputError,
-    all_threads,
-    check_number,
-)
+from a3c.config import GPU_AGENTS, MOST_AUTO_THREADS, ROLLOUT, all_threads, check_number
 from a3c.envs.names import atari_game
+from a3c.errors import InputError
 from a3c.metrics import Floats
 from a3c.results.benchmark_csv import (
     CURVES_CSV,

@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
-from a3c.config import InputError, as_input_error
+from a3c.errors import InputError, as_input_error
 from a3c.results.study_csv import rows_of
 from a3c.results.study_plan import Planned
 

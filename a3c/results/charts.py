@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a3c.config import InputError, nearest
+from a3c.errors import InputError, nearest
 from a3c.results.output import whole_file
 
 if TYPE_CHECKING:  # half a second to import, so not at the top

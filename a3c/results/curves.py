@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from a3c.config import InputError
+from a3c.errors import InputError
 from a3c.metrics import RECENT_GAMES, Floats
 from a3c.run import log
 

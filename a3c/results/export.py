@@ -21,8 +21,8 @@ import tyro
 from torch import Tensor, nn
 
 from a3c import extras
-from a3c.config import InputError
 from a3c.envs.coding import Coding
+from a3c.errors import InputError
 from a3c.heads import Categorical, Gaussian, Outputs
 from a3c.network import State
 from a3c.results.contract import contract

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from a3c import extras
-from a3c.config import as_input_error
+from a3c.errors import as_input_error
 from a3c.metrics import RECENT_GAMES, Floats
 from a3c.results.charts import AGENT_STEPS, SECONDS, new_figure, unit, whole_numbers, write_figure
 from a3c.results.output import markdown, write_text

@@ -14,11 +14,12 @@ import gymnasium
 import numpy as np
 
 from a3c import extras
-from a3c.config import Config, InputError
+from a3c.config import Config
 from a3c.envs.atari import AtariEnvs, native_size
 from a3c.envs.gymnasium import GymnasiumEnvs, seeded_reset
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Array, closed_on_failure
+from a3c.errors import InputError
 from a3c.games import Episode, checksum
 from a3c.results.output import whole_file
 

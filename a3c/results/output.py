@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from a3c.config import InputError, as_input_error
+from a3c.errors import InputError, as_input_error
 from a3c.run.files import replacing
 
 

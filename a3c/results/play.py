@@ -13,10 +13,11 @@ import torch
 import tyro
 from rich.table import Table
 
-from a3c.config import RANGES, Config, InputError, Ranges, check_number
+from a3c.config import RANGES, Config, Ranges, check_number
 from a3c.devices import without_tf32
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Array, EnvironmentFault, Spec
+from a3c.errors import InputError
 from a3c.games import (
     Episode,
     EvaluationProtocol,

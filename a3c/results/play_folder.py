@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from a3c.config import InputError, as_input_error
+from a3c.errors import InputError, as_input_error
 from a3c.results.output import whole_file
 from a3c.run import checkpoint, models, strict_json
 from a3c.run.files import flush

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from a3c.config import InputError, as_input_error
+from a3c.errors import InputError, as_input_error
 from a3c.results.play_folder import BEST_FILM, SCORES
 from a3c.run import checkpoint, models, strict_json
 

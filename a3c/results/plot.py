@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from a3c.config import InputError
+from a3c.errors import InputError
 from a3c.metrics import Floats
 from a3c.results.charts import (
     AGENT_STEPS,

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from a3c.config import InputError
 from a3c.devices import ToHost, pick_device, pick_precision, without_tf32
 from a3c.envs.coding import Coding, Unreadable
 from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.names import check_gymnasium_id
 from a3c.envs.protocol import Array, Spec
+from a3c.errors import InputError
 from a3c.games import chosen, usual_epsilon, with_random
 from a3c.methods import make_method
 from a3c.network import Network, State, flatten

@@ -16,20 +16,12 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from a3c.config import (
-    AUTO,
-    DEFAULTS,
-    PRESETS,
-    Config,
-    InputError,
-    follows,
-    is_read,
-    option,
-    preset_values,
-    to_dict,
-)
+from a3c.config import AUTO, DEFAULTS, Config, follows, to_dict
 from a3c.envs.names import atari_game
+from a3c.errors import InputError, option
 from a3c.metrics import significant
+from a3c.options import is_read
+from a3c.presets import PRESETS, preset_values
 from a3c.results.curves import (
     BAND_FROM,
     Curve,

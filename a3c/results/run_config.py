@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from a3c.config import Config, InputError
+from a3c.config import Config
+from a3c.errors import InputError
 from a3c.run import checkpoint, start, strict_json
 
 

@@ -17,9 +17,10 @@ import tyro
 from rich.live import Live
 from rich.table import Table
 
-from a3c.config import InputError, as_input_error, differences, option
 from a3c.devices import pick_devices
+from a3c.errors import InputError, as_input_error, option
 from a3c.memory import check_memory
+from a3c.options import differences
 from a3c.results import figures
 from a3c.results.benchmark_csv import SCORES_CSV
 from a3c.results.output import out_folder

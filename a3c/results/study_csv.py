@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from a3c.config import InputError, as_input_error
+from a3c.errors import InputError, as_input_error
 from a3c.results.output import write_csv
 from a3c.results.study_plan import Planned
 from a3c.run import log

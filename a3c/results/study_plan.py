@@ -12,18 +12,7 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a3c.config import (
-    Config,
-    InputError,
-    as_options,
-    is_read,
-    nearest,
-    nearest_option,
-    preset,
-    preset_values,
-    read_toml,
-    to_dict,
-)
+from a3c.config import Config, to_dict
 from a3c.devices import pick_device
 from a3c.envs.names import (
     atari_game,
@@ -31,6 +20,9 @@ from a3c.envs.names import (
     check_gymnasium_id,
     default_preset,
 )
+from a3c.errors import InputError, nearest
+from a3c.options import as_options, is_read, nearest_option, read_toml
+from a3c.presets import preset, preset_values
 from a3c.run import checkpoint, log
 
 Options = dict[str, Any]

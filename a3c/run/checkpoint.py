@@ -21,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from a3c.config import BEFORE, Config, InputError, nearest, to_dict
+from a3c.config import BEFORE, Config, to_dict
 from a3c.envs.protocol import Spec
+from a3c.errors import InputError, nearest
 from a3c.run import strict_json
 from a3c.run.files import replacing
 

@@ -20,7 +20,8 @@ try:
 except ImportError:  # Windows: there nothing keeps two processes out of one folder
     fcntl = None  # type: ignore[assignment]
 
-from a3c.config import Config, InputError, as_input_error, to_dict
+from a3c.config import Config, to_dict
+from a3c.errors import InputError, as_input_error
 from a3c.run import checkpoint, strict_json
 from a3c.run.files import flush_names, write_whole
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from a3c.config import as_input_error
+from a3c.errors import as_input_error
 from a3c.metrics import STAGES
 from a3c.run import strict_json
 from a3c.run.files import flush_names, write_whole

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from a3c.config import InputError, nearest
 from a3c.envs.names import atari_game
+from a3c.errors import InputError, nearest
 from a3c.run import checkpoint
 from a3c.run.checkpoint import Checkpoint
 

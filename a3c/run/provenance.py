@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from a3c.config import as_input_error
+from a3c.errors import as_input_error
 from a3c.run import strict_json
 
 SAME = ("a3c-gpu", "gymnasium", "ale-py")

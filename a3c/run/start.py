@@ -13,24 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from a3c.config import (
-    AUTO,
-    FREE_ON_RESUME,
-    PRESETS,
-    RULES,
-    VALUE_METHODS,
-    Config,
-    InputError,
-    differences,
-    follows,
-    option,
-    to_dict,
-)
+from a3c.config import AUTO, RULES, VALUE_METHODS, Config, follows, to_dict
 from a3c.envs.atari import action_meanings
 from a3c.envs.coding import same_reading
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Spec
+from a3c.errors import InputError, option
 from a3c.network import network_name
+from a3c.options import FREE_ON_RESUME, differences
+from a3c.presets import PRESETS
 from a3c.run import best, checkpoint, models, strict_json
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import as_word, check_free, check_runs_dir, from_here

@@ -9,13 +9,14 @@ import torch
 
 from a3c.acting import Actor, Agents
 from a3c.actor_learner import Figures, Learned
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import NumpyStep
 from a3c.method import learning_ends, learning_rewards
 from a3c.methods import A3C
 from a3c.metrics import Episodes, FinishedEpisode
 from a3c.network import Network, flatten
+from a3c.presets import preset
 from a3c.rollout import Rollout, Truncation
 from a3c.shared import Applied
 from tests.scripted import VECTOR, Scripted, step

@@ -14,8 +14,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from a3c.config import BEFORE, Config, InputError, preset
+from a3c.config import BEFORE, Config
 from a3c.envs.protocol import Spec
+from a3c.errors import InputError
+from a3c.presets import preset
 from a3c.run import best, checkpoint, models
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import standing

@@ -9,20 +9,11 @@ import numpy as np
 import pytest
 
 from a3c import machine
-from a3c.config import (
-    ELSEWHERE,
-    KINDS,
-    PRESETS,
-    VALUE_METHODS,
-    Config,
-    InputError,
-    differences,
-    preset,
-    preset_values,
-    stages,
-    to_dict,
-)
+from a3c.config import KINDS, VALUE_METHODS, Config, stages, to_dict
+from a3c.errors import InputError
 from a3c.games import GREEDY_EPSILON, SAMPLED_EPSILON, EvaluationProtocol
+from a3c.options import ELSEWHERE, differences
+from a3c.presets import PRESETS, preset, preset_values
 from a3c.results.play import PlayOptions
 
 

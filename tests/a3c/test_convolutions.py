@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from a3c.config import preset
 from a3c.convolutions import Back, Convolution, Recall
 from a3c.network import flatten
 from a3c.pixels import subtract
+from a3c.presets import preset
 from a3c.torsos import CONVOLUTIONAL
 from tests.a3c.test_network import frames, learn, network_for
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from a3c import devices
-from a3c.config import InputError, preset
 from a3c.devices import ToDevice, pick_device, pick_devices, pick_precision, room_for
+from a3c.errors import InputError
+from a3c.presets import preset
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

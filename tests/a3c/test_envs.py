@@ -6,10 +6,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from a3c.config import preset
 from a3c.envs import atari, numpy_envs
 from a3c.envs.atari import AtariEnvs, atari_options
 from a3c.envs.protocol import Array, Spec
+from a3c.presets import preset
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from rich.console import Console
 from torch import Tensor
 
 import a3c
-from a3c.config import preset
 from a3c.games import Episode, EvaluationProtocol, GameEnvs, GoesOn, make_games, play_episodes
 from a3c.methods import A3C
 from a3c.network import Network
+from a3c.presets import preset
 from a3c.results.evaluate import summary
 from a3c.results.play import score_table
 from a3c.results.policy import Policy

@@ -16,7 +16,7 @@ import torch
 from a3c import cli, evaluator
 from a3c.acting import Actor
 from a3c.actor_learner import seed_of
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.envs.protocol import EnvironmentFault
 from a3c.evaluation import MANY_WAITING, Evaluation
 from a3c.evaluator import EVALUATION, SCORING, Evaluated, Evaluator, Snapshot
@@ -24,6 +24,7 @@ from a3c.games import GREEDY_EPSILON, Episode
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.optimiser import Piece
+from a3c.presets import preset
 from a3c.results.policy import load
 from a3c.run import best, checkpoint, log
 from a3c.run.folder import Run

@@ -9,9 +9,9 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from a3c.config import preset
 from a3c.gate import Gate
 from a3c.optimiser import Piece
+from a3c.presets import preset
 from a3c.shared import SharedParameters
 from tests.scripted import update
 

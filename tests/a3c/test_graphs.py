@@ -14,10 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from a3c.actor_learner import ActorLearner
-from a3c.config import Config, InputError, preset
+from a3c.config import Config
+from a3c.errors import InputError
 from a3c.graphs import Graphed, Graphs, wants_graphs
 from a3c.metrics import Metrics
 from a3c.node import Node
+from a3c.presets import preset
 from a3c.train import train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from a3c.config import InputError
 from a3c.envs.coding import Coding, Unreadable
 from a3c.envs.gymnasium import GymnasiumEnvs, gymnasium_spec
 from a3c.envs.protocol import Array, EnvironmentFault, Spec
+from a3c.errors import InputError
 from a3c.games import GameEnvs
 
 TWO = spaces.Discrete(2)

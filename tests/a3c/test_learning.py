@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from a3c.actor_learner import ActorLearner
-from a3c.config import preset
 from a3c.metrics import RECENT_GAMES
+from a3c.presets import preset
 from a3c.train import train
 
 SOLVED = 475

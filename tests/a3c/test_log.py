@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from a3c.config import InputError
+from a3c.errors import InputError
 from a3c.run import log, provenance, strict_json
 from a3c.run.log import Log
 from a3c.train import train

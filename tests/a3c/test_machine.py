@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from a3c import cli, machine
-from a3c.config import Config, InputError
+from a3c.config import Config
+from a3c.errors import InputError
 from a3c.machine import available_memory, physical_cores  # before the tests' own count stands there
 
 KIB, GIB = 2**10, 2**30

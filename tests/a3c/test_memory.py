@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from a3c import cli, memory
-from a3c.config import Config, InputError, preset
+from a3c.config import Config
 from a3c.convolutions import Recall
 from a3c.envs import agent_bytes, make_envs, spec_of
 from a3c.envs.protocol import Spec
+from a3c.errors import InputError
 from a3c.memory import (
     LiveBytes,
     check_memory,
@@ -22,6 +23,7 @@ from a3c.memory import (
     host_bytes,
     learning_bytes,
 )
+from a3c.presets import preset
 from a3c.train import train
 
 CPU = torch.device("cpu")
@@ -100,7 +102,7 @@ import sys
 import tempfile
 from pathlib import Path
 import torch
-from a3c.config import preset
+from a3c.presets import preset
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.run import checkpoint
@@ -135,7 +137,7 @@ def test_the_estimate_is_what_a_process_takes() -> None:
 GAMES = """
 import sys
 import torch
-from a3c.config import preset
+from a3c.presets import preset
 from a3c.games import make_games
 config = preset("fast", env=sys.argv[1], num_threads=1)
 make = lambda games: make_games(config, games, torch.device("cpu"))

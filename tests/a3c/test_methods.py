@@ -16,12 +16,13 @@ from gymnasium import spaces
 from torch import Generator, Tensor, nn
 
 from a3c import node
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.envs.protocol import Spec
 from a3c.heads import Outputs, initialise
 from a3c.loss import n_step_returns
 from a3c.method import Losses
 from a3c.network import Network
+from a3c.presets import preset
 from a3c.rollout import Rollout
 from a3c.run import checkpoint, log
 from a3c.train import train

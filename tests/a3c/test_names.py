@@ -7,8 +7,8 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from a3c.config import InputError
 from a3c.envs.names import atari_game, check_gymnasium_id, default_preset
+from a3c.errors import InputError
 from atari2600 import games
 
 

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import distributions, nn
 
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.envs.protocol import Spec
 from a3c.heads import Categorical, Gaussian
 from a3c.methods import A3C
 from a3c.network import Network, flatten, layout
+from a3c.presets import preset
 from a3c.torsos import ConvolutionalTorso
 from tests.scripted import VECTOR
 

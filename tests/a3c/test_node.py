@@ -9,12 +9,12 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from a3c.config import preset
 from a3c.methods import A3C
 from a3c.metrics import Metrics
 from a3c.network import layout
 from a3c.node import Node
 from a3c.optimiser import slower
+from a3c.presets import preset
 from a3c.shared import turns
 from a3c.torsos import ConvolutionalTorso
 from a3c.train import train

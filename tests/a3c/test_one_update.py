@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from a3c.config import preset
 from a3c.metrics import Metrics
 from a3c.network import flatten
 from a3c.node import Node
+from a3c.presets import preset
 
 CPU = torch.device("cpu")
 LENGTH, AGENTS = 8, 4

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from a3c import optimiser
-from a3c.config import PRESETS, Config, preset
+from a3c.config import Config
 from a3c.envs.protocol import Spec
 from a3c.methods import make_method
 from a3c.network import Network, layout
 from a3c.optimiser import Piece, RMSProp, slower
+from a3c.presets import PRESETS, preset
 from a3c.schedules import entropy_weight, learning_rate
 
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import distributions
 
-from a3c.config import InputError, preset
 from a3c.envs.protocol import Spec
+from a3c.errors import InputError
 from a3c.heads import Gaussian
 from a3c.methods import A3C
 from a3c.network import Network, flatten, layout
+from a3c.presets import preset
 from a3c.train import train
 from tests.a3c.test_train import equal, final, stop_after
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from a3c.command.parsing import parse
-from a3c.config import InputError, preset
+from a3c.errors import InputError
+from a3c.presets import preset
 from a3c.results.play import PlayOptions
 from a3c.run import checkpoint
 from a3c.run import folder as run_folder

@@ -13,9 +13,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from a3c.config import Config, InputError, preset
+from a3c.config import Config
 from a3c.envs.protocol import Spec
 from a3c.envs.spaces import space_of
+from a3c.errors import InputError
+from a3c.presets import preset
 from a3c.run import checkpoint, log, models, provenance, start
 from a3c.schedules import learning_rate
 from a3c.train import train

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from a3c.acting import Actor
-from a3c.config import preset
 from a3c.envs.on_device import OnDevice
 from a3c.methods import A3C
 from a3c.network import Network, flatten
+from a3c.presets import preset
 from tests.scripted import VECTOR, Scripted, step
 
 CPU = torch.device("cpu")

@@ -24,15 +24,17 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from a3c import cli
 from a3c.acting import Actor
 from a3c.actor_learner import ActorLearner
-from a3c.config import Config, InputError, preset
+from a3c.config import Config
 from a3c.devices import pick_device
 from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.protocol import EnvironmentFault
+from a3c.errors import InputError
 from a3c.measuring import positive
 from a3c.methods import make_method
 from a3c.metrics import RECENT_GAMES, FinishedEpisode, Metrics
 from a3c.network import Network
 from a3c.node import Node
+from a3c.presets import preset
 from a3c.results.policy import load
 from a3c.run import checkpoint, log, provenance
 from a3c.run.folder import Run

@@ -11,13 +11,15 @@ import torch
 
 from a3c import memory
 from a3c.acting import Actor
-from a3c.config import METHODS, VALUE_METHODS, Config, InputError, preset
+from a3c.config import METHODS, VALUE_METHODS, Config
 from a3c.envs import make_envs, spec_of
 from a3c.envs.on_device import OnDevice
+from a3c.errors import InputError
 from a3c.loss import action_value_loss, one_step_returns
 from a3c.metrics import Metrics
 from a3c.network import Network, flatten, layout
 from a3c.node import Node
+from a3c.presets import preset
 from a3c.rollout import Rollout, Truncation
 from a3c.run import checkpoint, log
 from a3c.train import train

@@ -20,11 +20,12 @@ from torch.overrides import TorchFunctionMode
 import a3c
 from a3c import devices, torsos
 from a3c.actor_learner import ActorLearner
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.devices import ToHost
 from a3c.games import EvaluationProtocol, make_games, play_episodes
 from a3c.metrics import Metrics
 from a3c.node import Node
+from a3c.presets import preset
 from tests.playable import Playable, model_of
 
 # What a tensor's content is read by, or its shape depends on

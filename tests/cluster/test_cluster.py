@@ -25,7 +25,9 @@ from ray.exceptions import AuthenticationError
 from a3c.cluster.machines import LOOPBACK as LISTENS_HERE
 from a3c.cluster.machines import QUIET, joined
 from a3c.cluster.member import RefusedError, check_same
-from a3c.config import Config, InputError, preset
+from a3c.config import Config
+from a3c.errors import InputError
+from a3c.presets import preset
 from a3c.run import checkpoint, provenance
 from a3c.run.log import read
 from a3c.run.provenance import what_must_be_the_same

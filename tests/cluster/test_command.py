@@ -15,9 +15,10 @@ from a3c.cluster.cluster import Began, Cluster
 from a3c.cluster.exchange import Newest
 from a3c.cluster.machines import Machine, alive
 from a3c.cluster.server import Contribution, ToEvaluate
-from a3c.config import ALL_MACHINES, preset
+from a3c.config import ALL_MACHINES
 from a3c.metrics import Metrics
 from a3c.optimiser import Piece
+from a3c.presets import preset
 from a3c.shared import SharedParameters
 
 P = 3

@@ -14,9 +14,10 @@ import torch
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent, apply
 from a3c.cluster.member import Member
 from a3c.cluster.server import HandedIn, NotReady, Refused, Server, Standing
-from a3c.config import Config, preset
+from a3c.config import Config
 from a3c.metrics import FinishedEpisode, Part
 from a3c.optimiser import Piece
+from a3c.presets import preset
 from a3c.shared import SharedParameters
 from tests.scripted import update
 

@@ -20,10 +20,10 @@ from a3c.cluster.exchange import Change, Exchange, Newest, Sent
 from a3c.cluster.machines import alive, share
 from a3c.cluster.member import Member, NotMadeError, Paused
 from a3c.cluster.server import Server, ToEvaluate
-from a3c.config import preset
 from a3c.gate import Gate
 from a3c.metrics import FinishedEpisode, Metrics, Part
 from a3c.optimiser import Piece
+from a3c.presets import preset
 from a3c.shared import SharedParameters
 from a3c.train import Training
 from tests.scripted import update

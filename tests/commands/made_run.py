@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import zeros
 
-from a3c.config import preset, to_dict
+from a3c.config import to_dict
 from a3c.envs.protocol import Spec
+from a3c.presets import preset
 from a3c.run import checkpoint
 from a3c.run.checkpoint import Checkpoint
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import zeros
 
 from a3c import cli, memory
-from a3c.config import InputError, preset
+from a3c.errors import InputError
+from a3c.presets import preset
 from a3c.results import study
 from a3c.run import checkpoint
 from a3c.train import train

@@ -12,9 +12,11 @@ import torch
 
 from a3c import cli, memory
 from a3c.command.train_options import train_options
-from a3c.config import Config, InputError, preset
+from a3c.config import Config
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import Array, NumpyStep
+from a3c.errors import InputError
+from a3c.presets import preset
 from a3c.results import bench, bench_tables, progress
 from a3c.results.bench import Setting, Stretch
 from a3c.run.terminal import Screen

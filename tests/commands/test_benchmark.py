@@ -15,7 +15,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from a3c import cli
-from a3c.config import Config, InputError
+from a3c.config import Config
+from a3c.errors import InputError
 from a3c.results import benchmark as module
 from a3c.results import study
 from a3c.results.benchmark import (

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 import a3c
-from a3c.config import preset
 from a3c.envs import spec_of
 from a3c.envs.coding import Coding
 from a3c.heads import Gaussian
 from a3c.methods import make_method
 from a3c.network import Network, State, flatten
+from a3c.presets import preset
 from a3c.results.contract import contract
 from a3c.results.export import ExportOptions, encoded, export, input_type, named_outputs
 from a3c.results.policy import Policy

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from a3c import cli
-from a3c.config import preset
 from a3c.envs.atari import AtariEnvs, native_size
 from a3c.envs.protocol import Array
 from a3c.games import Episode
+from a3c.presets import preset
 from a3c.results import film
 from a3c.results.film import replay
 from tests.playable import HalfNeverEnds, Observation, Playable, model_of

@@ -13,8 +13,8 @@ from rich.console import Console
 import a3c
 from a3c import cli
 from a3c.command.train_options import train_options
-from a3c.config import differences
 from a3c.envs.names import atari_games
+from a3c.options import differences
 from a3c.results import play, scores, ships
 from a3c.run import models
 

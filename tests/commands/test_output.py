@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from a3c.config import InputError
+from a3c.errors import InputError
 from a3c.results.output import write_text
 
 

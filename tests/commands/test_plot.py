@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from a3c import cli
-from a3c.config import InputError
+from a3c.errors import InputError
 from a3c.results import charts, curves, plot
 from a3c.results.output import whole_file
 from benchmarks import ancestor

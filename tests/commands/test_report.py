@@ -13,7 +13,9 @@ import pytest
 
 from a3c import cli, machine
 from a3c.command.train_options import train_options
-from a3c.config import Config, InputError, auto_threads, preset
+from a3c.config import Config, auto_threads
+from a3c.errors import InputError
+from a3c.presets import preset
 from a3c.results import played, report
 from a3c.results.scores import REPORTED
 from a3c.train import train

@@ -13,8 +13,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from a3c import cli, machine, memory
-from a3c.config import Config, InputError, as_input_error, differences, preset
+from a3c.config import Config
 from a3c.envs.names import default_preset
+from a3c.errors import InputError, as_input_error
+from a3c.options import differences
+from a3c.presets import preset
 from a3c.results import figures, study, study_csv
 from a3c.results.study_csv import label_of
 from a3c.results.study_plan import FREE, Planned, folder_name, plan, read_spec

@@ -14,7 +14,10 @@ import a3c
 from a3c import cli, machine
 from a3c.command.parsing import parse, whole_number
 from a3c.command.train_options import STARTS, helps, train_options
-from a3c.config import ALL_MACHINES, GROUPS, PRESETS, RULES, Config, InputError, option, preset
+from a3c.config import ALL_MACHINES, RULES, Config
+from a3c.errors import InputError, option
+from a3c.options import GROUPS
+from a3c.presets import PRESETS, preset
 from a3c.results.play import PlayOptions
 from a3c.run import checkpoint
 from a3c.train import train

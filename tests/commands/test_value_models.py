@@ -10,8 +10,10 @@ import torch
 import a3c
 from a3c import cli
 from a3c.command.train_options import train_options
-from a3c.config import Config, InputError, preset
+from a3c.config import Config
+from a3c.errors import InputError
 from a3c.games import SAMPLED_EPSILON
+from a3c.presets import preset
 from a3c.results import report
 from a3c.results.play import PlayOptions, play
 from a3c.run import log

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from a3c.config import METHODS, preset
+from a3c.config import METHODS
 from a3c.memory import gpu_bytes
+from a3c.presets import preset
 from a3c.run import checkpoint
 from a3c.torsos import ConvolutionalTorso
 from a3c.train import train
