@@ -501,17 +501,41 @@ def check_number(name: str, kind: type, value: Any, ranges: Ranges = RANGES) -> 
 
 
 def _check_together(config: Config) -> None:
+    """Raise InputError for values that do not go together."""
+    _check_frame_skips(config)
+    _check_threads_and_nodes(config)
+    _check_updates(config)
+    _check_optimiser(config)
+    if config.method in VALUE_METHODS:
+        _check_value_method(config)
+
+
+def _check_frame_skips(config: Config) -> None:
     low, high = config.frame_skip, config.frame_skip_max
     if high and high < low:
         raise InputError(f"--frame-skip-max is {high}; expected 0 or at least --frame-skip {low}")
     if high and config.emulator == "ale":
         raise InputError(f"--frame-skip-max is {high}; expected 0, as ale-py draws no frame skips")
+
+
+def _check_updates(config: Config) -> None:
     if config.num_envs % config.minibatches:
         fits = max(n for n in range(1, config.minibatches) if config.num_envs % n == 0)
         raise InputError(
             f"--minibatches is {config.minibatches}; expected a number that divides --num-envs "
             f"{config.num_envs}, such as {fits}"
         )
+    if config.sync_every > 1 and config.mode == "sync":
+        raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
+    of_update = config.num_envs // config.minibatches * config.rollout_length
+    if config.normalize_advantages and of_update == 1:
+        raise InputError(
+            "--normalize-advantages is True with updates of one agent step, which have no "
+            "deviation; expected a larger --rollout-length or --num-envs, or fewer --minibatches"
+        )
+
+
+def _check_threads_and_nodes(config: Config) -> None:
     threads, most = config.nodes * config.num_threads, RANGES["num_threads"][1]
     if not config.cluster and threads > most:
         raise InputError(
@@ -525,17 +549,6 @@ def _check_together(config: Config) -> None:
             f"--device is {config.device!r} with {_nodes_asked_for(config)}, which Ray deals the "
             "GPUs to; expected auto, cpu or cuda (CUDA_VISIBLE_DEVICES says which there are)"
         )
-    if config.sync_every > 1 and config.mode == "sync":
-        raise InputError(f"--sync-every is {config.sync_every}; expected 1 with --mode sync")
-    of_update = config.num_envs // config.minibatches * config.rollout_length
-    if config.normalize_advantages and of_update == 1:
-        raise InputError(
-            "--normalize-advantages is True with updates of one agent step, which have no "
-            "deviation; expected a larger --rollout-length or --num-envs, or fewer --minibatches"
-        )
-    _check_optimiser(config)
-    if config.method in VALUE_METHODS:
-        _check_value_method(config)
 
 
 def _nodes_asked_for(config: Config) -> str:

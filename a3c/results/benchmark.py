@@ -114,22 +114,30 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     with ready(left, out):
         found = written(out)  # again: until the folder was ours somebody may have added to it
         check_rows(plans, found, options)
-        if gone := len(plans) - len(left):
-            runs = f"{gone} of {counted(len(plans), 'run')}"
-            say(
-                f"{runs} as {out / SCORES_CSV} has it, whatever the settings: no checkpoint is here"
-            )
-        if anew := [each for each in left if key(each) in found and not has_weights(each)]:
-            say(
-                f"{len(anew)} of {counted(len(plans), 'run')} trained anew: {out / SCORES_CSV} has "
-                "them of another length or number of games, and no checkpoint is here"
-            )
+        say_what_stands(plans, left, found, out)
         went = run_all(left, score_and_write)
         if went.interrupted:
             say(f"interrupted; go on: {command(options)}")
         paths = write(out, in_order(plans, found)) if found else []
     went.check()
     return paths
+
+
+def say_what_stands(
+    plans: list[Planned], left: list[Planned], found: dict[tuple[str, int], Found], out: Path
+) -> None:
+    """How many runs count as the file says, and how many of its are made again all the same."""
+    runs = counted(len(plans), "run")
+    if gone := len(plans) - len(left):
+        say(
+            f"{gone} of {runs} as {out / SCORES_CSV} has it, whatever the settings: no checkpoint "
+            "is here"
+        )
+    if anew := [each for each in left if key(each) in found and not has_weights(each)]:
+        say(
+            f"{len(anew)} of {runs} trained anew: {out / SCORES_CSV} has "
+            "them of another length or number of games, and no checkpoint is here"
+        )
 
 
 def command(options: BenchmarkOptions) -> str:
