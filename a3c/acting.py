@@ -49,7 +49,7 @@ class Actor:
     ):
         self.envs, self.network, self.choose, self.seen = envs, network, choose, seen
         self.looks_ahead = looks_ahead
-        self.act = Graphed(self.compute)
+        self.graphed_compute = Graphed(self.compute)
         self.stopwatch = Stopwatch()
         self.agents: Agents
         self.last: Rollout | None = None
@@ -95,7 +95,7 @@ class Actor:
         agents = self.agents
         assert agents.next_actions is not None
         agents.decided = True
-        return agents.next_actions.copy_(self.act(None)[1])
+        return agents.next_actions.copy_(self.graphed_compute(None)[1])
 
     def followed(self, truncation: Truncation) -> Truncation:
         """The truncation with the actions that its agents would have taken next, for Sarsa, whose
@@ -122,7 +122,7 @@ class Actor:
         With `t`, this is step t of a rollout to learn from.
         """
         with self.stopwatch("forward"):
-            outputs, actions, state = self.act(t)
+            outputs, actions, state = self.graphed_compute(t)
         with self.stopwatch("environment"):  # on CUDA it begins with the wait for the actions
             step = self.envs.step(actions)
         carry_state(state, step.ended, self.agents.state)

@@ -29,7 +29,7 @@ from a3c.shared import Applied, SharedParameters
 
 # Where agents stand, in a checkpoint
 AGENT_TENSORS = ("observations", "hidden", "cell", "next_actions")
-RENEWED_EVERY = 5  # agent steps of each agent; 20 of them are a rollout by default
+RENEWED_EVERY = 5  # agent steps of each agent; by default a rollout has 20, of many agents 10
 
 
 class ActorLearner:
@@ -66,7 +66,7 @@ class ActorLearner:
         self.behaviour = method.behaviour(index, envs.num_envs, device)
         self.prepared: dict[str, float] = {}  # for this rollout, as the log shows it
         self.actor = Actor(envs, self.network, self.choose, self.seen, method.looks_ahead)
-        self.differentiated = Graphed(self.differentiate)
+        self.graphed_differentiate = Graphed(self.differentiate)
         self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
         self.minibatch = torch.zeros(self.minibatch_size, dtype=torch.int64, device=device)  # [M]
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -76,7 +76,7 @@ class ActorLearner:
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
-        self.acted_at_steps = [0]  # that, at each step of a rollout, see `renew`
+        self.acted_at_steps = [0]  # that, at each step of a rollout, see `renew`; 0: none so far
         # [P]; with --sync-every, where learning takes newer ones, the copy that acts is another
         older = self.learns_with_newest and config.sync_every > 1
         self.acting_parameters = self.parameters.clone() if older else self.parameters
@@ -101,6 +101,7 @@ class ActorLearner:
         rollout = self.actor.rollout(self.config.rollout_length, self.renew)
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
+        # `learn` finds the rollout in actor.last, where it lies for CUDA graphs
         learned = [self.learn(agents, new) for agents, new in self.minibatches()]
         beside = {**self.prepared, "num_envs": self.envs.num_envs}  # fewer at first if it grows
         self.under_way = Figures.of(rollout, learned, stopwatch.take(), beside)
@@ -160,7 +161,7 @@ class ActorLearner:
                     self.minibatch.copy_(agents)
                 # truncations are rare, and differ each time: no CUDA graph fits
                 truncated = bool(self.actor.last.truncations)
-                names, shown = (self.differentiate if truncated else self.differentiated)()
+                names, shown = (self.differentiate if truncated else self.graphed_differentiate)()
             with stopwatch("apply"):
                 agent_steps = self.minibatch_size * self.config.rollout_length if new else 0
                 applied = self.store.apply(self.gradients, agent_steps, self.index, self.norm)
@@ -169,8 +170,8 @@ class ActorLearner:
         # A copy: a CUDA graph returns the same memory each time
         norm = on_device(applied.gradient_norm, self.device)
         figures = torch.cat([shown, norm.reshape(1)])  # one for each name
-        acted_at = sum(self.acted_at_steps) / len(self.acted_at_steps)
-        return Learned.of([*names, "gradient_norm"], figures, applied, acted_at, computed_at)
+        mean_acted_at = sum(self.acted_at_steps) / len(self.acted_at_steps)
+        return Learned.of([*names, "gradient_norm"], figures, applied, mean_acted_at, computed_at)
 
     def differentiate(self) -> tuple[list[str], Tensor]:
         """Gradients of the loss of the last rollout, or of `minibatch`'s part in it, into
@@ -236,11 +237,11 @@ class ActorLearner:
             self.differentiate()
             torch.cuda.empty_cache()  # CUDA graphs have memory of their own; this is free again
             for t in range(self.config.rollout_length):
-                self.actor.act.record(self.graphs, t)
+                self.actor.graphed_compute.record(self.graphs, t)
             if self.method.looks_ahead:
-                self.actor.act.record(self.graphs, None)
+                self.actor.graphed_compute.record(self.graphs, None)
             self.envs.record(self.graphs)
-            self.differentiated.record(self.graphs)
+            self.graphed_differentiate.record(self.graphs)
             self.store.record(self.graphs, self.gradients, self.norm, self.index)
             self.generator.set_state(random)
 
@@ -319,12 +320,12 @@ class Learned(NamedTuple):
 
     @staticmethod
     def of(
-        names: list[str], shown: Tensor, applied: Applied, acted_at: float, computed_at: int
+        names: list[str], shown: Tensor, applied: Applied, mean_acted_at: float, computed_at: int
     ) -> Learned:
-        """acted_at, computed_at: updates that the parameters had seen which chose the actions, on
-        average, and with which the gradients were computed."""
+        """mean_acted_at, computed_at: updates that the parameters had seen which chose the actions,
+        on average, and with which the gradients were computed."""
         lags = {
-            "policy_lag": float(applied.updates_before - acted_at),
+            "policy_lag": float(applied.updates_before - mean_acted_at),
             "gradient_lag": float(applied.updates_before - computed_at),
         }
         return Learned(names, shown, {**lags, "lr": applied.lr}, applied.waiting_seconds)

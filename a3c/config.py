@@ -218,7 +218,8 @@ class Config:
     """Games of an evaluation with sampled actions, and as many with greedy ones."""
 
     def __post_init__(self) -> None:
-        """Raise InputError if a value is outside its choices or range; `auto` becomes a value."""
+        """Raise InputError if a value is outside its choices or range; `auto` becomes a value,
+        where it is a matter of RULES."""
         for name, kind in KINDS.items():
             value = plain(name, getattr(self, name))
             _check_field(name, kind, value)

@@ -44,7 +44,7 @@ class Gate:
             return not self._stopped
 
     def leave(self) -> None:
-        """Called once by each thread at its end, however it ends."""
+        """Called once by each thread at its end, however it ends; or for one that never began."""
         with self._boundary:
             self._running -= 1
             self._boundary.notify_all()
@@ -65,7 +65,8 @@ class Gate:
         self._stop_wanted = True
 
     def abort(self) -> None:
-        """A thread died: the others end before their next rollout, also those that are parked."""
+        """Where a thread died, or a run is to end at once: all end before their next rollout, also
+        those that are parked."""
         with self._boundary:
             self._stop_wanted = self._stopped = True
             self._boundary.notify_all()

@@ -37,24 +37,11 @@ class A3C:
         self.ent_coef = self.ent_coef.to(device)
         return self  # A3C is its own Behaviour
 
-    def prepare(self, agent_steps: int) -> dict[str, float]:
-        ent_coef = entropy_weight(self.config, agent_steps)
-        self.ent_coef.fill_(ent_coef)
-        return {"ent_coef": ent_coef}
-
-    def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
-        return network.heads.policy.sample(outputs[0], generator)
-
-    def save(self) -> dict[str, Tensor]:
-        return {}
-
-    def load(self, saved: dict[str, Tensor]) -> None:
-        pass
-
     def loss(self, network: Network, target: Network | None, rollout: Rollout) -> Losses:
         config = self.config
-        # policies: what the head says of actions, as logits [T, N, A]; values [T, N]; where a
-        # rollout has minibatches N is the agents of one
+        # From the activations that acting has left in the network (or `read`), with an autograd
+        # graph. policies: what the head says of actions, as logits [T, N, A]; values [T, N]; where
+        # a rollout has minibatches N is the agents of one
         (policies, values), states = network.recall(rollout.state, rollout.not_ended)
         log_probs = network.heads.policy.log_prob(policies, rollout.actions)  # [T, N]
         returns, advantages = self.estimates(
@@ -108,6 +95,22 @@ class A3C:
         acted = network.heads.policy.log_prob(rollout.outputs, rollout.actions)  # [T, N]
         log_ratios, bounds = log_probs - acted, (config.rho_bar, config.c_bar)
         return vtrace(rewards, values, ends, bootstrap, log_ratios, *discounts, *bounds)
+
+    # As Behaviour: how its agents act
+
+    def prepare(self, agent_steps: int) -> dict[str, float]:
+        ent_coef = entropy_weight(self.config, agent_steps)
+        self.ent_coef.fill_(ent_coef)
+        return {"ent_coef": ent_coef}
+
+    def act(self, network: Network, outputs: Outputs, generator: Generator) -> Tensor:
+        return network.heads.policy.sample(outputs[0], generator)
+
+    def save(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, saved: dict[str, Tensor]) -> None:
+        pass
 
 
 def make_method(config: Config) -> Method:

@@ -183,7 +183,7 @@ class Node:
         try:
             learner.run()
         except threading.BrokenBarrierError:
-            pass  # in sync mode: another thread died, and has said why
+            pass  # in sync mode, after `abort`: nothing that this thread has to say
         except BaseException as error:
             if isinstance(error, EnvironmentFault):
                 error = EnvironmentFault(f"thread {learner.index}: {error}")

@@ -1,8 +1,8 @@
 """SharedParameters: what threads learn together, and the lock on it.
 
 What is shared: the parameter vector [P], the optimiser's state, a target vector [P]
-where the method needs one, and the counters `agent_steps` and `updates`. Each thread has everything
-else for itself.
+where the method needs one, and the counters `agent_steps` and `updates`. Beside the gate and the
+log's figures, each thread has everything else for itself.
 
 What is locked: who writes them or copies a vector takes `lock`, so no update is lost, no thread
 ever copies half an update, and the counters are exact. (The paper's Hogwild writes without a
@@ -64,12 +64,12 @@ class SharedParameters:
     """See the module's docstring. `layout`: the tensors in `parameters` [P].
 
     after_update: called after each update, in sync mode while all threads stand still.
-    in_update: to be set where wanted; called in each update, with the agent steps before it, while
-    the lock is held: the parameters are those of exactly this update.
     target_every_agent_steps: 0 for no target vector.
     first_thread: the index of its first thread among those of all nodes.
-    average: in sync mode, called by the last thread to arrive. A cluster puts its own in its place,
-    which averages over all nodes.
+
+    Two attributes may be set. in_update: called in each update, with the agent steps before it,
+    while the lock is held: the parameters are those of exactly this update. average: in sync mode,
+    called by the last thread to arrive; a cluster has its own, which averages over all nodes.
     """
 
     def __init__(
@@ -93,14 +93,14 @@ class SharedParameters:
         self.updates = 0
         self.lock = threading.Lock()
         self.turn = turns(config, self.device)
-        self.step = Graphed(self.take_step)
+        self.graphed_take_step = Graphed(self.take_step)
         # thread -> clipped gradients, norm; take_step finds them here: CUDA graphs take no tensors
         self.given: dict[int, tuple[Tensor, Tensor]] = {}
         self.last_use = torch.cuda.Event() if parameters.is_cuda else None
         if config.mode == "sync":
-            # [threads, P], [] on the device
+            # [threads, P], each thread's gradients
             self.handed_in = torch.zeros(config.num_threads, len(parameters)).to(parameters)
-            self.average_norm = parameters.new_zeros(())
+            self.average_norm = parameters.new_zeros(())  # of their mean, before it was clipped
             self.handed_in_steps = 0  # agent steps of all threads, in the average to come
             self.sync_applied = 0, 0.0  # updates before the last average, and its learning rate
             self.average: Callable[[], None] = self._meet
@@ -183,19 +183,19 @@ class SharedParameters:
         """Record a thread's step on CUDA; what it hands in has to lie there always."""
         if self.config.mode == "async" and gradients.device == self.device:
             self.given[thread] = gradients, norm
-            self.step.record(graphs, thread)
+            self.graphed_take_step.record(graphs, thread)
 
     def forget_graphs(self) -> None:
         """The threads' steps were recorded for gradients that are gone."""
-        self.step.recorded.clear()
+        self.graphed_take_step.recorded.clear()
         self.given.clear()
 
     def apply(self, gradients: Tensor, agent_steps: int, thread: int, norm: Tensor) -> Applied:
-        """Apply the gradients [P] of a thread's `agent_steps`.
+        """Apply the gradients [P] of a thread's `agent_steps`, which `clip` has clipped.
 
-        norm: what `clip` returned for these gradients, which are used up; in sync mode they are
-        copied. There this waits for the other threads' gradients, and raises
-        threading.BrokenBarrierError if one of them died or `abort` was called.
+        norm: what `clip` returned for them; they are used up. In sync mode they are copied, and
+        their mean is clipped: this waits for the other threads' gradients, and raises
+        threading.BrokenBarrierError if `abort` was called.
         """
         if self.config.mode == "sync":
             return self._hand_in(gradients, agent_steps, thread)
@@ -208,7 +208,7 @@ class SharedParameters:
         return Applied(before, norm, lr, waited)
 
     def abort(self) -> None:
-        """A thread died: nobody waits for its gradients."""
+        """A thread died, or all are to end at once: nobody waits for another's gradients."""
         if self.config.mode == "sync":
             self.barrier.abort()
 
@@ -240,14 +240,16 @@ class SharedParameters:
         return before, self._update(mean, self.average_norm, agent_steps, ALL)
 
     def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int, thread: int) -> float:
-        """Apply clipped gradients, by `step`, which is `take_step`; returns the learning rate."""
+        """Apply clipped gradients, by `take_step`; returns the learning rate."""
         lr = learning_rate(self.config, self.agent_steps)
         self.optimiser.prepare(lr, self.updates, thread)
         given = on_device(gradients, self.device), on_device(norm, self.device)
-        if (thread,) in self.step.recorded:  # a CUDA graph finds what it was recorded with
+        if (
+            thread,
+        ) in self.graphed_take_step.recorded:  # a CUDA graph finds what it was recorded with
             assert all(a is b for a, b in zip(given, self.given[thread], strict=True))
         self.given[thread] = given
-        self.step(thread)
+        self.graphed_take_step(thread)
         self.advance(agent_steps, 1)
         return lr
 

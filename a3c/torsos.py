@@ -103,7 +103,7 @@ class ConvolutionalTorso(nn.Module):
         if self.background is not None:
             self.whole_background.copy_(self.background)
         new = self.cast_weights()
-        self.cast = self.cast or new
+        self.cast = self.cast or new  # the first time it is its own copy
         for kept, now in zip(self.cast, new, strict=True):
             kept.weight.copy_(now.weight)
             kept.bias.copy_(now.bias)
@@ -171,10 +171,11 @@ class ConvolutionalTorso(nn.Module):
         """
         if observations.dtype == self.dtype:  # learning, where the differences were kept
             return observations
-        if kept is not None and kept.dtype == self.dtype:  # see make_room
+        if kept is not None and kept.dtype == self.dtype:  # acting, where they are kept
             return self.subtracted(observations, kept)
-        if kept is not None:  # bytes
+        if kept is not None:  # acting, where the bytes are kept
             kept.copy_(observations)
+        # and learning from bytes; or acting for what nobody will learn from
         if self.scratch is not None and len(observations) <= len(self.scratch):
             return self.subtracted(observations, self.scratch[: len(observations)])
         out = torch.empty(observations.shape, dtype=self.dtype, device=observations.device)

@@ -83,8 +83,8 @@ def train(
             with closed_on_failure([node]):
                 training = Training(config, metrics, node, terminal)
             # To enter it starts the games, or loads them, and opens the run's folder
-            opened = resumed_run(training, folder) if folder else new_run(training, start_from)
-            with closed_before_it_begins(training), opened:
+            to_open = resumed_run(training, folder) if folder else new_run(training, start_from)
+            with closed_before_it_begins(training), to_open:
                 try:
                     training.supervise()
                     return training.end()

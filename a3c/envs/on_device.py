@@ -29,7 +29,7 @@ class OnDevice:
         self.observations: Tensor  # [N, ...], the newest
         self.frames: Tensor | None = None  # [N, H, W], as they arrived
         self.outcome: Tensor | None = None  # [5, N]: rewards and ends
-        self.push_frames = Graphed(self.stack)
+        self.graphed_stack = Graphed(self.stack)
 
     @property
     def num_envs(self) -> int:
@@ -48,7 +48,7 @@ class OnDevice:
     def record(self, graphs: Graphs) -> None:
         if self.frames is not None:
             self.outcome = torch.zeros(5, self.num_envs, device=self.device)
-            self.push_frames.record(graphs)
+            self.graphed_stack.record(graphs)
 
     def step(self, actions: Tensor) -> Step:
         step = self.envs.step(ToHost(actions).read())  # the wait of an agent step
@@ -84,10 +84,11 @@ class OnDevice:
         # On a CPU whole images are used where they lie, vectors copied, newest frames pushed
         if not self._complete(array):
             self.frames = self._up(array, self.frames)
-            self.push_frames()
+            self.graphed_stack()
         elif self.in_place:
             self.observations = self._up(array)
         else:
+            # on a GPU it is there already; on a CPU this is the copy
             self.observations.copy_(self._up(array, self.observations))
 
     def stack(self) -> None:
@@ -110,7 +111,7 @@ class OnDevice:
         return not self.spec.stacked or array.ndim > 3
 
     def _up(self, array: Array, into: Tensor | None = None) -> Tensor:
-        """In the memory of `into`, where there is room for it."""
+        """On a GPU in the memory of `into`, if that has its shape; on a CPU where it is."""
         kind = array.shape, array.dtype
         if kind not in self.ways:
             self.ways[kind] = ToDevice(self.device)

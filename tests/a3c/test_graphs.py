@@ -100,8 +100,11 @@ def watched(config: Config, rollouts: int = 3) -> tuple[Watched, Watched]:
     """A thread's acting and learning, after its first rollout."""
     learner = learner_of(config)
     learner.cycle()
-    act, differentiate = Watched(learner.actor.act), Watched(learner.differentiated)
-    learner.actor.act, learner.differentiated = act, differentiate
+    act, differentiate = (
+        Watched(learner.actor.graphed_compute),
+        Watched(learner.graphed_differentiate),
+    )
+    learner.actor.graphed_compute, learner.graphed_differentiate = act, differentiate
     for _ in range(rollouts):
         learner.cycle()
     return act, differentiate
@@ -146,7 +149,7 @@ def test_each_optimiser_takes_its_steps_in_the_same_places(optimizer: str) -> No
         preset("fast", env="CartPole-v1", num_threads=2, num_envs=2, optimizer=optimizer)
     )
     learner.cycle()
-    step = learner.store.step = Watched(learner.store.step)
+    step = learner.store.graphed_take_step = Watched(learner.store.graphed_take_step)
     for _ in range(3):
         learner.cycle()
     assert len(step.calls[(0,)]) == 3
@@ -159,14 +162,14 @@ def test_what_moves_or_changes_is_noticed() -> None:
         preset("fast", env="CartPole-v1", num_threads=1, num_envs=2, minibatches=2)
     )
     learner.cycle()
-    watch = learner.differentiated = Watched(learner.differentiated)
+    watch = learner.graphed_differentiate = Watched(learner.graphed_differentiate)
     learner.cycle()
     assert watch.changes == []
     learner.minibatch = learner.minibatch.clone()
     learner.cycle()
     assert len(watch.changes) == 1
     assert "given" in watch.changes[0]
-    act = learner.actor.act = Watched(learner.actor.act)
+    act = learner.actor.graphed_compute = Watched(learner.actor.graphed_compute)
     learner.cycle()
     agents = learner.actor.agents
     agents.observations = agents.observations.clone()
