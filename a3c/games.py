@@ -85,7 +85,7 @@ class GameEnvs:
         for i, env in enumerate(self.envs):
             with self.named(i):
                 seen.append(env.reset(seed + i))
-        self.remember(seen)
+        self.remember(seen, np.zeros((len(seen), 1), bool))
         return np.concatenate(seen)
 
     def step(self, actions: Array) -> NumpyStep:
@@ -96,7 +96,7 @@ class GameEnvs:
                 steps.append(self.envs[i].step(action[None]))
         seen, rewards, terminated, truncated, life_lost, finals = zip(*steps, strict=True)
         final = [s if f is None else f for s, f in zip(seen, finals, strict=True)]
-        self.remember(final)
+        self.remember(final, np.stack(terminated))
         columns = seen, rewards, terminated, truncated, life_lost, final
         self.taken, self.outcome = actions, NumpyStep(*map(np.concatenate, columns))
         return self.outcome
@@ -110,14 +110,16 @@ class GameEnvs:
             where = f"the game of seed {self.seed + i}"
             raise EnvironmentFault(fault.what, where) from fault.__cause__
 
-    def remember(self, seen: Sequence[Array]) -> None:
+    def remember(self, seen: Sequence[Array], terminated: Array) -> None:
         """Join the observations to their checksums; not Atari's, whose films have other pictures.
+        Nor the last one of a game that terminated [N, 1]: it may be anything.
 
         A microsecond for a vector.
         """
         if not self.spec.stacked:
-            for i, observation in zip(self.playing, seen, strict=True):
-                self.observed[i] = checksum(observation, self.observed[i])
+            for i, observation, ended in zip(self.playing, seen, terminated, strict=True):
+                if not ended:
+                    self.observed[i] = checksum(observation, self.observed[i])
 
     def save_state(self) -> None:
         return None

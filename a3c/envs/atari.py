@@ -57,6 +57,7 @@ class AtariEnvs:
         ended = terminated | truncated
         life_lost = (info["lives"] < self.lives) & ~ended
         self.lives = info["lives"]
+        # of all that ended: a film shows the last picture of a game
         final = self.frames(info["final_obs"]) if ended.any() else None
         rewards = rewards.astype(np.float32)
         return NumpyStep(

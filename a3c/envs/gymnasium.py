@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from typing import Any, NoReturn, TypeGuard
 
 import gymnasium
@@ -43,7 +44,8 @@ class GymnasiumEnvs:
 
     Raises InputError where they cannot be made, or their spaces are not supported; `reset` and
     `step` raise EnvironmentFault for what has not the space's shape or cannot be of its dtype, is
-    not finite, or no answer. Bounds scale integers and clip actions; nobody checks others.
+    not finite, or no answer. Bounds scale integers and clip actions; nobody checks others. Nor does
+    anybody look at the last observation of an episode that terminated: often it is why.
     """
 
     def __init__(self, env: str, num_envs: int):
@@ -74,13 +76,14 @@ class GymnasiumEnvs:
             put_reward(exact, i, reward)
             terminated[i], truncated[i] = (truth_of(end, i) for end in ends)
             if terminated[i] or truncated[i]:
-                finals[i] = array_of(observation, i).copy()
+                if not terminated[i]:
+                    finals[i] = array_of(observation, i).copy()
                 observation = first_observation(env, i)
             self._put(rows, i, observation)
         rewards = to_float32(exact)
         with blaming_the_environment():
             check_finite(rewards, "reward")
-        final = self._final(rows, finals) if finals else None
+        final = self._final(rows, finals) if truncated.any() else None
         return NumpyStep(self.encode(rows), rewards, terminated, truncated, life_lost, final)
 
     def encode(self, observations: Array) -> Array:
@@ -124,7 +127,7 @@ class GymnasiumEnvs:
         rows[agent] = array
 
     def _final(self, rows: Array, finals: dict[int, Array]) -> Array:
-        """Final observations [N, ...], encoded; those of `rows` where no episode ended."""
+        """Final observations [N, ...], encoded; those of `rows` where there are none."""
         rows = rows.copy()
         for agent, observation in finals.items():
             self._put(rows, agent, observation)
@@ -134,17 +137,37 @@ class GymnasiumEnvs:
 def made(env: str) -> gymnasium.Env[Any, Any]:
     """One environment. Raises InputError if something is missing for it, or of it."""
     try:
-        return gymnasium.make(env)
+        return with_own_spaces(gymnasium.make(env))
     except (gymnasium.error.Error, ImportError, *COMPLAINTS) as error:
         if isinstance(error, COMPLAINTS) and not is_gymnasiums(error):
             raise
         raise InputError(f"{env} cannot be made: {in_a_line(error)}") from None
 
 
+def with_own_spaces(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """The environment. Where spaces are their class's, all its environments would draw from one
+    generator, and each one's seed be that of the others."""
+    for name in ("observation_space", "action_space"):
+        with suppress(AttributeError):  # what cannot be set belongs to an instance as a rule
+            setattr(env.unwrapped, name, deepcopy(getattr(env.unwrapped, name)))
+    return env
+
+
+def spaces_of(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Space[Any]]:
+    """The spaces of an environment and of its wrappers, each of them once."""
+    layers = [env]
+    while isinstance(layers[-1], gymnasium.Wrapper):
+        layers.append(layers[-1].env)
+    found = [space for each in layers for space in (each.observation_space, each.action_space)]
+    return list({id(space): space for space in found}.values())
+
+
 def seeded_reset(env: gymnasium.Env[Any, Any], seed: int, agent: int = 0) -> Any:
-    """The first observation of an episode; some environments draw from their spaces as well."""
-    env.observation_space.seed(seed)
-    env.action_space.seed(seed)
+    """The first observation of an episode. Some environments draw from their spaces as well, which
+    have seeds of their own: with the environment's they would draw the same numbers as it does."""
+    for number, space in enumerate(spaces_of(env)):
+        own = np.random.SeedSequence(seed, spawn_key=(number,))
+        space.seed(int(own.generate_state(1)[0]))
     return first_observation(env, agent, seed=seed)
 
 

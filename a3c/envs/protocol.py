@@ -81,7 +81,9 @@ class NumpyStep(NamedTuple):
     terminated: Array  # [N] bool
     truncated: Array  # [N] bool
     life_lost: Array  # [N] bool; a life lost in a game that goes on
-    final_observations: Array | None  # [N, ...]; valid where an episode ended; None if none did
+    # [N, ...]; valid where truncated and not terminated, as nobody learns from others'; None if no
+    # episode was truncated
+    final_observations: Array | None
 
 
 class NumpyEnvs(Protocol):
@@ -124,8 +126,7 @@ class Step(NamedTuple):
     truncated: Tensor  # [N] bool
     ended: Tensor  # [N] bool: one of the two
     life_lost: Tensor  # [N] bool; a life lost in a game that goes on
-    # [N, ...]; valid where truncated, as nobody learns from others'; None if none was
-    final_observations: Tensor | None
+    final_observations: Tensor | None  # as of NumpyStep
 
 
 class Envs(Protocol):

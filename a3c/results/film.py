@@ -16,7 +16,8 @@ import numpy as np
 from a3c import extras
 from a3c.config import Config
 from a3c.envs.atari import AtariEnvs, native_size
-from a3c.envs.gymnasium import GymnasiumEnvs, seeded_reset
+from a3c.envs.coding import to_float32
+from a3c.envs.gymnasium import GymnasiumEnvs, put_reward, seeded_reset, with_own_spaces
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Array, closed_on_failure
 from a3c.errors import InputError
@@ -145,8 +146,12 @@ def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
                 taken = coder.decode(np.array([action]))[0]
                 observation, reward, terminated, truncated, _ = env.step(taken)
                 frame = checked(env.render(), shape)
-                observed = checksum(encoded(coder, observation), observed)
-            total, ended, shape = total + float(reward), terminated or truncated, frame.shape
+                if not terminated:
+                    observed = checksum(encoded(coder, observation), observed)
+                rewards = np.zeros(1)
+                put_reward(rewards, 0, reward)
+            total += float(to_float32(rewards)[0])  # as games add them up
+            ended, shape = terminated or truncated, frame.shape
             yield frame, frames_per_second
     seen = same(total, episode.episodic_return) and observed == episode.observed
     if not seen or ended == episode.cut:
@@ -181,7 +186,8 @@ def made_to_render(name: str) -> tuple[GymnasiumEnvs, gymnasium.Env[Any, Any]]:
         warnings.simplefilter("ignore")
         coder = GymnasiumEnvs(name, 1)
         with closed_on_failure([coder]):
-            return coder, gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
+            made = gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
+            return coder, with_own_spaces(made)
 
 
 def checked(frame: Any, shape: tuple[int, ...] | None) -> Array:
@@ -205,8 +211,8 @@ def speed(metadata: dict[str, Any]) -> float:
 
 
 def same(one: float, other: float) -> bool:
-    """Equal but for the rounding of sums in float32 and float64."""
-    return bool(np.isclose(one, other, equal_nan=True))
+    """Equal, or both no numbers: the same rewards were added up in the same order."""
+    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def first_line(error: Exception) -> str:

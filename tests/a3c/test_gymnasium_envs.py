@@ -96,17 +96,49 @@ gymnasium.register("SameArray-v0", SameArray)
 gymnasium.register("OtherSpaces-v0", OtherSpaces)
 
 
-def test_cartpole_gives_final_observations() -> None:
+def test_cartpole_stands_again_where_it_fell() -> None:
+    """Of what has terminated nobody learns further, so there is no final observation."""
     envs = GymnasiumEnvs("CartPole-v1", 2)
     envs.reset(seed=0)
     while True:
         step = envs.step(np.array([1, 0]))
         if step.terminated.any():
             break
+    assert step.final_observations is None
+    assert (np.abs(step.observations[step.terminated]) <= 0.05).all()
+
+
+class Diverges(gymnasium.Env[Any, Any]):
+    """Shows what is no number as it ends: agent 0 terminates after two steps, 1 is truncated."""
+
+    observation_space, action_space = spaces.Box(-10, 10, (2,), np.float32), TWO
+    agent = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.agent, self.steps = self.agent if seed is None else seed % 2, 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        done = self.steps == 2
+        shown = np.full(2, np.nan if done and self.agent == 0 else self.steps, np.float32)
+        return shown, 1.0, done and self.agent == 0, done, {}
+
+
+def test_the_last_observation_of_what_terminated_may_be_anything() -> None:
+    """Gymnasium's own end an episode because a number is not finite. Truncated at the same time or
+    not, as here: it has ended for good."""
+    gymnasium.register("Diverges-v0", cast(Any, Diverges))
+    envs = GymnasiumEnvs("Diverges-v0", 2)
+    gymnasium.registry.pop("Diverges-v0")
+    envs.reset(0)
+    envs.step(np.zeros(2, int))
+    step = envs.step(np.zeros(2, int))
+    assert step.terminated.tolist() == [True, False]
+    assert step.truncated.tolist() == [True, True]
+    assert step.observations.tolist() == [[0, 0], [0, 0]]
     assert step.final_observations is not None
-    ended = step.terminated
-    assert (np.abs(step.final_observations[ended, 2]) > 0.2).all()  # the pole has fallen
-    assert (np.abs(step.observations[ended]) <= 0.05).all()  # and stands again
+    assert step.final_observations.tolist() == [[0, 0], [2, 2]]
 
 
 def test_an_environment_may_use_its_array_again() -> None:
@@ -238,6 +270,42 @@ def test_environments_that_draw_from_their_spaces_follow_the_seed() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first[0], first[1])
+
+
+class DrawsTwice(Draws):
+    """From its own generator and from its spaces, one of which a wrapper hides."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        gymnasium.Env.reset(self, seed=seed)
+        drawn = [self.np_random.uniform(), self.observation_space.sample()[0]]
+        return np.array(drawn, np.float32), {}
+
+
+def test_each_generator_has_a_seed_of_its_own() -> None:
+    """With one seed for all, an environment and its space would draw the same numbers."""
+
+    def make(**kwargs: Any) -> gymnasium.Env[Any, Any]:
+        return gymnasium.wrappers.RescaleObservation(
+            DrawsTwice(), np.zeros(2, np.float32), np.ones(2, np.float32)
+        )
+
+    gymnasium.register("DrawsTwice-v0", make)
+    seen = [GymnasiumEnvs("DrawsTwice-v0", 3).reset(5) for _ in range(2)]
+    gymnasium.registry.pop("DrawsTwice-v0")
+    assert np.array_equal(seen[0], seen[1])  # the hidden space as well
+    assert len(np.unique(seen[0])) == 6
+
+
+def test_an_agent_draws_as_if_it_were_alone() -> None:
+    """Though the space is its class's: else each seed would be that of the others as well."""
+    gymnasium.register("Draws-v0", cast(Any, Draws))
+    alone, three = GymnasiumEnvs("Draws-v0", 1), GymnasiumEnvs("Draws-v0", 3)
+    gymnasium.registry.pop("Draws-v0")
+    alone.reset(5)
+    three.reset(5)
+    one, other = (envs.envs[0].unwrapped.observation_space.sample() for envs in (alone, three))
+    assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,30 @@ class WithoutSpeed(Playable):
     metadata = {"render_modes": ["rgb_array"], "render_fps": None}  # noqa: RUF012
 
 
+class CancelsOut(Playable):
+    """Rewards whose sum is nearly 0, and as it ends an observation that is no number."""
+
+    def reward(self) -> float:
+        return 1.9 if self.t == self.length else -0.1
+
+    def observe(self) -> Any:
+        return np.full(3, np.nan, np.float32) if self.t == self.length else super().observe()
+
+
+class Draws(Playable):
+    """From a space that all its instances have in common."""
+
+    def observe(self) -> Any:
+        return self.observation_space.sample()
+
+
+@pytest.mark.parametrize("kind", [CancelsOut, Draws])
+def test_what_repeats_itself_is_filmed(kind: type[Playable], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli.main(playing(model_of(kind, tmp_path), out)) == 0
+    assert sorted(os.listdir(out)) == ["best.mp4", "median.mp4", "scores.json"]
+
+
 @pytest.mark.parametrize("kind", [Odd, WithoutSpeed])
 def test_pictures_of_odd_sides_and_of_no_speed(kind: type[Playable], tmp_path: Path) -> None:
     out = tmp_path / "out"
