@@ -28,7 +28,7 @@ from a3c.envs import agent_bytes, spec_of
 from a3c.envs.protocol import Array, Spec, Step
 from a3c.errors import InputError
 from a3c.gate import Gate
-from a3c.graphs import Graphs
+from a3c.graphs import Graphs, wants_graphs
 from a3c.machine import available_memory
 from a3c.methods import make_method
 from a3c.metrics import Metrics
@@ -180,11 +180,15 @@ def gpu_bytes(config: Config, spec: Spec, device: torch.device) -> Bytes:
     """What a thread takes of a GPU's memory: an estimate, from a rehearsal on the CPU.
 
     Of what PyTorch's allocator keeps besides nothing is known: each thread's stream has its own.
+    CUDA graphs keep the memory of what they compute, and a rollout in which a game was truncated is
+    learned from without one, in other memory.
     """
     dtype = str(pick_precision(config, device)).removeprefix("torch.")
     changes: dict[str, Any] = {"precision": dtype, "cuda_graphs": "off"}  # a CPU captures nothing
     with all_at_once():
-        learning = learning_bytes(replace(config, **changes), spec)
+        learning = learning_bytes(
+            replace(config, **changes), spec, twice=wants_graphs(config, device)
+        )
     return Bytes(learning.agent, learning.thread + STREAM_BYTES)
 
 
@@ -201,13 +205,14 @@ def all_at_once() -> Iterator[None]:
         Recall.CHUNK = chunk
 
 
-def learning_bytes(config: Config, spec: Spec) -> Bytes:
-    """What a thread's tensors take of the memory at most, without the environments'.
+def learning_bytes(config: Config, spec: Spec, twice: bool = False) -> Bytes:
+    """What a thread's tensors take of the memory at most, without the environments'. twice: what
+    they take for a while counts twice.
 
     Where minibatches keep their size however many agents there are, what one update takes is the
     thread's.
     """
-    seen, learned, thread = rehearsed_at_length(config, spec)
+    seen, learned, thread = rehearsed_at_length(config, spec, twice)
     if config.minibatches > 1 and follows(config, "minibatches"):
         return Bytes(seen, thread + learned * (config.num_envs // config.minibatches))
     return Bytes(seen + learned / config.minibatches, thread)
@@ -221,20 +226,20 @@ class Rehearsed(NamedTuple):
     thread: float
 
 
-def rehearsed_at_length(config: Config, spec: Spec) -> Rehearsed:
+def rehearsed_at_length(config: Config, spec: Spec, twice: bool) -> Rehearsed:
     """Of long rollouts as two shorter ones say."""
     length = config.rollout_length
     if length <= LONGEST_REHEARSAL:
-        return rehearsed(config, spec)
+        return rehearsed(config, spec, twice)
     half, whole = (
-        rehearsed(replace(config, rollout_length=steps), spec)
+        rehearsed(replace(config, rollout_length=steps), spec, twice)
         for steps in (LONGEST_REHEARSAL // 2, LONGEST_REHEARSAL)
     )
     beyond = (length - LONGEST_REHEARSAL) / (LONGEST_REHEARSAL // 2)
     return Rehearsed(*(b + (b - a) * beyond for a, b in zip(half, whole, strict=True)))
 
 
-def rehearsed(config: Config, spec: Spec) -> Rehearsed:
+def rehearsed(config: Config, spec: Spec, twice: bool) -> Rehearsed:
     """Of a short rollout, as a few agents say; without minibatches all of it is `seen`."""
     few = -(-CHUNK // config.rollout_length)  # from here on chunks are full
 
@@ -243,7 +248,7 @@ def rehearsed(config: Config, spec: Spec) -> Rehearsed:
         small = replace(
             config, num_threads=1, num_envs=agents, minibatches=minibatches, epochs=epochs
         )
-        return most_bytes(small, spec)
+        return most_bytes(small, spec, twice)
 
     # A thread's bytes are thread + agents * seen + agents of an update * learned
     if config.minibatches == 1:
@@ -257,8 +262,9 @@ def rehearsed(config: Config, spec: Spec) -> Rehearsed:
     return Rehearsed(seen, learned, one - few * (2 * seen + learned))
 
 
-def most_bytes(config: Config, spec: Spec) -> int:
-    """The most bytes that are alive at once in a thread's first rollout and its updates."""
+def most_bytes(config: Config, spec: Spec, twice: bool = False) -> int:
+    """The most bytes that are alive at once in a thread's first rollout and its updates; twice: of
+    those that are not alive after it as many again."""
     device = torch.device("cpu")
     method, dtype = make_method(config), pick_precision(config, device)
     envs = StandingStill(spec, config.num_envs, device)
@@ -284,7 +290,7 @@ def most_bytes(config: Config, spec: Spec) -> int:
         )
         learner.start_games()
         learner.cycle()
-    return live.most
+        return live.most + (live.most - live.now if twice else 0)
 
 
 class LiveBytes(TorchDispatchMode):

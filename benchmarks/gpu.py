@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +46,7 @@ from a3c.metrics import RECENT_GAMES, STAGES
 from a3c.node import Node
 from a3c.presets import preset
 from a3c.run import checkpoint, log, provenance
+from a3c.run.checkpoint import Checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `benchmarks` is not installed
 
@@ -203,11 +204,14 @@ def resumed(device: str, sizes: Sizes) -> Row:
         finish("--resume", str(run), program=PROGRAM)
         one, other = (checkpoint.newest(each).checkpoint for each in (whole / "latest", run))
     steps = [each.progress["agent_steps"] for each in (one, other)]
-    differ = [
-        name for name in one.tensors if not torch.equal(one.tensors[name], other.tensors[name])
-    ]
+    differ = differing(one, other)
     return {"killed at": at, "agent steps": steps[1], "differ": differ,
             "ok": not differ and steps[0] == steps[1] > at}  # fmt: skip
+
+
+def differing(one: Checkpoint, other: Checkpoint) -> list[str]:
+    """The tensors that are not the same bit by bit."""
+    return [name for name in one.tensors if not torch.equal(one.tensors[name], other.tensors[name])]
 
 
 def kill_at_checkpoint(words: list[str], runs: Path) -> Path:
@@ -229,7 +233,24 @@ def several(device: str, sizes: Sizes) -> Rows:
     if count < 2:
         return {}
     rows = {"parity on cuda:1": partial(parity, "paper", "discrete", "cuda:1", sizes.extent)}
+    dealt = "the same on one and on two"
+    rows[dealt] = partial(alike_on, ("cuda:0", "cuda:0,cuda:1"), sizes)
     return {**rows, f"training on all {count}": partial(on_all, count, sizes)}
+
+
+def alike_on(devices: Sequence[str], sizes: Sizes) -> Row:
+    """Two threads in sync mode on each of these devices: bit by bit the same in the end? The
+    average is taken in the order of the threads, on the first device of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        ends = []
+        for i, device in enumerate(devices):
+            runs = Path(folder) / str(i)
+            finish(sizes.env, f"--preset={sizes.preset}", f"--device={device}", "--mode=sync",
+                   "--num-threads=2", "--num-envs=8", "--no-grow", "--total-agent-steps=8000",
+                   f"--runs-dir={runs}", program=PROGRAM)  # fmt: skip
+            ends.append(checkpoint.newest(runs / "latest").checkpoint)
+    differ = differing(*ends)
+    return {"agent steps": ends[0].progress["agent_steps"], "differ": differ, "ok": not differ}
 
 
 ON_ALL_AGENT_STEPS = 100_000

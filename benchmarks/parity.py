@@ -29,6 +29,8 @@ from benchmarks.rows import Row
 from benchmarks.tables import Lines, header, line, verdict
 
 CLOSE = 1e-4  # relative error of gradients in float32
+ENDS = 0.2  # of an agent's steps, of each kind of end
+ROLLOUTS = 3  # prepared: the first has truncations, and is learned from without a CUDA graph
 
 
 class Extent(NamedTuple):
@@ -42,10 +44,19 @@ class Extent(NamedTuple):
 class Prepared:
     """NumpyEnvs whose observations and ends were drawn in advance; rewards follow from the actions.
 
-    `actions`: what was brought to them. alike: all agents see and get the same.
+    `actions`: what was brought to them. alike: all agents see and get the same. truncating: at
+    these first steps alone episodes may be truncated, and one is.
     """
 
-    def __init__(self, spec: Spec, num_envs: int, moments: int, ends: float, alike: bool = False):
+    def __init__(
+        self,
+        spec: Spec,
+        num_envs: int,
+        moments: int,
+        ends: float,
+        alike: bool = False,
+        truncating: int = 0,
+    ):
         self.spec, self.num_envs, self.moments, self.t = spec, num_envs, moments, 0
         random, agents = np.random.default_rng(1), 1 if alike else num_envs
         seen = spec.observation_shape[: 2 if spec.stacked else None]  # the newest frame alone
@@ -53,7 +64,9 @@ class Prepared:
         drawn = (
             random.integers(0, 256, shape, np.uint8) if spec.pixels else random.normal(size=shape)
         )
-        happened = random.random((3, moments, agents)) < ends
+        happened = random.random((3, moments, agents)) < ends  # terminated, truncated, lives lost
+        happened[1, truncating + 1 :] = happened[1, 0] = False  # moment 0 comes last
+        happened[0, 1, 0], happened[1, 1, 0] = False, truncating > 0
         self.observations = spread(drawn.astype(np.uint8 if spec.pixels else np.float32), num_envs)
         self.terminated, self.truncated, self.life_lost = (spread(x, num_envs) for x in happened)
         self.remembers = ends > 0  # where nothing ends only the time counts
@@ -159,11 +172,11 @@ def modes(device: str) -> tuple[str, ...]:
 def played(network: str, head: str, device: str, mode: str, extent: Extent) -> Played:
     """A few rollouts and updates of a thread, each from the same parameters."""
     config = config_of_parity(network, head, device, mode, extent)
-    spec, made = spec_of_parity(network, head), []
+    made: list[Prepared] = []
     gradients: list[Tensor] = []
 
     def make(agents: int) -> Prepared:
-        made.append(Prepared(spec, agents, 7, 0.2, alike=head == "minibatches"))
+        made.append(prepared(network, head, agents, extent))
         return made[-1]
 
     with node_of(config, make, Likeliest) as node:
@@ -176,6 +189,14 @@ def played(network: str, head: str, device: str, mode: str, extent: Extent) -> P
         node.store.in_update = look
         run_to_its_end(node)
     return Played(np.stack(made[0].actions), torch.stack(gradients))
+
+
+def prepared(network: str, head: str, agents: int, extent: Extent) -> Prepared:
+    """Environments of which one rollout in ROLLOUTS has truncations: no CUDA graph fits those, and
+    what is learned with one and without is compared."""
+    spec, length = spec_of_parity(network, head), extent.rollout_length
+    alike = head == "minibatches"
+    return Prepared(spec, agents, ROLLOUTS * length, ENDS, alike, truncating=length)
 
 
 def config_of_parity(network: str, head: str, device: str, mode: str, extent: Extent) -> Config:

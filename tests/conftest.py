@@ -70,11 +70,11 @@ def rehearsed_once() -> Iterator[None]:
     rehearse = memory.rehearsed
     known: dict[Any, memory.Rehearsed] = {}
 
-    def rehearsed(config: Config, spec: Spec) -> memory.Rehearsed:
+    def rehearsed(config: Config, spec: Spec, twice: bool) -> memory.Rehearsed:
         alike = replace(config, runs_dir="runs", run_name="", seed=0, total_agent_steps=1)
-        key = alike, repr(spec), Recall.CHUNK
+        key = alike, repr(spec), twice, Recall.CHUNK
         if key not in known:
-            known[key] = rehearse(config, spec)
+            known[key] = rehearse(config, spec, twice)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:

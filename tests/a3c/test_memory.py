@@ -1,5 +1,6 @@
 """The estimate of memory against what a process takes; and what is said where it is not there."""
 
+import dataclasses
 import importlib
 import subprocess
 import sys
@@ -306,12 +307,22 @@ def test_too_many_for_the_gpu_create_nothing(
 def test_on_a_gpu_a_thread_learns_from_all_samples_at_once() -> None:
     """So gradients by images grow with the agents of an update, on a CPU with those of a chunk. And
     a CPU keeps pixels as bytes."""
-    config = on_gpu(num_envs=64, rollout_length=32, minibatches=2)
+    config = on_gpu(num_envs=64, rollout_length=32, minibatches=2, cuda_graphs="off")
     gpu, cpu = gpu_bytes(config, ATARI, CUDA), learning_bytes(config, ATARI)
     gradient = 4 * 32 * 20 * 20 * 16  # of the first layer's output; and as much before its ReLU
     pixels = 3 * 32 * 84 * 84 * 4  # by which their differences are longer
     assert gpu.agent - cpu.agent == pytest.approx((2 * gradient + pixels) / 2, rel=0.01)
     assert Recall.CHUNK == 64
+
+
+@pytest.mark.parametrize(("length", "graphs"), [(32, True), (129, False)])  # the longest is 128
+def test_cuda_graphs_keep_what_learning_takes_for_a_while(length: int, graphs: bool) -> None:
+    """Where a game was truncated it is taken a second time, elsewhere."""
+    config = on_gpu(num_envs=64, rollout_length=length, minibatches=2)
+    more = gpu_bytes(config, ATARI, CUDA).agent
+    more -= gpu_bytes(dataclasses.replace(config, cuda_graphs="off"), ATARI, CUDA).agent
+    gradient = 4 * length * 20 * 20 * 16  # of the first layer's output, and as much before its ReLU
+    assert (gradient < more < 1.5 * gradient) if graphs else more == 0  # of half of the agents
 
 
 def test_the_precision_is_that_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,5 +342,5 @@ def test_each_gpu_holds_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None
         ("memory of cuda:1", 1),
     ]
     with memory.all_at_once():
-        learning = learning_bytes(config, ATARI)
+        learning = learning_bytes(config, ATARI, twice=True)
     assert found[0].each.thread - learning.thread == 64 * 2**20  # of cuBLAS, for its stream

@@ -7,15 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import gpu
 from benchmarks.gpu import TINY
-from benchmarks.parity import CLOSE, READABLE, difference, played
+from benchmarks.parity import CLOSE, READABLE, difference, played, prepared
 from benchmarks.rows import Results, Row, measure
 from benchmarks.tables import preamble
 
 WORDS = ["--device", "cpu", "--tiny"]
+THREE = ["parity on cuda:1", "the same on one and on two", "training on all 3"]
 
 
 def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,8 +129,14 @@ def test_several_gpus_are_looked_at_where_there_are_some(monkeypatch: pytest.Mon
     for count in (0, 1, 3):
         monkeypatch.setattr("torch.cuda.device_count", lambda count=count: count)
         found[count] = list(gpu.several("auto", TINY))
-    assert found == {0: [], 1: [], 3: ["parity on cuda:1", "training on all 3"]}
+    assert found == {0: [], 1: [], 3: THREE}
     assert gpu.several("cuda:0", TINY) == {}
+
+
+def test_what_is_the_same_on_several_devices_is_told_from_what_is_not() -> None:
+    row = gpu.alike_on(("cpu", "cpu"), TINY)
+    assert row == {"agent steps": row["agent steps"], "differ": [], "ok": True}
+    assert row["agent steps"] >= 8000
 
 
 def test_a_part_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +144,21 @@ def test_a_part_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
         gpu.main([*WORDS, "--parts", "parity,rate"])
     assert caught.value.code == 2
     assert "no part 'rate'; expected parity, resume, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("head", gpu.HEADS)
+@pytest.mark.parametrize("network", ["paper", "mlp"])
+def test_parity_learns_with_cuda_graphs_and_without(network: str, head: str) -> None:
+    """Without where a game was truncated: of three rollouts in the first."""
+    extent = gpu.FULL.extent
+    envs = prepared(network, head, extent.agents, extent)
+    envs.reset(0)
+    actions = np.zeros((extent.agents, *([4] if "std" in head else [])), np.float32)
+    rollouts = [
+        [envs.step(actions).truncated.any() for _ in range(extent.rollout_length)]
+        for _ in range(extent.updates)
+    ]
+    assert list(map(any, rollouts)) == [True, False, False] * 2
 
 
 @pytest.mark.parametrize(("network", "head"), [("paper", "discrete"), ("mlp", "independent std")])

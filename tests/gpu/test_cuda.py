@@ -22,6 +22,7 @@ from benchmarks.parity import (
     modes,
     node_of,
     parity,
+    prepared,
     run_to_its_end,
     spec_of_parity,
 )
@@ -74,8 +75,7 @@ def test_no_operation_waits_but_those_that_say_so(network: str, head: str, mode:
     """What waits at events is counted on the CPU; PyTorch knows the operations that do unasked."""
     config = config_of_parity(network, head, "cuda", mode, EXTENT._replace(updates=12))
     config = replace(config, lr=1e-4)
-    spec = spec_of_parity(network, head)
-    with node_of(config, lambda agents: Prepared(spec, agents, 7, 0.2)) as node:
+    with node_of(config, lambda agents: prepared(network, head, agents, EXTENT)) as node:
 
         def look(_: int) -> None:
             if node.store.updates == 6:
