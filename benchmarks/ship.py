@@ -107,7 +107,7 @@ def card(game: str, run: Path, saved: Checkpoint, scores: dict[str, Any]) -> str
         f"`{command(saved.config)}`",
         "",
         f"{last['agent_steps']:,} agent steps, {last['episodes']:,} games, "
-        f"{last['seconds'] / 60:,.0f} minutes of wall-clock.",
+        f"{last['seconds'] / 60:,.0f} minutes of wall-clock. {repeated(saved.config)}",
         *[
             # Not every system says how many cores there are, nor every folder which commit it is
             f"{'Resumed: c' if i else 'C'}ommit {part.get('commit', '?')}; "
@@ -139,6 +139,16 @@ def card(game: str, run: Path, saved: Checkpoint, scores: dict[str, Any]) -> str
         "",
     ]
     return "\n".join(lines)
+
+
+def repeated(config: Config) -> str:
+    """What the command makes when it is given again."""
+    if config.num_threads == 1 or config.mode == "sync":
+        return f"Seed {config.seed}."
+    return (
+        f"Seed {config.seed}; which thread comes when is never the same twice, so the command makes "
+        "another model, as good as such runs are."
+    )
 
 
 def score_rows(game: str, scores: dict[str, Any]) -> list[str]:
