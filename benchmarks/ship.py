@@ -146,8 +146,8 @@ def repeated(config: Config) -> str:
     if config.num_threads == 1 or config.mode == "sync":
         return f"Seed {config.seed}."
     return (
-        f"Seed {config.seed}; which thread comes when is never the same twice, so the command makes "
-        "another model, as good as such runs are."
+        f"Seed {config.seed}; with several threads no two runs are alike, so the command makes "
+        "another model."
     )
 
 
