@@ -13,7 +13,15 @@ from rich.console import Console
 from torch import Tensor
 
 import a3c
-from a3c.games import Episode, EvaluationProtocol, GameEnvs, GoesOn, make_games, play_episodes
+from a3c.games import (
+    Episode,
+    EvaluationProtocol,
+    GameEnvs,
+    GoesOn,
+    checksum,
+    make_games,
+    play_episodes,
+)
 from a3c.methods import A3C
 from a3c.network import Network
 from a3c.presets import preset
@@ -55,6 +63,23 @@ def test_figures_are_what_their_names_say() -> None:
     shown = {row[1].strip(): row[2].strip() for row in rows}
     assert (shown["mean"], shown["median"], shown["max"]) == ("3.00", "0.00", "9.00")
     assert (shown["std"], shown["mean length, agent steps"]) == ("5.20", "3")
+
+
+def test_a_game_is_played_alike_whenever_others_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(HalfNeverEnds, tmp_path)
+    one = played(model, max_agent_steps=30)
+    monkeypatch.setattr(HalfNeverEnds, "reset", Playable.reset)
+    monkeypatch.setattr(HalfNeverEnds, "length", 10**9)
+    other = played(model, max_agent_steps=30)
+    assert [len(each.actions) for each in (one[0], other[0])] == [10, 30]
+    assert [one[i].actions for i in (1, 3)] == [other[i].actions for i in (1, 3)]
+
+
+def test_a_checksum_is_of_all_that_was_seen() -> None:
+    one, other = np.zeros(3), np.ones(3)
+    assert checksum(one, checksum(one)) != checksum(one, checksum(other))
 
 
 def test_an_ended_game_costs_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

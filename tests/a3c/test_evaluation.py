@@ -633,6 +633,45 @@ def test_the_standard_error_is_that_of_the_mean() -> None:
     assert best.score(example(), [1], [1], 1.0)["standard_error"] is None
 
 
+def test_the_score_is_of_returns(tmp_path: Path) -> None:
+    run = train(evaluated(tmp_path, env=registered(Playable)), quiet=True)
+    assert run.best is not None
+    assert set(run.best["lengths"]) == {Playable.length}
+    assert all(each % 1 for each in run.best["returns"])
+
+
+def test_the_best_policy_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the last one that was played."""
+    scored, score = [], Evaluator.score
+
+    def noted(self: Evaluator, parameters: torch.Tensor, *words: Any) -> Any:
+        scored.append(parameters.clone())
+        return score(self, parameters, *words)
+
+    config = evaluated(tmp_path)
+    run = train(config, quiet=True)
+    chosen = best.load(run.folder)
+    assert chosen is not None
+    record = {**chosen.progress["evaluation"], "sampled_return": 1e6}
+    best.save(run.folder, chosen._replace(progress={**chosen.progress, "evaluation": record}))
+    monkeypatch.setattr(Evaluator, "score", noted)
+    train(replace(config, total_agent_steps=2880), resume=run.folder, quiet=True)
+    (found,) = scored
+    assert torch.equal(found, chosen.tensors["parameters"])
+
+
+def test_a_stop_ends_the_scores_games(tmp_path: Path) -> None:
+    config = evaluated(tmp_path)
+    node, games = evaluator_of(config)
+    _, noting = noting_in(tmp_path, config, node, games)
+    noting.best = example()._replace(tensors={"parameters": node.store.parameters})
+    games.stop()
+    noting._score()
+    assert games.failure is None
+    assert noting.score is None
+    games.close()
+
+
 def test_training_games_do_not_choose_the_best_of_an_evaluated_run(tmp_path: Path) -> None:
     """It has a hundred games, by which a run that is not evaluated chooses."""
     without = train(small(tmp_path, total_agent_steps=8000, lr=1e-9), quiet=True)

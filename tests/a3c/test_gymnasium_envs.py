@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from a3c.envs import classic_control
 from a3c.envs.coding import Coding, Unreadable
 from a3c.envs.gymnasium import GymnasiumEnvs, gymnasium_spec
 from a3c.envs.protocol import Array, EnvironmentFault, Spec
@@ -139,6 +140,22 @@ def test_the_last_observation_of_what_terminated_may_be_anything() -> None:
     assert step.observations.tolist() == [[0, 0], [0, 0]]
     assert step.final_observations is not None
     assert step.final_observations.tolist() == [[0, 0], [2, 2]]
+
+
+def test_each_episode_begins_otherwise() -> None:
+    envs = GymnasiumEnvs("CartPole-v1", 2)
+    starts = [*envs.reset(0)]
+    while len(starts) < 8:
+        step = envs.step(np.array([1, 1]))
+        starts += [*step.observations[step.terminated]]
+    assert len(np.unique(starts, axis=0)) == len(starts)
+
+
+def test_what_a_wrapper_remembers_is_not_saved() -> None:
+    env = gymnasium.wrappers.FrameStackObservation(gymnasium.make("CartPole-v1"), 2)
+    env.reset(seed=1)
+    assert classic_control.save([env.env]) is not None
+    assert classic_control.save([env]) is None
 
 
 def test_an_environment_may_use_its_array_again() -> None:

@@ -328,3 +328,11 @@ def test_gaussian_actions_have_the_policys_mean_and_deviation() -> None:
     drawn = Gaussian(8, 2, "independent").sample(parameters, torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn.mean(0), torch.tensor([1.0, -2.0]), atol=0.07, rtol=0)
     torch.testing.assert_close(drawn.std(0), torch.tensor([0.5, 3.0]), atol=0, rtol=0.03)
+
+
+def test_each_action_has_a_deviation_of_its_own() -> None:
+    head = Gaussian(8, 3, "independent")
+    assert head.log_std_bias is not None
+    with torch.no_grad():
+        head.log_std_bias.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    assert head(torch.zeros(2, 8)).chunk(2, -1)[1].tolist() == [[0, 1, 2]] * 2

@@ -202,7 +202,7 @@ def places(turn: threading.BoundedSemaphore) -> int:
 
 def test_a_thread_that_fails_gives_its_turn_back(monkeypatch: pytest.MonkeyPatch) -> None:
     node = node_with(num_threads=2, correction="vtrace")
-    monkeypatch.setattr(node.learners[0], "differentiated", fail)
+    monkeypatch.setattr(node.learners[0], "graphed_differentiate", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
         node.learners[0].cycle()
     assert places(node.store.turn) == 2

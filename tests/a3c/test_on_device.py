@@ -64,6 +64,19 @@ def test_the_final_stack_of_a_truncated_game_goes_on_from_the_one_before() -> No
     expect(outcome.observations, 0, np.stack([*black, frames[0, 0], frames[1, 0]]))
 
 
+def test_agents_that_stay_keep_their_frames() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 5, 3), np.uint8)
+    scripted = Scripted([step([0] * 3, observations=frames[0])], FRAMES)
+    envs = OnDevice(scripted, CPU)
+    envs.reset(0)
+    envs.step(torch.zeros(3, dtype=torch.int64))
+    envs.keep(torch.tensor([False, True, True]))
+    scripted.steps.append(step([0] * 2, observations=frames[1, 1:]))
+    stack = envs.step(ACTIONS).observations
+    black = np.zeros((2, 5, 3), np.uint8)
+    expect(stack, 0, np.stack([*black, frames[0, 1], frames[1, 1]]))
+
+
 def test_whole_stacks_are_taken_as_they_are() -> None:
     stacks = np.random.default_rng(0).integers(0, 256, (2, 5, 3, 4), np.uint8)
     envs = OnDevice(Scripted([step([0, 0], observations=stacks)], FRAMES), CPU)

@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from gymnasium.envs.classic_control import CartPoleEnv
@@ -27,9 +28,10 @@ from a3c.actor_learner import ActorLearner
 from a3c.config import Config
 from a3c.devices import pick_device
 from a3c.envs.gymnasium import GymnasiumEnvs
+from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import EnvironmentFault
 from a3c.errors import InputError
-from a3c.measuring import positive
+from a3c.measuring import measure_moments, positive
 from a3c.methods import make_method
 from a3c.metrics import RECENT_GAMES, FinishedEpisode, Metrics
 from a3c.network import Network
@@ -42,6 +44,7 @@ from a3c.run.terminal import Terminal
 from a3c.schedules import entropy_weight
 from a3c.train import RunFailed, Training, train
 from tests.a3c.conftest import StartProcess
+from tests.scripted import Scripted, step
 
 
 def small(tmp_path: Path, **changes: object) -> Config:
@@ -1296,3 +1299,16 @@ def test_async_threads_share_one_network(tmp_path: Path) -> None:
     assert max(record.get("policy_lag", 0) for record in records) > 0
     start = Network(saved.config, saved.spec, make_method(saved.config))
     assert sum(p.numel() for p in start.parameters()) == saved.tensors["parameters"].numel()
+
+
+def test_a_terminated_episodes_rewards_do_not_go_on(tmp_path: Path) -> None:
+    """In the sums by whose deviation rewards are divided: each of these is 2."""
+    node = Node(small(tmp_path, normalize=True), [torch.device("cpu")], Metrics(1))
+    network, seen = node.learners[0].network, np.zeros((1, 4), np.float32)
+    steps = [step([2], terminated=[True], observations=seen)] * 500
+    envs = OnDevice(Scripted(steps), torch.device("cpu"))
+    assert network.moments is not None
+    assert network.return_std is not None
+    measure_moments(node.learners[0], network.moments, network.return_std, envs)
+    assert network.return_std.item() == 1
+    node.close()

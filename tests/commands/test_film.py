@@ -211,7 +211,13 @@ class Draws(Playable):
         return self.observation_space.sample()
 
 
-@pytest.mark.parametrize("kind", [CancelsOut, Draws])
+class TimesOut(Playable):
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        observation, reward, ended, _, info = super().step(action)
+        return observation, reward, False, ended, info
+
+
+@pytest.mark.parametrize("kind", [CancelsOut, Draws, TimesOut])
 def test_what_repeats_itself_is_filmed(kind: type[Playable], tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert cli.main(playing(model_of(kind, tmp_path), out)) == 0

@@ -586,3 +586,18 @@ def test_an_environment_that_was_changed_since(
         play(PlayOptions(str(run.folder), episodes=1), quiet=True)
     with pytest.raises(InputError, match=f"was trained on .*, with {complaint}"):
         train(replace(config, total_agent_steps=128), resume=run.folder, quiet=True)
+
+
+class OneFails(NotNumbers):
+    """In the game of seed 41."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
+        made = super().reset(seed=seed)
+        self.value = np.nan if seed == 41 else 1.0
+        return made
+
+
+def test_a_fault_names_its_own_game(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["play", model_of(OneFails, tmp_path), "--episodes", "3", "--seed", "40"]
+    said = refused([*words, "--out", str(tmp_path / "out")], capsys)
+    assert said.endswith("(the game of seed 41)\n")
