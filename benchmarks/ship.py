@@ -17,12 +17,12 @@ from typing import Any
 
 import imageio_ffmpeg
 
-from a3c.config import Config
+from a3c.config import Config, all_threads
 from a3c.envs.names import atari_game
 from a3c.errors import InputError
 from a3c.results.play import PlayOptions, play
 from a3c.results.plot import PlotOptions, plot
-from a3c.results.report import command
+from a3c.results.report import command, origin
 from a3c.results.scores import PUBLISHED, PUBLISHED_BY, REPORTED
 from a3c.run import checkpoint, log, provenance, strict_json
 from a3c.run.checkpoint import Checkpoint
@@ -104,7 +104,7 @@ def card(game: str, run: Path, saved: Checkpoint, scores: dict[str, Any]) -> str
     lines = [
         f"# {game}",
         "",
-        f"`{command(saved.config)}`",
+        f"`{' '.join([command(saved.config), *origin(run)])}`",
         "",
         f"{last['agent_steps']:,} agent steps, {last['episodes']:,} games, "
         f"{last['seconds'] / 60:,.0f} minutes of wall-clock. {repeated(saved.config)}",
@@ -143,7 +143,8 @@ def card(game: str, run: Path, saved: Checkpoint, scores: dict[str, Any]) -> str
 
 def repeated(config: Config) -> str:
     """What the command makes when it is given again."""
-    if config.num_threads == 1 or config.mode == "sync":
+    one = all_threads(config) == 1 and not config.cluster
+    if one or config.mode == "sync":
         return f"Seed {config.seed}."
     return (
         f"Seed {config.seed}; with several threads no two runs are alike, so the command makes "

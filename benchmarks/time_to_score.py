@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from a3c.metrics import RECENT_GAMES
+from a3c.results.curves import distinct
 from a3c.run import log
 
 
@@ -39,10 +40,11 @@ def main() -> None:
     parser.add_argument("score", type=float)
     parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
-    for run in options.runs:
+    runs = distinct(tuple(map(str, options.runs)))
+    for run in runs:
         if not (run / log.METRICS).exists():
             parser.error(f"{run} is no run folder: it has no {log.METRICS}")
-    found = {run: passed(log.read(run / log.METRICS), options.score) for run in options.runs}
+    found = {run: passed(log.read(run / log.METRICS), options.score) for run in runs}
     for run, when in found.items():
         print(f"{when.seconds:8.0f} s  {when.agent_steps / 1e6:6.2f} million agent steps  {run}")
     steps, seconds = (median(each) for each in zip(*found.values(), strict=True))

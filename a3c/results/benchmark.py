@@ -7,6 +7,7 @@ goes on where it stood, and what it has found by then can be read.
 from __future__ import annotations
 
 import csv
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -393,7 +394,7 @@ def games_table(scores: list[Score], ours: dict[str, float]) -> list[str]:
         cells: list[Any] = [
             game,
             len(of_game),
-            f"{number(sampled)} ± {number(error)}",
+            f"{number(sampled)} ± {number(error)}" if math.isfinite(error) else number(sampled),
             number(greedy),
             "" if human is None else f"{human:.0%}",
             *(number(each) for each in PUBLISHED.get(game, (None, None))),
@@ -412,10 +413,13 @@ def games_table(scores: list[Score], ours: dict[str, float]) -> list[str]:
 
 
 def standard_error(of_game: list[Score]) -> float:
-    """Of the mean of a game's sampled scores. Seeds differ more than the games of one do."""
+    """Of the mean of a game's sampled scores; infinite of a single score. Seeds differ more than
+    the games of one do."""
     if len(of_game) > 1:
         return float(np.std([each.sampled for each in of_game], ddof=1) / len(of_game) ** 0.5)
     (single,) = of_game
+    if single.episodes == 1:
+        return math.inf
     return float(single.sampled_std / single.episodes**0.5)
 
 

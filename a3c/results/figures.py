@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLACES = 60  # at which the seeds of a setting are averaged
+MOST_DECIMALS = 6  # of a cell
+Kind = tuple[str, str]  # method, environment
 
 
 def check_scipy() -> None:
@@ -192,12 +194,12 @@ def final_evaluation(run: Rows) -> float:
 
 
 def draw_speed_up(runs: Runs, goal: float, path: Path) -> Path:
-    """How much sooner the goal is reached than by one thread of the same method, by agent steps and
+    """How much sooner the goal is reached than by one thread of the same kind, by agent steps and
     by seconds: the paper's Figure 3 and Table 2. By evaluation games, where there are any."""
     measured = measured_by(runs)
     figure, axes = new_figure(11, 4.5, 2)
     for axis, name in zip(axes, ("agent_steps", "seconds"), strict=True):
-        alone = alone_by_method(runs, goal, name, measured)
+        alone = alone_by_kind(runs, goal, name, measured)
         sooner = partial(times_fewer, alone=alone, goal=goal, name=name, measured=measured)
         with_points(axis, runs, "num_threads", sooner)
         axis.set_xlabel("threads")
@@ -210,14 +212,14 @@ def draw_speed_up(runs: Runs, goal: float, path: Path) -> Path:
 
 
 def times_fewer(
-    seeds: list[Rows], alone: dict[str, float], goal: float, name: str, measured: str
+    seeds: list[Rows], alone: dict[Kind, float], goal: float, name: str, measured: str
 ) -> tuple[float, float, float]:
-    """What one thread of the setting's method needs to the goal, by what its own seeds need in the
+    """What one thread of the setting's kind needs to the goal, by what its own seeds need in the
     mean; and the 95 % interval. 0 where a seed does not reach it."""
     needed = np.array([reached(run, goal, name, measured) for run in seeds])
     if not np.isfinite(needed).all():
         return 0.0, 0.0, 0.0
-    one = alone[method_of(seeds[0])]
+    one = alone[kind_of(seeds[0])]
 
     def by_mean(values: Floats, axis: int = -1) -> Any:  # [...], without the axis
         return one / np.mean(values, axis=axis)
@@ -231,22 +233,22 @@ def measured_by(runs: Runs) -> str:
     return EVALUATED if len(evaluated) == len(runs) else "mean_return_100"
 
 
-def method_of(run: Rows) -> str:
-    """The method, if the study varies it."""
-    return run[0].get("method", "")
+def kind_of(run: Rows) -> Kind:
+    """Method and environment, as far as the study varies them: one is not as fast as another."""
+    return run[0].get("method", ""), run[0].get("env", "")
 
 
-def alone_by_method(runs: Runs, goal: float, name: str, measured: str) -> dict[str, float]:
-    """Of each method, the mean to the goal of the best setting of one thread; nan if no setting's
+def alone_by_kind(runs: Runs, goal: float, name: str, measured: str) -> dict[Kind, float]:
+    """Of each kind, the mean to the goal of the best setting of one thread; nan if no setting's
     seeds all reach it."""
-    best: dict[str, float] = {}
+    best: dict[Kind, float] = {}
     for seeds in runs.values():
-        method = method_of(seeds[0])
-        best.setdefault(method, np.inf)
+        kind = kind_of(seeds[0])
+        best.setdefault(kind, np.inf)
         if setting_of(seeds[0][0]).get("num_threads") == "1":
             mean = float(np.mean([reached(run, goal, name, measured) for run in seeds]))
-            best[method] = min(best[method], mean)
-    return {method: mean if np.isfinite(mean) else np.nan for method, mean in best.items()}
+            best[kind] = min(best[kind], mean)
+    return {kind: mean if np.isfinite(mean) else np.nan for kind, mean in best.items()}
 
 
 def reached(run: Rows, goal: float, name: str, measured: str = "mean_return_100") -> float:
@@ -313,8 +315,9 @@ def table_cell(values: Floats) -> str:
 
 
 def digits(value: float) -> int:
-    """Decimals that show three digits of a value."""
-    return int(np.clip(2 - np.floor(np.log10(max(abs(value), 0.01))), 0, 2))
+    """Decimals that show three digits of a value, or two where it is below 1."""
+    exponent = np.floor(np.log10(abs(value) or 1))  # of ten; 0.00 for nothing
+    return int(np.clip((2 if exponent >= 0 else 1) - exponent, 0, MOST_DECIMALS))
 
 
 def draw_learning_rates(runs: Runs, path: Path) -> Path:

@@ -36,6 +36,7 @@ from a3c.results.study_plan import plan, read_spec
 from a3c.run import checkpoint, log, strict_json
 from a3c.run.folder import Run
 from a3c.train import RunFailed, train
+from benchmarks import time_to_score
 from benchmarks.asteroids import foreseen, to_come
 from benchmarks.time_to_score import passed
 from benchmarks.update_profile import PARTS, belongs
@@ -494,6 +495,7 @@ def test_what_is_above_ours_is_marked(reference: float | None, marked: str) -> N
 def test_the_standard_error_is_the_seeds_or_of_one_its_games() -> None:
     single = score_of("pong", 1, 5.0)._replace(sampled_std=6.0, episodes=9)
     assert module.standard_error([single]) == 2.0
+    assert module.standard_error([single._replace(episodes=1)]) == math.inf
     seeds = [score_of("pong", seed, sampled) for seed, sampled in ((1, 1.0), (2, 5.0))]
     assert module.standard_error(seeds) == pytest.approx(2.0)  # deviation 2.83, root of 2
 
@@ -543,6 +545,27 @@ def test_bad_input_is_one_line_and_creates_nothing(
 def test_a_spec_that_is_not_there() -> None:
     with pytest.raises(InputError, match="cannot read it"):
         benchmark(BenchmarkOptions("nothing.toml"))
+
+
+def test_of_a_single_score_no_winner_is_certain() -> None:
+    score = score_of("pong", 1, 5.0)._replace(episodes=1, sampled_std=0.0)
+    _, _, row, *_ = module.games_table([score], {"pong": 5.0})
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[3] == "5.0"
+    assert [cell for cell in cells if "≈" in cell] == ["**≈ 19.3**", "**≈ 19.6**", "**≈ 20.6**"]
+
+
+def test_a_run_that_is_named_twice_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in (1, 2):
+        made = [record(10 * i, 100.0 * i, [1.0], episodes=100, mean_return_100=5.0)]
+        make_run(tmp_path / str(i), made)
+    (tmp_path / "latest").symlink_to("2")
+    runs = [str(tmp_path / name) for name in ("1", "2", "latest")]
+    monkeypatch.setattr("sys.argv", ["time_to_score.py", "5", *runs])
+    time_to_score.main()
+    assert capsys.readouterr().out.splitlines()[-1].split()[0] == "150"
 
 
 def test_when_a_run_first_had_a_score() -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,11 @@ from a3c import cli
 from a3c.command.train_options import train_options
 from a3c.envs.names import atari_games
 from a3c.options import differences
+from a3c.presets import preset
 from a3c.results import play, scores, ships
-from a3c.run import models
+from a3c.run import models, provenance
+from benchmarks import ship
+from tests.commands.made_run import make_run, record
 
 GAMES = list(models.shipped())
 
@@ -118,3 +122,30 @@ def test_spreads_are_whole_from_a_thousand_on() -> None:
 def test_how_to_ask_for_the_table(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", word]) == 0
     assert capsys.readouterr().out.startswith("usage: a3c models\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "alike"),
+    [
+        ({"num_threads": 1}, True),
+        ({"num_threads": 2}, False),
+        ({"num_threads": 2, "mode": "sync"}, True),
+        ({"num_threads": 1, "nodes": 4}, False),
+        ({"num_threads": 1, "cluster": "auto"}, False),
+    ],
+)
+def test_a_card_says_whether_its_command_makes_the_same(
+    changes: dict[str, Any], alike: bool
+) -> None:
+    said = ship.repeated(preset("fast", **changes))
+    assert said.startswith("Seed 1")
+    assert ("another model" not in said) == alike
+
+
+def test_a_card_says_where_a_run_began(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [record(400, 4.0, [1.0])])
+    facts = {**provenance.provenance(), "device": "cpu", "torso_dtype": "float32", "started": "now"}
+    provenance.note(run, {**facts, "start_from": "qbert"})
+    saved = models.find("pong")
+    scores = {"sample": models.scores(models.shipped()["pong"])["sample"]}
+    assert " --from qbert`\n" in ship.card("pong", run, saved, scores)

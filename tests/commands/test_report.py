@@ -544,6 +544,19 @@ def test_evaluations_are_drawn_in_a_browser(evaluated: Path, tmp_path: Path) -> 
     assert '<p id="failure" hidden="">' in dom
 
 
+@in_a_browser
+def test_evaluations_after_the_last_game_are_within_the_chart(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [record(400, 4.0, [1.0, 2.0]), record(900, 9.0, [])])
+    write_evaluations(run, [evaluation(200, 2.0, 7.5), evaluation(800, 8.0, 8.5)])
+    out = tmp_path / "page.html"
+    assert cli.main(["report", str(run), "--out", str(out)]) == 0
+    dom = drawn(out, 1200, tmp_path / "browser")
+    charts = re.findall(r'<svg viewBox="0 0 ([\d.]+) .*?</svg>', dom, re.DOTALL)
+    assert len(charts) == 3
+    ends = [float(each.split()[-1].split(",")[0]) for each in re.findall(r'points="([^"]+)"', dom)]
+    assert max(ends) == pytest.approx(float(charts[0]) - 18)  # the margin
+
+
 def test_a_film_of_the_best_policy(tmp_path: Path) -> None:
     """As docs/running.md has it: `a3c play` films it, the report takes its folder."""
     config = preset("control", env="CartPole-v1", total_agent_steps=1000, evaluate_every=500)

@@ -824,6 +824,9 @@ def test_cells_show_three_digits() -> None:
     assert figures.table_cell(np.array([12.345, 12.345])) == "12.3"
     assert figures.table_cell(np.array([0.5, np.inf, 2.0])) == "by 2 of 3"
     assert figures.table_cell(np.array([1.0, 3.0])) == "2.00 (1.00 to 3.00)"
+    assert figures.table_cell(np.array([0.5])) == "0.50"
+    assert figures.table_cell(np.array([0.0123, 0.0149])) == "0.014 (0.012 to 0.015)"
+    assert figures.table_cell(np.array([0.0])) == "0.00"
 
 
 def test_a_run_of_one_record_is_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -983,8 +986,8 @@ def test_threads_are_compared_with_the_best_setting_of_one_thread_of_their_metho
     }
     measured = figures.measured_by(runs)
     assert measured == "mean_return_100"  # there are no evaluations
-    alone = figures.alone_by_method(runs, 5, "seconds", measured)
-    assert alone == {"a3c": 12, "n-step-q": 40}
+    alone = figures.alone_by_kind(runs, 5, "seconds", measured)
+    assert alone == {("a3c", ""): 12, ("n-step-q", ""): 40}
     sooner = {
         name: figures.times_fewer(runs[name], alone, 5, "seconds", measured)
         for name in ("two", "fast")
@@ -993,7 +996,19 @@ def test_threads_are_compared_with_the_best_setting_of_one_thread_of_their_metho
     assert sooner["fast"][0] == 1  # the mean of 12 / 10 and 12 / 14 is more
     assert sooner["fast"][1:] == pytest.approx((12 / 14, 12 / 10))
     assert figures.times_fewer(runs["fast"], alone, 10, "seconds", measured) == (0, 0, 0)
-    assert np.isnan(figures.alone_by_method(runs, 10, "seconds", measured)["a3c"])
+    assert np.isnan(figures.alone_by_kind(runs, 10, "seconds", measured)["a3c", ""])
+
+
+def test_threads_of_another_environment_are_another_kind() -> None:
+    def run(env: str, threads: str, seconds: str) -> list[dict[str, str]]:
+        words = {"env": env, "num_threads": threads, "seconds": seconds}
+        return [{**words, "mean_return_100": "9", "evaluated_return": ""}]
+
+    runs = {"easy": [run("a", "1", "2")], "hard": [run("b", "1", "8")]}
+    alone = figures.alone_by_kind(runs, 5, "seconds", "mean_return_100")
+    assert alone == {("", "a"): 2, ("", "b"): 8}
+    two = [run("b", "2", "4")]
+    assert figures.times_fewer(two, alone, 5, "seconds", "mean_return_100") == (2, 2, 2)
 
 
 def test_evaluations_say_what_is_reached_where_every_run_has_them() -> None:
