@@ -19,7 +19,7 @@ from pathlib import Path
 
 from a3c import __version__
 from a3c.command.output import OutputError, flush, give_up, show
-from a3c.command.parsing import parse
+from a3c.command.parsing import expanded, parse
 from a3c.command.train_options import train_options
 from a3c.errors import InputError, nearest
 from a3c.results import bench_tables, ships
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(words: list[str]) -> bool:
     """Dispatch on the command; returns whether it came to its end (else it was interrupted)."""
-    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    command, *rest = map(expanded, words or ["--help"])
     if command == "train":
         options = train_options(rest)
         ran = train(options.config, options.resume, start_from=options.start_from)

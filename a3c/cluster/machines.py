@@ -117,7 +117,10 @@ def check_answer(address: str) -> None:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise InputError(f"--cluster is {address!r}; expected auto or an address as 10.0.0.1:6379")
     words = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    nobody = f"--cluster is {address!r}: no Ray answers there; expected a cluster's address"
+    nobody = (
+        f"--cluster is {address!r}: no Ray answers there; expected a cluster's address, or "
+        "--cluster= for none"
+    )
     try:
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
         subprocess.run(words, capture_output=True, timeout=ANSWER_SECONDS, check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -89,6 +90,13 @@ def read_what_may_be_left_out(found: PrimitiveTypeInfo) -> PrimitiveConstructorS
         is_instance=lambda value: value is None or isinstance(value, kind),
         str_from_instance=lambda value: [str(value)],
     )
+
+
+def expanded(word: str) -> str:
+    """A word of the command, with the home in place of the ~ that shells leave in --out=~/here."""
+    name, is_given, value = word.partition("=")
+    given = name.startswith("--") and is_given and value.startswith("~")
+    return f"{name}={os.path.expanduser(value)}" if given else word
 
 
 def parse(kind: type[Options], words: list[str]) -> Options:

@@ -264,7 +264,8 @@ def set_aside(run: Path) -> None:
 
     What a killed process was writing is removed: nobody else writes here now, see folder.py.
     """
-    for unfinished in run.rglob("*.writing"):
+    # `checkpoints` may be a link, which rglob does not follow
+    for unfinished in (*run.rglob("*.writing"), *folder(run).glob("*.writing")):
         unfinished.unlink(missing_ok=True)
     for path in numbered(run):
         try:

@@ -45,7 +45,7 @@ class Run:
 
 def create_run_folder(config: Config) -> Path:
     """runs/<env>[-<run_name>]-<time>/ with config.json. Raises InputError, and leaves nothing."""
-    runs = Path(config.runs_dir)
+    runs = runs_of(config)
     words = [config.env, config.run_name, f"{datetime.now():%Y%m%d-%H%M%S}"]
     name = "-".join(re.sub(r"[^\w.-]", "-", word) for word in words if word)
     missing = [path for path in (runs, *runs.parents) if not path.exists()]
@@ -68,9 +68,14 @@ def create_run_folder(config: Config) -> Path:
     return made[0]
 
 
+def runs_of(config: Config) -> Path:
+    """Where runs lie. ~ is the home here, too: in a file or in Python no shell sees it."""
+    return Path(os.path.expanduser(config.runs_dir))
+
+
 def check_runs_dir(config: Config) -> None:
     """Raise InputError if the folder of the runs cannot be made where it is to be."""
-    runs = Path(config.runs_dir)
+    runs = runs_of(config)
     for path in (runs, *runs.parents):
         if path.is_dir():
             return

@@ -114,11 +114,16 @@ class Log:
                 before.unlink()
             from torch.utils.tensorboard import SummaryWriter
 
-            self.tensorboard: SummaryWriter | None = SummaryWriter(str(events))
-            for record in self.metrics.records:
-                curves(self.tensorboard, record)
-            for record in self.evaluations:
-                evaluation_curves(self.tensorboard, record)
+            self.tensorboard: SummaryWriter | None = None
+            try:
+                self.tensorboard = board = SummaryWriter(str(events))
+            except UnicodeEncodeError:
+                self.remarks.append(f"no curves for TensorBoard: {str(events)!r} is no UTF-8")
+            else:
+                for record in self.metrics.records:
+                    curves(board, record)
+                for record in self.evaluations:
+                    evaluation_curves(board, record)
         self.metrics.records = []  # of a long run many
 
     def rewind(self, agent_steps: int) -> None:

@@ -333,3 +333,13 @@ def test_a_best_policy_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path)
     for read in (best.load, lambda run: checkpoint.best_mean(run, 7.0)):
         with pytest.raises(InputError, match="cannot read"):
             read(tmp_path)
+
+
+def test_what_a_killed_process_was_writing_goes_from_a_linked_folder_too(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "disk"
+    elsewhere.mkdir()
+    (tmp_path / "run").mkdir()
+    checkpoint.folder(tmp_path / "run").symlink_to(elsewhere)
+    (elsewhere / "000000000100.writing").touch()
+    checkpoint.set_aside(tmp_path / "run")
+    assert list(elsewhere.iterdir()) == []

@@ -271,3 +271,16 @@ def test_the_curves_of_time_are_shares_of_it() -> None:
         "time/apply": 0.0,
         "time/waiting": 0.5,
     }
+
+
+def test_a_folder_whose_name_is_no_utf8_has_no_tensorboard(tmp_path: Path) -> None:
+    """Its records are written all the same, also where a run goes on by its absolute path."""
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    opened = log.Log(folder, 0)
+    assert opened.tensorboard is None
+    (said,) = opened.remarks
+    assert said.startswith("no curves for TensorBoard: ")
+    opened.write(record(64))
+    opened.close()
+    assert [each["agent_steps"] for each in log.read(folder / log.METRICS)] == [64]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,13 @@ def test_what_the_last_line_says_can_be_typed(
     assert shlex.split(command)[:2] == ["a3c", "play"]
     model = parse(PlayOptions, shlex.split(command)[2:]).model
     assert Path(model).resolve() == run.folder.resolve()
+
+
+def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python and in a file, which no shell reads; an unknown user is a folder's name."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    config = preset("control", env="CartPole-v1", runs_dir="~/runs")
+    assert create_run_folder(config).parent == tmp_path / "home" / "runs"
+    other = create_run_folder(replace(config, runs_dir="~nobody-is-called-so"))
+    assert other.parent == Path("~nobody-is-called-so")

@@ -12,7 +12,7 @@ import pytest
 
 import a3c
 from a3c import cli, machine
-from a3c.command.parsing import parse, whole_number
+from a3c.command.parsing import expanded, parse, whole_number
 from a3c.command.train_options import STARTS, helps, train_options
 from a3c.config import ALL_MACHINES, RULES, Config
 from a3c.errors import InputError, option
@@ -337,3 +337,19 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"a3c-gpu {a3c.__version__}\n"
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", a3c.__version__)
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("--out=~/a b=c", "--out=HOME/a b=c"),
+        ("--out=a~", "--out=a~"),
+        ("--out", "--out"),
+        ("~/a=~/b", "~/a=~/b"),  # no option: a shell has seen the first
+    ],
+)
+def test_the_home_behind_an_equals_sign(
+    word: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "HOME")
+    assert expanded(word) == found
