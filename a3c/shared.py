@@ -244,9 +244,8 @@ class SharedParameters:
         lr = learning_rate(self.config, self.agent_steps)
         self.optimiser.prepare(lr, self.updates, thread)
         given = on_device(gradients, self.device), on_device(norm, self.device)
-        if (
-            thread,
-        ) in self.graphed_take_step.recorded:  # a CUDA graph finds what it was recorded with
+        # A CUDA graph finds what it was recorded with
+        if (thread,) in self.graphed_take_step.recorded:
             assert all(a is b for a, b in zip(given, self.given[thread], strict=True))
         self.given[thread] = given
         self.graphed_take_step(thread)

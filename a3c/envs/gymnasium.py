@@ -154,12 +154,14 @@ def with_own_spaces(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
 
 def spaces_of(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Space[Any]]:
-    """The spaces of an environment and of its wrappers, each of them once."""
+    """The spaces of an environment and of its wrappers, each of them once. What a wrapper replaces
+    may be missing below it."""
     layers = [env]
     while isinstance(layers[-1], gymnasium.Wrapper):
         layers.append(layers[-1].env)
-    found = [space for each in layers for space in (each.observation_space, each.action_space)]
-    return list({id(space): space for space in found}.values())
+    names = "observation_space", "action_space"
+    found = [getattr(each, name, None) for each in layers for name in names]
+    return list({id(each): each for each in found if isinstance(each, gymnasium.Space)}.values())
 
 
 def seeded_reset(env: gymnasium.Env[Any, Any], seed: int, agent: int = 0) -> Any:

@@ -81,8 +81,8 @@ class NumpyStep(NamedTuple):
     terminated: Array  # [N] bool
     truncated: Array  # [N] bool
     life_lost: Array  # [N] bool; a life lost in a game that goes on
-    # [N, ...]; valid where truncated and not terminated, as nobody learns from others'; None if no
-    # episode was truncated
+    # [N, ...]; valid where truncated and not terminated at least, as nobody learns from others';
+    # may be None if no episode was truncated
     final_observations: Array | None
 
 

@@ -126,7 +126,7 @@ def replay_atari(episode: Episode, config: Config, game: str) -> Iterator[Pictur
             last = step.final_observations  # of a game that has ended
             yield (step.observations if last is None else last)[0], 60 / config.mean_frame_skip
             total += float(step.rewards[0])
-    if not same(total, episode.episodic_return):
+    if total != episode.episodic_return:
         raise NoFilm(NOT_THE_SAME)
 
 
@@ -153,7 +153,7 @@ def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
             total += float(to_float32(rewards)[0])  # as games add them up
             ended, shape = terminated or truncated, frame.shape
             yield frame, frames_per_second
-    seen = same(total, episode.episodic_return) and observed == episode.observed
+    seen = total == episode.episodic_return and observed == episode.observed
     if not seen or ended == episode.cut:
         raise NoFilm(NOT_THE_SAME)
 
@@ -208,11 +208,6 @@ def speed(metadata: dict[str, Any]) -> float:
     if isinstance(declared, int | float) and 0 < declared < math.inf:
         return float(declared)
     return 30.0
-
-
-def same(one: float, other: float) -> bool:
-    """Equal, or both no numbers: the same rewards were added up in the same order."""
-    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def first_line(error: Exception) -> str:

@@ -314,6 +314,31 @@ def test_each_generator_has_a_seed_of_its_own() -> None:
     assert len(np.unique(seen[0])) == 6
 
 
+class NoSpace(gymnasium.Env[Any, Any]):
+    """Has its actions alone: what it shows is for a wrapper to say."""
+
+    action_space = TWO
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return 7, {}
+
+
+class Says(gymnasium.ObservationWrapper[Any, Any, Any]):
+    def __init__(self, env: gymnasium.Env[Any, Any]):
+        super().__init__(env)
+        self.observation_space = VECTOR
+
+    def observation(self, observation: int) -> Array:
+        return np.full(3, observation / 10, np.float32)
+
+
+def test_a_wrapper_may_say_what_an_environment_does_not() -> None:
+    gymnasium.register("Says-v0", lambda **kwargs: Says(NoSpace()), disable_env_checker=True)
+    envs = GymnasiumEnvs("Says-v0", 1)
+    gymnasium.registry.pop("Says-v0")
+    assert envs.reset(1).tolist() == [[pytest.approx(0.7)] * 3]
+
+
 def test_an_agent_draws_as_if_it_were_alone() -> None:
     """Though the space is its class's: else each seed would be that of the others as well."""
     gymnasium.register("Draws-v0", cast(Any, Draws))

@@ -15,6 +15,7 @@ from benchmarks.gpu import TINY
 from benchmarks.parity import CLOSE, READABLE, difference, played, prepared
 from benchmarks.rows import Results, Row, measure
 from benchmarks.tables import preamble
+from tests.a3c.test_checkpoint import example
 
 WORDS = ["--device", "cpu", "--tiny"]
 THREE = ["parity on cuda:1", "the same on one and on two", "training on all 3"]
@@ -133,10 +134,13 @@ def test_several_gpus_are_looked_at_where_there_are_some(monkeypatch: pytest.Mon
     assert gpu.several("cuda:0", TINY) == {}
 
 
-def test_what_is_the_same_on_several_devices_is_told_from_what_is_not() -> None:
+def test_what_several_devices_make_is_compared() -> None:
     row = gpu.alike_on(("cpu", "cpu"), TINY)
     assert row == {"agent steps": row["agent steps"], "differ": [], "ok": True}
     assert row["agent steps"] >= 8000
+    one = example()
+    changed = {name: tensor + (name == "parameters") for name, tensor in one.tensors.items()}
+    assert gpu.differing(one, one._replace(tensors=changed)) == ["parameters"]
 
 
 def test_a_part_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
