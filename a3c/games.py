@@ -85,7 +85,7 @@ class GameEnvs:
         for i, env in enumerate(self.envs):
             with self.named(i):
                 seen.append(env.reset(seed + i))
-        self.remember(seen, np.zeros((len(seen), 1), bool))
+        self.remember(seen, [np.zeros(1, bool)] * len(seen))
         return np.concatenate(seen)
 
     def step(self, actions: Array) -> NumpyStep:
@@ -96,7 +96,7 @@ class GameEnvs:
                 steps.append(self.envs[i].step(action[None]))
         seen, rewards, terminated, truncated, life_lost, finals = zip(*steps, strict=True)
         final = [s if f is None else f for s, f in zip(seen, finals, strict=True)]
-        self.remember(final, np.stack(terminated))
+        self.remember(final, terminated)
         columns = seen, rewards, terminated, truncated, life_lost, final
         self.taken, self.outcome = actions, NumpyStep(*map(np.concatenate, columns))
         return self.outcome
@@ -110,9 +110,9 @@ class GameEnvs:
             where = f"the game of seed {self.seed + i}"
             raise EnvironmentFault(fault.what, where) from fault.__cause__
 
-    def remember(self, seen: Sequence[Array], terminated: Array) -> None:
+    def remember(self, seen: Sequence[Array], terminated: Sequence[Array]) -> None:
         """Join the observations to their checksums; not Atari's, whose films have other pictures.
-        Nor the last one of a game that terminated [N, 1]: it may be anything.
+        Nor the last one of a game that terminated: it may be anything.
 
         A microsecond for a vector.
         """

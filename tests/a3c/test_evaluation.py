@@ -27,6 +27,7 @@ from a3c.optimiser import Piece
 from a3c.presets import preset
 from a3c.results.policy import load
 from a3c.run import best, checkpoint, log
+from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import Run
 from a3c.run.log import Log
 from a3c.run.terminal import Terminal
@@ -67,6 +68,15 @@ def records(run: Run) -> list[dict[str, Any]]:
 def learned(run: Run) -> dict[str, torch.Tensor]:
     """All tensors of the last checkpoint but the copies that were still to be evaluated."""
     return {k: v for k, v in final(run).items() if not k.startswith("evaluation")}
+
+
+def with_the_best_of_all(run: Run) -> Checkpoint:
+    """The run's best policy, whose evaluation nothing later will reach."""
+    chosen = best.load(run.folder)
+    assert chosen is not None
+    record = {**chosen.progress["evaluation"], "sampled_return": 1e6}
+    best.save(run.folder, chosen._replace(progress={**chosen.progress, "evaluation": record}))
+    return chosen
 
 
 def steps(run: Run) -> list[int]:
@@ -650,10 +660,7 @@ def test_the_best_policy_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     config = evaluated(tmp_path)
     run = train(config, quiet=True)
-    chosen = best.load(run.folder)
-    assert chosen is not None
-    record = {**chosen.progress["evaluation"], "sampled_return": 1e6}
-    best.save(run.folder, chosen._replace(progress={**chosen.progress, "evaluation": record}))
+    chosen = with_the_best_of_all(run)
     monkeypatch.setattr(Evaluator, "score", noted)
     train(replace(config, total_agent_steps=2880), resume=run.folder, quiet=True)
     (found,) = scored
@@ -783,10 +790,7 @@ def test_an_evaluation_takes_one_core(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_better_one_that_an_earlier_part_found_stays(tmp_path: Path) -> None:
     config = evaluated(tmp_path)
     run = train(config, quiet=True)
-    chosen = best.load(run.folder)
-    assert chosen is not None
-    record = {**chosen.progress["evaluation"], "sampled_return": 1e6}
-    best.save(run.folder, chosen._replace(progress={**chosen.progress, "evaluation": record}))
+    chosen = with_the_best_of_all(run)
     assert not (run.folder / "best.json").exists()  # the score of another
     longer = train(replace(config, total_agent_steps=2880), resume=run.folder, quiet=True)
     assert longer.best is not None

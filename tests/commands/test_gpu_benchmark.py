@@ -120,7 +120,8 @@ def test_at_its_limit_a_part_is_ended_with_all_that_it_started(
 
 
 def test_all_limits_are_eleven_minutes() -> None:
-    assert sum(gpu.LIMITS.values()) <= 660
+    """On one GPU; several take a part more."""
+    assert sum(gpu.LIMITS.values()) - gpu.LIMITS["devices"] <= 660
     parts = gpu.parts_of("cpu", gpu.FULL)
     assert parts.keys() == gpu.LIMITS.keys() - {"compile"}
 
