@@ -57,8 +57,8 @@ from benchmarks.runs import evaluations_in, finish, records_in, start, stop
 from benchmarks.tables import Lines, Tables, header, line, preamble, sections, verdict
 
 # Seconds after which a part is ended, the start of its process included; 635 on one GPU, which has
-# no `devices`. The emulator is compiled beside `parity` where that has not been done before: what is
-# left of it is `compile`.
+# no `devices`. The emulator is compiled beside `parity` where that has not been done before: what
+# is left of it is `compile`.
 LIMITS = {
     "compile": 50, "parity": 55, "resume": 70, "devices": 75, "learner": 45, "rates": 95,
     "pong": 135, "breakout": 185,
