@@ -135,7 +135,7 @@ class Config:
     """Fraction of its time at which the schedule ends; constant from there on."""
     lr_by_fan_in: bool = True
     """RMSProp: weights of a layer with more than 256 inputs learn with lr times the root of 256 by
-    their number: 0.31 of it behind the convolutions of `paper`, which has 2,592."""
+    their number: 0.29 of it behind the convolutions of `slim`, which has 3,136."""
     momentum: float = 0.9
     """Decay alpha of a momentum in an update: alpha of it stays, and 1 - alpha of the gradient is
     added."""
@@ -154,11 +154,11 @@ class Config:
     """Bound of the gradient's norm, see grad_clip."""
 
     # Network
-    network: Literal["auto", "paper", "seed", "nature", "mlp", "paper-vector"] = "auto"
+    network: Literal["auto", "paper", "seed", "slim", "nature", "mlp", "paper-vector"] = "auto"
     """The torso, the layers before policy and value. paper: 16@8x8/4 (16 filters of 8 x 8, stride
-    4), 32@4x4/2, 256. seed: 32@8x8/4, 64@4x4/2, 256. nature: 32@8x8/4, 64@4x4/2, 64@3x3/1, 512.
-    mlp: 64, 64 for vectors. paper-vector: 200 for vectors. auto: paper for images, mlp for
-    vectors."""
+    4), 32@4x4/2, 256. seed: 32@8x8/4, 64@4x4/2, 256. slim: 16@8x8/4, 32@4x4/2, 64@3x3/1, 256.
+    nature: 32@8x8/4, 64@4x4/2, 64@3x3/1, 512. mlp: 64, 64 for vectors. paper-vector: 200 for
+    vectors. auto: slim for images, paper for those below 36 pixels, mlp for vectors."""
     recurrent: bool = False
     """Put an LSTM of 256 cells between the torso and the heads, which are policy and value; with
     paper-vector one of 128 for each of the two."""

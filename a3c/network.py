@@ -18,7 +18,7 @@ from a3c.envs.protocol import Spec
 from a3c.errors import InputError
 from a3c.heads import MakesHeads, Outputs
 from a3c.optimiser import Piece
-from a3c.torsos import CONVOLUTIONAL, DENSE, LSTM_CELLS, ConvolutionalTorso, VectorTorso
+from a3c.torsos import CONVOLUTIONAL, DENSE, LSTM_CELLS, ConvolutionalTorso, VectorTorso, can_read
 
 MOST_DEVIATIONS = 10.0  # standard deviations that a normalised observation may be from the mean
 
@@ -52,7 +52,7 @@ class Network(nn.Module):
         with SEEDING, torch.random.fork_rng(devices=[]):  # of the CPU: no GPU is started for it
             torch.default_generator.manual_seed(config.seed)
             # Images share a torso: its cost is most of the work. So do most networks with an LSTM.
-            dense = None if spec.pixels else DENSE[network_name(config, spec.pixels)]
+            dense = None if spec.pixels else DENSE[network_name(config, spec)]
             shared = dense is None or (config.recurrent and dense.shared_if_recurrent)
             torsos = [
                 make_torso(config, spec, dtype) for _ in range(1 if shared else method.torsos)
@@ -177,15 +177,18 @@ def check_network(config: Config, pixels: bool) -> None:
     raise InputError(f"--network {config.network} reads {reads}; {config.env} needs {either}")
 
 
-def network_name(config: Config, pixels: bool) -> str:
-    """The torso that `config.network` names; `auto` goes by the kind of observation."""
-    auto = "paper" if pixels else "mlp"
-    return auto if config.network == "auto" else config.network
+def network_name(config: Config, spec: Spec) -> str:
+    """The torso that `config.network` names; `auto` goes by the observations."""
+    if config.network != "auto":
+        return config.network
+    if not spec.pixels:
+        return "mlp"
+    return "slim" if can_read("slim", spec.observation_shape) else "paper"
 
 
 def make_torso(config: Config, spec: Spec, dtype: torch.dtype) -> ConvolutionalTorso | VectorTorso:
     """A torso for such observations."""
-    name = network_name(config, spec.pixels)
+    name = network_name(config, spec)
     if not spec.pixels:
         return VectorTorso(spec.observation_shape[0], DENSE[name])
     scale = 1 / 255 if config.scale_pixels else 1.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -35,9 +35,34 @@ CONVOLUTIONAL: dict[str, tuple[list[Convolution], int]] = {
     "paper": ([Convolution(16, 8, 4), Convolution(32, 4, 2)], 256),
     # This project's ancestor, but for the edges: it pads both layers, 84 -> 21 -> 11 pixels
     "seed": ([Convolution(32, 8, 4), Convolution(64, 4, 2, 1)], 256),
+    # This project's own: `nature` with half the filters below its last layer, and half the width
+    "slim": ([Convolution(16, 8, 4), Convolution(32, 4, 2), Convolution(64, 3, 1)], 256),
     # Mnih et al. 2015 (Nature), extended data table 1
     "nature": ([Convolution(32, 8, 4), Convolution(64, 4, 2), Convolution(64, 3, 1)], 512),
 }
+
+
+def sides_above(layers: Sequence[Convolution], height: int, width: int) -> tuple[int, int]:
+    """Height and width of what convolutions make of an image; below 1 where it is too small."""
+    for layer in layers:
+        height, width = layer.size(height), layer.size(width)
+    return height, width
+
+
+def can_read(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a network's convolutions leave anything of an image [H, W, C]."""
+    return min(sides_above(CONVOLUTIONAL[name][0], *shape[:2])) > 0
+
+
+def too_small(name: str, shape: tuple[int, ...]) -> str:
+    """The line for an image [H, W, C] that a network cannot read: which can, or what else to do."""
+    able = " or ".join(other for other in CONVOLUTIONAL if can_read(other, shape))
+    otherwise = (
+        f"expected --network {able}"
+        if able
+        else "channels come last; Gymnasium's FlattenObservation makes vectors of what is no image"
+    )
+    return f"--network {name} cannot read images as small as {shape}; {otherwise}"
 
 
 class Dense(NamedTuple):
@@ -76,17 +101,15 @@ class ConvolutionalTorso(nn.Module):
         self.layers, self.width = CONVOLUTIONAL[name]
         self.shape, self.scale, self.dtype = shape, scale, dtype
         height, width, channels = shape
+        if not can_read(name, shape):
+            raise InputError(too_small(name, shape))
+        above = sides_above(self.layers, height, width)
         modules: list[nn.Conv2d] = []
         for layer in self.layers:
             modules.append(nn.Conv2d(channels, *layer))
-            height, width, channels = layer.size(height), layer.size(width), layer.channels
-        if min(height, width) < 1:
-            raise InputError(
-                f"--network {name} cannot read images as small as {shape}; channels come last; "
-                "Gymnasium's FlattenObservation makes vectors of what are no images"
-            )
+            channels = layer.channels
         self.convolutions = nn.ModuleList(modules)
-        self.linear = nn.Linear(height * width * channels, self.width)
+        self.linear = nn.Linear(math.prod(above) * channels, self.width)
         initialise(self, math.sqrt(2))
         self.background: nn.Parameter | None = None
         self.whole_background: Tensor

@@ -110,7 +110,7 @@ HEADS = ("discrete", "independent std", "dependent std", "recurrent", "minibatch
 FULL = Sizes(
     preset="fast",
     env="breakout",
-    networks=("paper", "seed", "nature", "mlp"),
+    networks=("slim", "seed", "nature", "mlp"),
     heads=HEADS,
     extent=Extent(agents=8, rollout_length=5, updates=6),
     # It grows twice, to four minibatches, after 41,000 and 82,000 agent steps
@@ -122,20 +122,21 @@ FULL = Sizes(
         "--checkpoint-every-seconds=0.5",
     ),
     learner=(
-        Speed("paper", "on", 1024),
-        Speed("paper", "on", 8192),
-        Speed("paper", "off", 8192),
+        Speed("slim", "on", 1024),
+        Speed("slim", "on", 8192),
+        Speed("slim", "off", 8192),
         Speed("nature", "on", 8192),
     ),
     rates=(
-        Speed("paper", "on", 1024),
-        Speed("paper", "on", 4096),
+        Speed("slim", "on", 1024),
+        Speed("slim", "on", 4096),
         Speed("nature", "on", 1024),
-        Speed("paper", "off", 1024),
-        Speed("paper", "on", 256),
-        Speed("paper", "on", 8192),
+        Speed("slim", "off", 1024),
+        Speed("slim", "on", 256),
+        Speed("slim", "on", 8192),
         Speed("nature", "on", 8192),
         Speed("nature", "off", 1024),
+        Speed("paper", "on", 1024),
     ),
     warm_seconds=1.5,
     seconds=3,
@@ -233,7 +234,7 @@ def several(device: str, sizes: Sizes) -> Rows:
     count = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     if count < 2:
         return {}
-    rows = {"parity on cuda:1": partial(parity, "paper", "discrete", "cuda:1", sizes.extent)}
+    rows = {"parity on cuda:1": partial(parity, "slim", "discrete", "cuda:1", sizes.extent)}
     dealt = "the same on one and on two"
     rows[dealt] = partial(alike_on, ("cuda:0", "cuda:0,cuda:1"), sizes)
     return {**rows, f"training on all {count}": partial(on_all, count, sizes)}

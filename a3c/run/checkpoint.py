@@ -27,7 +27,9 @@ from a3c.errors import InputError, nearest
 from a3c.run import strict_json
 from a3c.run.files import replacing
 
-VERSION = 2
+VERSION = 3
+# Of 2 the network `auto` was `paper` for images; else it is the same
+READABLE = (2, VERSION)
 KEPT = 3
 BEST = "best.safetensors"
 SCORE = "best.json"  # of the best by evaluation, see best.py
@@ -115,15 +117,16 @@ def check_version(path: Path, text: str) -> None:
         version = json.loads(text)["version"]
     except (ValueError, TypeError, LookupError):
         return
-    if version != VERSION:
-        raise InputError(f"{path} has format version {version}; expected {VERSION}")
+    if version not in READABLE:
+        expected = " or ".join(map(str, READABLE))
+        raise InputError(f"{path} has format version {version}; expected {expected}")
 
 
 def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     """The checkpoint of a header's text. Raises InputError, to be read after the file's name."""
     try:
         header = json.loads(text)
-        _, config, spec = header["version"], header["config"], header["spec"]
+        version, config, spec = header["version"], header["config"], header["spec"]
         config["env"]  # the one option that must not be left to its default
         progress = progress_of(header["progress"])
     except (ValueError, TypeError, LookupError) as error:
@@ -132,7 +135,10 @@ def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     if parameters is None or parameters.ndim != 1:
         raise InputError("has no vector of parameters")
     facts = check_kinds(fields_of(Spec, "fact", spec))
-    return Checkpoint(fields_of(Config, "option", config), facts, progress, tensors)
+    options = fields_of(Config, "option", config)
+    if version < VERSION and options.network == "auto" and facts.pixels:
+        options = dataclasses.replace(options, network="paper")
+    return Checkpoint(options, facts, progress, tensors)
 
 
 def fields_of(kind: type[Made], what: str, values: Any) -> Made:

@@ -163,6 +163,7 @@ def edited(folder: Path, saved: Config) -> list[str]:
         f"{option(name)} {values[name]}, not {value}"
         for name, value in written.items()
         if name in values and name not in FREE_ON_RESUME and value != values[name]
+        if (name, value) != ("network", "auto")  # which a checkpoint of version 2 does not keep
     ]
     if not changed:
         return []
@@ -275,7 +276,7 @@ def network_of(config: Config, spec: Spec) -> dict[str, str | bool | None]:
     """What decides over the parameters' number and meaning; None where it does not for `spec`."""
     normalized = None if spec.pixels else config.normalize
     return {
-        "network": network_name(config, spec.pixels),
+        "network": network_name(config, spec),
         "recurrent": config.recurrent,
         "std": None if spec.discrete else config.std,
         "scale_pixels": config.scale_pixels if spec.pixels else None,

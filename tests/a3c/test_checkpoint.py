@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -90,7 +90,7 @@ UNREADABLE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda header: header["spec"].update(observation_shape=["4"]), "observation_shape is ('4',)"),
     (lambda header: header.update(config=[]), "header"),
     (lambda header: header.update(spec=None), "header"),
-    (lambda header: header.update(version=99), "has format version 99; expected 2"),
+    (lambda header: header.update(version=99), "has format version 99; expected 2 or 3"),
     (without("version"), "KeyError('version')"),
     (without("progress"), "KeyError('progress')"),
     (without("progress", "agent_steps"), "KeyError('agent_steps')"),
@@ -138,6 +138,26 @@ def test_a_run_of_before_an_option_goes_on_as_it_was(path: Path) -> None:
         grow=False,
         lr_by_fan_in=False,
     )
+
+
+@pytest.mark.parametrize(("version", "network"), [(2, "paper"), (3, "auto")])
+def test_what_auto_was_for_images_before_version_3(
+    path: Path, version: int, network: Literal["paper", "auto"]
+) -> None:
+    pictures, pong = Spec((84, 84, 4), True, True, True, 6), preset("fast", env="pong")
+    checkpoint.save(path, example()._replace(spec=pictures, config=pong))
+    rewrite(path, lambda header: header.update(version=version))
+    assert checkpoint.load(path).config == replace(pong, network=network)
+    named = replace(pong, network="nature")
+    checkpoint.save(path, example()._replace(spec=pictures, config=named))
+    rewrite(path, lambda header: header.update(version=version))
+    assert checkpoint.load(path).config == named
+
+
+def test_vectors_have_had_the_same_network_all_along(path: Path) -> None:
+    rewrite(path, lambda header: header.update(version=2))
+    assert not example().spec.pixels
+    assert checkpoint.load(path).config == example().config
 
 
 def test_a_file_without_parameters(path: Path) -> None:
@@ -278,7 +298,7 @@ def cannot_be_opened(path: Path) -> None:
 
 
 def of_a_newer_version(path: Path) -> None:
-    rewrite(path, lambda header: header.update(version=3))
+    rewrite(path, lambda header: header.update(version=99))
 
 
 def of_a_newer_version_with_another_checksum(path: Path) -> None:
@@ -293,8 +313,8 @@ def of_a_newer_version_with_another_checksum(path: Path) -> None:
     ("change", "words"),
     [
         (cannot_be_opened, "cannot read .*: Is a directory"),
-        (of_a_newer_version, "format version 3"),
-        (of_a_newer_version_with_another_checksum, "format version 3"),
+        (of_a_newer_version, "format version 99"),
+        (of_a_newer_version_with_another_checksum, "format version 99"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_read_as_things_are_is_not_taken_for_a_damaged_one(

@@ -21,7 +21,7 @@ def images(*shape: int) -> Tensor:
     ("layer", "sides", "spreads"),
     [
         *[(CONVOLUTIONAL[name][0][1], (20, 20), name != "seed") for name in CONVOLUTIONAL],
-        (CONVOLUTIONAL["nature"][0][2], (9, 9), False),
+        *[(CONVOLUTIONAL[name][0][2], (9, 9), False) for name in ("slim", "nature")],
         (Convolution(8, 6, 3), (12, 12), True),
         (Convolution(8, 6, 3), (12, 18), True),
         (Convolution(8, 6, 3), (13, 13), False),  # the last row and column are read by nobody

@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
@@ -13,6 +14,7 @@ from torch import distributions, nn
 
 from a3c.config import Config
 from a3c.envs.protocol import Spec
+from a3c.errors import InputError
 from a3c.heads import Categorical, Gaussian
 from a3c.methods import A3C
 from a3c.network import Network, flatten, layout
@@ -68,6 +70,8 @@ def test_layers_begin_orthogonal_with_the_gains_of_their_kind(spec: Spec) -> Non
         ("paper", 4112 + 8224 + 663_808 + 1285),
         # 8*8*4*32+32 + 4*4*32*64+64 + 10*10*64*256+256 + heads; the script has 11*11 for 10*10
         ("seed", 8224 + 32_832 + 1_638_656 + 1285),
+        # 8*8*4*16+16 + 4*4*16*32+32 + 3*3*32*64+64 + 7*7*64*256+256 + heads 256*5+5
+        ("slim", 4112 + 8224 + 18_496 + 803_072 + 1285),
         # 8*8*4*32+32 + 4*4*32*64+64 + 3*3*64*64+64 + 7*7*64*512+512 + heads 512*5+5
         ("nature", 8224 + 32_832 + 36_928 + 1_606_144 + 2565),
     ],
@@ -208,7 +212,7 @@ def test_the_seed_alone_decides_the_initial_values() -> None:
     assert not torch.equal(first, flatten(network_for(preset("fast", seed=6)))[0])
 
 
-@pytest.mark.parametrize("name", ["paper", "seed", "nature"])
+@pytest.mark.parametrize("name", ["paper", "seed", "slim", "nature"])
 def test_a_recalled_rollout_has_autograds_gradients(name: str) -> None:
     network = network_for(preset("fast", network=name, subtract_background=False))
     torso = network.torsos[0]
@@ -336,3 +340,27 @@ def test_each_action_has_a_deviation_of_its_own() -> None:
     with torch.no_grad():
         head.log_std_bias.copy_(torch.tensor([0.0, 1.0, 2.0]))
     assert head(torch.zeros(2, 8)).chunk(2, -1)[1].tolist() == [[0, 1, 2]] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "instead"),
+    [
+        ("slim", 35, "expected --network paper or seed"),
+        ("nature", 35, "expected --network paper or seed"),
+        ("slim", 19, "expected --network seed"),  # its second layer has edges
+        ("seed", 11, "FlattenObservation makes vectors"),
+    ],
+)
+def test_an_image_that_is_too_small(name: str, side: int, instead: str) -> None:
+    spec = Spec((side, 50, 3), True, True, True, 4)
+    with pytest.raises(InputError, match=instead) as caught:
+        network_for(preset("fast", network=name), spec=spec)
+    assert f"--network {name} cannot read images as small as ({side}, 50, 3)" in str(caught.value)
+    network_for(preset("fast", network=name), spec=replace(spec, observation_shape=(36, 50, 3)))
+
+
+@pytest.mark.parametrize(("side", "name"), [(36, "slim"), (35, "paper"), (20, "paper")])
+def test_small_images_have_the_smaller_network(side: int, name: str) -> None:
+    spec = replace(ATARI, observation_shape=(50, side, 3))
+    automatic, named = (network_for(preset("fast", network=n), spec=spec) for n in ("auto", name))
+    assert layout(automatic) == layout(named)

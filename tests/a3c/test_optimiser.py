@@ -109,7 +109,7 @@ def test_layers_that_add_up_more_inputs_learn_slower() -> None:
 def test_which_layers_of_the_networks_learn_slower() -> None:
     spec = Spec((84, 84, 4), True, True, True, 4)
     factors = {}
-    for name in ("paper", "nature"):
+    for name in ("paper", "slim", "nature"):
         config = preset("fast", env="pong", network=name)
         network = Network(config, spec, make_method(config), torch.float32)
         factors[name] = [factor for _, factor in slower(layout(network))]
@@ -119,6 +119,7 @@ def test_which_layers_of_the_networks_learn_slower() -> None:
         many = [x for x in network.parameters() if x.dim() in (2, 4) and x[0].numel() > 256]
         assert whole.sum() == sum(x.numel() for x in many)
     assert factors["paper"] == pytest.approx([math.sqrt(256 / 2592)])
+    assert factors["slim"] == pytest.approx([math.sqrt(256 / 288), math.sqrt(256 / 3136)])
     expected = [math.sqrt(256 / each) for each in (512, 576, 3136, 512, 512)]
     assert factors["nature"] == pytest.approx(expected)
 

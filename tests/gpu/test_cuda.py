@@ -41,9 +41,9 @@ def deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("network", "head"),
     [
-        ("paper", "discrete"),
+        ("slim", "discrete"),
         ("nature", "minibatches"),
-        ("paper", "recurrent"),
+        ("slim", "recurrent"),
         ("mlp", "independent std"),
         ("mlp", "dependent std"),
     ],
@@ -65,8 +65,8 @@ def no_unawares() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("network", "head"),
     [
-        ("paper", "discrete"),
-        ("paper", "minibatches"),
+        ("slim", "discrete"),
+        ("slim", "minibatches"),
         ("mlp", "recurrent"),
         ("mlp", "dependent std"),
     ],
@@ -130,7 +130,7 @@ def test_bfloat16_is_as_near_as_on_a_cpu() -> None:
         ("cuda", torch.bfloat16),
     ):
         torch.manual_seed(0)  # of the weights
-        torso = ConvolutionalTorso("paper", (84, 84, 4), 1 / 255, dtype, False).to(device)
+        torso = ConvolutionalTorso("slim", (84, 84, 4), 1 / 255, dtype, False).to(device)
         torso.prepare()
         features.append(torso(seen.to(device)).cpu())
     exact, *rounded = features
@@ -139,23 +139,21 @@ def test_bfloat16_is_as_near_as_on_a_cpu() -> None:
 
 
 def most_allocated(agents: int) -> int:
-    config = replace(config_of_parity("paper", "discrete", "cuda", "off", EXTENT), num_envs=agents)
+    config = replace(config_of_parity("slim", "discrete", "cuda", "off", EXTENT), num_envs=agents)
     config = replace(config, total_agent_steps=2 * agents * config.rollout_length)
     gc.collect()  # a node before this one
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    with node_of(
-        config, lambda n: Prepared(spec_of_parity("paper", "discrete"), n, 2, 0.0)
-    ) as node:
+    with node_of(config, lambda n: Prepared(spec_of_parity("slim", "discrete"), n, 2, 0.0)) as node:
         run_to_its_end(node)
         return torch.cuda.max_memory_allocated() - before
 
 
 def test_the_estimate_is_what_a_gpu_gives() -> None:
     growth = (most_allocated(512) - most_allocated(256)) / 256
-    config = config_of_parity("paper", "discrete", "cuda", "off", EXTENT)
-    found = gpu_bytes(config, spec_of_parity("paper", "discrete"), torch.device("cuda"))
+    config = config_of_parity("slim", "discrete", "cuda", "off", EXTENT)
+    found = gpu_bytes(config, spec_of_parity("slim", "discrete"), torch.device("cuda"))
     assert found.agent == pytest.approx(growth, rel=0.3)
 
 
