@@ -158,7 +158,7 @@ class Config:
     """The torso, the layers before policy and value. paper: 16@8x8/4 (16 filters of 8 x 8, stride
     4), 32@4x4/2, 256. seed: 32@8x8/4, 64@4x4/2, 256. slim: 16@8x8/4, 32@4x4/2, 64@3x3/1, 256.
     nature: 32@8x8/4, 64@4x4/2, 64@3x3/1, 512. mlp: 64, 64 for vectors. paper-vector: 200 for
-    vectors. auto: slim for images, paper for those below 36 pixels, mlp for vectors."""
+    vectors. auto: slim for images, paper if a side is below 36 pixels, mlp for vectors."""
     recurrent: bool = False
     """Put an LSTM of 256 cells between the torso and the heads, which are policy and value; with
     paper-vector one of 128 for each of the two."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,13 @@ def as_input_error(doing: str) -> Iterator[None]:
 def option(name: str) -> str:
     """The command-line spelling of a field."""
     return "--" + name.replace("_", "-")
+
+
+def option_with(name: str, value: object) -> str:
+    """The words that give an option a value."""
+    if isinstance(value, bool):
+        return option(name) if value else option(f"no_{name}")
+    return f"{option(name)} {shlex.quote(str(value))}"
 
 
 def nearest(word: str, choices: list[str]) -> str:

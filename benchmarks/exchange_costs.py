@@ -29,8 +29,8 @@ from benchmarks.tables import Lines, header, line
 
 
 def networks(env: str) -> dict[str, tuple[str, str, bool]]:
-    """What is exchanged: the network that counts, and one of next to no parameters; and whether the
-    average of squared gradients travels with them."""
+    """What is exchanged: `paper`, the default when the figures were made, and one of next to no
+    parameters; and whether the average of squared gradients travels with them."""
     small = {"mlp": ("CartPole-v1", "mlp", False)}
     if env != "breakout":
         return small

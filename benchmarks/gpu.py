@@ -6,6 +6,7 @@
 
 Each part runs in a process of its own and is ended at its limit. What is measured stands at once in
 a JSON beside the table, and is not measured again: begun anew, the command goes on where it was.
+So where defaults have changed since, --out names another table.
 
     parity    a rollout and its updates against the CPU's: networks, heads, graphs on and off
     resume    a run that is killed and resumed against one that is not
@@ -136,7 +137,6 @@ FULL = Sizes(
         Speed("slim", "on", 8192),
         Speed("nature", "on", 8192),
         Speed("nature", "off", 1024),
-        Speed("paper", "on", 1024),
     ),
     warm_seconds=1.5,
     seconds=3,
@@ -146,7 +146,7 @@ FULL = Sizes(
 TINY = Sizes(
     preset="control",
     env="CartPole-v1",
-    networks=("paper", "mlp"),
+    networks=("slim", "mlp"),
     heads=("dependent std", "recurrent", "minibatches"),
     extent=Extent(agents=4, rollout_length=3, updates=2),
     resumed=("--num-envs=8", "--total-agent-steps=40000", "--checkpoint-every-seconds=0.2"),

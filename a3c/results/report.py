@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from a3c.config import AUTO, DEFAULTS, Config, follows, to_dict
 from a3c.envs.names import atari_game
-from a3c.errors import InputError, option
+from a3c.errors import InputError, option, option_with
 from a3c.metrics import significant
 from a3c.options import is_read
 from a3c.presets import PRESETS, preset_values
@@ -196,10 +196,7 @@ def changes(config: Config, other: dict[str, Any]) -> list[str]:
             continue
         if not is_read(name, to_dict(config)):
             continue
-        if isinstance(value, bool):
-            words.append(option(name) if value else option(f"no_{name}"))
-        else:
-            words.append(f"{option(name)} {shlex.quote(str(value))}")
+        words.append(option_with(name, value))
     return words
 
 

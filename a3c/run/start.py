@@ -18,7 +18,7 @@ from a3c.envs.atari import action_meanings
 from a3c.envs.coding import same_reading
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Spec
-from a3c.errors import InputError, option
+from a3c.errors import InputError, option, option_with
 from a3c.network import network_name
 from a3c.options import FREE_ON_RESUME, differences
 from a3c.presets import PRESETS
@@ -162,8 +162,11 @@ def edited(folder: Path, saved: Config) -> list[str]:
     changed = [
         f"{option(name)} {values[name]}, not {value}"
         for name, value in written.items()
-        if name in values and name not in FREE_ON_RESUME and value != values[name]
-        if (name, value) != ("network", "auto")  # which a checkpoint of version 2 does not keep
+        if name in values
+        and name not in FREE_ON_RESUME
+        and value != values[name]
+        # A checkpoint of version 2 does not keep `auto`, but what it was
+        and (name, value, values[name]) != ("network", "auto", "paper")
     ]
     if not changed:
         return []
@@ -187,7 +190,7 @@ def model_to_start_from(start_from: str | Path, config: Config, spec: Spec) -> C
         if has != network[name]:
             raise InputError(
                 f"--from {start_from} has {option(name)} {has}, the new run {network[name]}; "
-                "expected the same"
+                f"expected the same, {option_with(name, has)}"
             )
     return saved
 

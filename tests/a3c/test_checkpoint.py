@@ -18,6 +18,7 @@ from a3c.config import BEFORE, Config
 from a3c.envs.protocol import Spec
 from a3c.errors import InputError
 from a3c.presets import preset
+from a3c.results.run_config import read_run_config
 from a3c.run import best, checkpoint, models
 from a3c.run.checkpoint import Checkpoint
 from a3c.run.folder import standing
@@ -152,6 +153,26 @@ def test_what_auto_was_for_images_before_version_3(
     checkpoint.save(path, example()._replace(spec=pictures, config=named))
     rewrite(path, lambda header: header.update(version=version))
     assert checkpoint.load(path).config == named
+
+
+def test_a_run_of_version_2_goes_on_with_the_network_that_it_has(tmp_path: Path) -> None:
+    tiny = {"num_threads": 1, "num_envs": 2, "rollout_length": 5, "runs_dir": str(tmp_path)}
+    paper = preset("fast", env="pong", network="paper", total_agent_steps=10, **tiny)
+    folder = train(paper, quiet=True).folder
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**written, "network": "auto"}))
+
+    def of_then(header: dict[str, Any]) -> None:
+        header["version"] = 2
+        header["config"]["network"] = "auto"
+
+    for path in checkpoint.numbered(folder):
+        rewrite(path, of_then)
+    assert read_run_config(folder) == (paper, [])
+    train(replace(paper, total_agent_steps=20), quiet=True, resume=folder)
+    assert checkpoint.newest(folder).checkpoint.config.network == "paper"
+    with pytest.raises(InputError, match="network"):  # what auto means by now
+        train(replace(paper, network="auto", total_agent_steps=30), quiet=True, resume=folder)
 
 
 def test_vectors_have_had_the_same_network_all_along(path: Path) -> None:

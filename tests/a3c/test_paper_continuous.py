@@ -121,7 +121,7 @@ def test_it_trains_and_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("network", ["mlp", "paper-vector"])
 def test_networks_for_vectors_read_no_images(network: str, tmp_path: Path) -> None:
-    expected = f"--network {network} reads vectors; breakout needs paper or seed or nature"
+    expected = f"--network {network} reads vectors; breakout needs paper or seed or slim or nature"
     with pytest.raises(InputError, match=expected):
         train(preset("fast", network=network, num_threads=1, runs_dir=str(tmp_path)), quiet=True)
     config = preset("control", env="CartPole-v1", network="seed", runs_dir=str(tmp_path))

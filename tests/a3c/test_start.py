@@ -240,7 +240,11 @@ def test_a_new_run_from_a_model_that_ships_with_its_background(tmp_path: Path) -
     ("changes", "expected"),
     [
         ({"env": "Acrobot-v1"}, "trained on CartPole-v1, with observation shape (4,); expected (6"),
-        ({"recurrent": True}, "has --recurrent False, the new run True"),
+        ({"recurrent": True}, "False, the new run True; expected the same, --no-recurrent"),
+        (
+            {"network": "paper-vector"},
+            "has --network mlp, the new run paper-vector; expected the same, --network mlp",
+        ),
         ({"clip_rewards": True}, "has --clip-rewards False, the new run True"),  # another scale
     ],
 )

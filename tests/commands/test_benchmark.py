@@ -503,6 +503,7 @@ def test_the_standard_error_is_the_seeds_or_of_one_its_games() -> None:
 @pytest.mark.parametrize(
     ("page", "folder"),
     [
+        ("atari57", "atari57"),
         ("atari57_earlier", "atari57_paper"),
         ("atari57_earlier", "atari57_constant_bonus"),
     ],

@@ -152,7 +152,7 @@ def test_a_part_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("head", gpu.HEADS)
-@pytest.mark.parametrize("network", ["paper", "mlp"])
+@pytest.mark.parametrize("network", ["slim", "mlp"])
 def test_parity_learns_with_cuda_graphs_and_without(network: str, head: str) -> None:
     """Without where a game was truncated: of three rollouts in the first."""
     extent = gpu.FULL.extent
@@ -166,7 +166,7 @@ def test_parity_learns_with_cuda_graphs_and_without(network: str, head: str) -> 
     assert list(map(any, rollouts)) == [True, False, False] * 2
 
 
-@pytest.mark.parametrize(("network", "head"), [("paper", "discrete"), ("mlp", "independent std")])
+@pytest.mark.parametrize(("network", "head"), [("slim", "discrete"), ("mlp", "independent std")])
 def test_parity_notices_another_arithmetic(
     network: str, head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
