@@ -1,11 +1,12 @@
 """Training speed of a3c-gpu beside two peers, in alternation, on the same CPU cores.
 
-    python benchmarks/vs_peers.py                 # 3 rounds x 6 contenders x 80 s, ~25 minutes
+    python benchmarks/vs_peers.py                 # 3 rounds x 7 contenders x 80 s, ~30 minutes
     python benchmarks/vs_peers.py --setup-only    # only build the peers' environment
     python benchmarks/vs_peers.py --only sb3 cleanrl --rounds 1 --seconds 15 --warmup 5
 
 Every contender learns Breakout (84x84 grey, four stacked frames, frame skip 4) on the CPU with
-the same three-convolution `nature` network; `ours-paper` shows the smaller network beside it.
+the same three-convolution `nature` network; `-slim` and `-paper` show smaller ones, the first of
+them our default.
 Ours is measured on ale-py, as SB3 is, and (`-own`) on atari2600, the default:
 
     ours      a3c train breakout --emulator ale --network nature --num-threads 2 --num-envs 64
@@ -449,7 +450,7 @@ def our_versions() -> str:
 
 
 def parse() -> argparse.Namespace:
-    names = ("ours", "sb3", "cleanrl", "ours-paper", "ours-own", "ours-own-paper")
+    names = ("ours", "sb3", "cleanrl", "ours-slim", "ours-own", "ours-own-slim", "ours-own-paper")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--seconds", type=float, default=60, help="length of one measurement (default 60)")
@@ -479,8 +480,9 @@ def choose(options: argparse.Namespace, python: Path) -> list[Contender]:
         "ours": lambda: ours("ours", "nature", "ale"),
         "sb3": lambda: faster_sb3(python),
         "cleanrl": lambda: cleanrl(python),
-        "ours-paper": lambda: ours("ours-paper", "paper", "ale"),
+        "ours-slim": lambda: ours("ours-slim", "slim", "ale"),
         "ours-own": lambda: ours("ours-own", "nature", "atari2600"),
+        "ours-own-slim": lambda: ours("ours-own-slim", "slim", "atari2600"),
         "ours-own-paper": lambda: ours("ours-own-paper", "paper", "atari2600"),
     }
     return [make() for name, make in makers.items() if name in (options.only or makers)]
