@@ -14,7 +14,7 @@ FIGURES = (
     "sampled",
     "greedy",
     "random\nplay,\nmeasured",
-    "human-\nnormalised",
+    "human-\nnormal-\nised",
     "million\nagent\nsteps",
 )
 

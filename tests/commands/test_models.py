@@ -26,7 +26,15 @@ GAMES = list(models.shipped())
 
 
 def test_the_six_games_of_the_paper() -> None:
-    assert set(GAMES) == {"beam_rider", "breakout", "pong", "qbert", "seaquest", "space_invaders"}
+    assert set(GAMES) == {
+        "beam_rider",
+        "breakout",
+        "demon_attack",
+        "pong",
+        "qbert",
+        "seaquest",
+        "space_invaders",
+    }
     assert set(GAMES) <= set(atari_games())
 
 
