@@ -25,23 +25,17 @@ from tests.commands.made_run import make_run, record
 GAMES = list(models.shipped())
 
 
-def test_the_six_games_of_the_paper() -> None:
-    assert set(GAMES) == {
-        "beam_rider",
-        "breakout",
-        "demon_attack",
-        "pong",
-        "qbert",
-        "seaquest",
-        "space_invaders",
-    }
+def test_the_games_that_ship_are_known_and_small() -> None:
+    assert set(GAMES) == {"beam_rider", "breakout", "demon_attack", "pong", "qbert", "seaquest",
+                          "space_invaders"}  # fmt: skip
+    folders = models.shipped().values()
+    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) < 30e6
     assert set(GAMES) <= set(atari_games())
 
 
 @pytest.mark.parametrize("game", GAMES)
 def test_a_model_has_its_card_and_its_protocol(game: str) -> None:
     folder = models.shipped()[game]
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
     assert (folder / models.MODEL).stat().st_size < 4e6
     card = (folder / "README.md").read_text()
     saved = models.find(game)
