@@ -101,9 +101,9 @@ class ConvolutionalTorso(nn.Module):
         self.layers, self.width = CONVOLUTIONAL[name]
         self.shape, self.scale, self.dtype = shape, scale, dtype
         height, width, channels = shape
-        if not can_read(name, shape):
-            raise InputError(too_small(name, shape))
         above = sides_above(self.layers, height, width)
+        if min(above) < 1:
+            raise InputError(too_small(name, shape))
         modules: list[nn.Conv2d] = []
         for layer in self.layers:
             modules.append(nn.Conv2d(channels, *layer))

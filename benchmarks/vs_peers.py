@@ -1,6 +1,6 @@
 """Training speed of a3c-gpu beside two peers, in alternation, on the same CPU cores.
 
-    python benchmarks/vs_peers.py                 # 3 rounds x 7 contenders x 80 s, ~30 minutes
+    python benchmarks/vs_peers.py                 # 3 rounds x 8 contenders x 80 s, ~32 minutes
     python benchmarks/vs_peers.py --setup-only    # only build the peers' environment
     python benchmarks/vs_peers.py --only sb3 cleanrl --rounds 1 --seconds 15 --warmup 5
 
@@ -450,7 +450,8 @@ def our_versions() -> str:
 
 
 def parse() -> argparse.Namespace:
-    names = ("ours", "sb3", "cleanrl", "ours-slim", "ours-own", "ours-own-slim", "ours-own-paper")
+    names = ("ours", "sb3", "cleanrl", "ours-slim", "ours-paper", "ours-own", "ours-own-slim",
+             "ours-own-paper")  # fmt: skip
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--seconds", type=float, default=60, help="length of one measurement (default 60)")
@@ -481,6 +482,7 @@ def choose(options: argparse.Namespace, python: Path) -> list[Contender]:
         "sb3": lambda: faster_sb3(python),
         "cleanrl": lambda: cleanrl(python),
         "ours-slim": lambda: ours("ours-slim", "slim", "ale"),
+        "ours-paper": lambda: ours("ours-paper", "paper", "ale"),
         "ours-own": lambda: ours("ours-own", "nature", "atari2600"),
         "ours-own-slim": lambda: ours("ours-own-slim", "slim", "atari2600"),
         "ours-own-paper": lambda: ours("ours-own-paper", "paper", "atari2600"),
