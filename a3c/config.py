@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from unicodedata import category
 
 import numpy as np
 import tyro
@@ -472,8 +473,13 @@ def _check_text(name: str, value: Any) -> None:
         return
     elif name == "env" and not value.strip():
         raise InputError(f"{words} is {value!r}; expected a name, such as breakout")
-    elif not value.strip() or not value.isprintable():
+    elif not can_name(value):
         raise InputError(f"{words} is {value!r}; expected a name without control characters")
+
+
+def can_name(text: str) -> bool:
+    """Whether a text can be the name of something: more than spaces, and no control characters."""
+    return bool(text.strip()) and not any(category(letter) in ("Cc", "Cs") for letter in text)
 
 
 def _check_run_name(value: str) -> None:

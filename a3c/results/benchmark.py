@@ -19,8 +19,10 @@ import numpy as np
 import tyro
 
 from a3c.config import GPU_AGENTS, MOST_AUTO_THREADS, ROLLOUT, all_threads, check_number
+from a3c.envs import spec_of
 from a3c.envs.names import atari_game
 from a3c.errors import InputError
+from a3c.memory import check_memory_of_games
 from a3c.metrics import Floats
 from a3c.results.benchmark_csv import (
     CURVES_CSV,
@@ -106,12 +108,14 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
         for policy in POLICIES:
             score(planned, policy, options.episodes)
         made, had = read(planned), found.get(key(planned))
-        if had is not None and made.score == had.score and not made.curve:
-            return  # somebody has removed the run's log: the curve that stands is its own
+        if had is not None and not made.curve and made.score.agent_steps == had.score.agent_steps:
+            made = replace(made, curve=had.curve)  # of a log that somebody has removed
         if made != had:
             found[key(planned)] = made
-            write(out, in_order(plans, found))
+            write(out, in_order(plans, found), stale(plans, found, options.episodes))
 
+    for planned in left:  # before hours of training, not after
+        check_memory_of_games(planned.config, spec_of(planned.config), options.episodes)
     with ready(left, out):
         found = written(out)  # again: until the folder was ours somebody may have added to it
         check_rows(plans, found, options)
@@ -119,7 +123,8 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
         went = run_all(left, score_and_write)
         if went.interrupted:
             say(f"interrupted; go on: {command(options)}")
-        paths = write(out, in_order(plans, found)) if found else []
+        unlike = stale(plans, found, options.episodes)
+        paths = write(out, in_order(plans, found), unlike) if found else []
     went.check()
     return paths
 
@@ -202,6 +207,17 @@ def is_alike(planned: Planned, had: Score, episodes: int) -> bool:
     beyond = had.agent_steps - config.total_agent_steps
     rollouts = all_threads(config) * config.num_envs * config.rollout_length
     return 0 <= beyond <= max(MOST_BEYOND, rollouts) and had.episodes == episodes
+
+
+def stale(
+    plans: Sequence[Planned], found: dict[tuple[str, int], Found], episodes: int
+) -> set[tuple[str, int]]:
+    """Rows that are to be made again, of another length or protocol, beside one of their game that
+    has been: the mean of the game would be of both, so no table has them."""
+    there = {key(each): each for each in plans if key(each) in found}
+    unlike = {k for k, each in there.items() if not is_alike(each, found[k].score, episodes)}
+    anew = {game for game, _ in there.keys() - unlike}
+    return {(game, seed) for game, seed in unlike if game in anew}
 
 
 def check_rows(
@@ -299,15 +315,17 @@ def read(planned: Planned) -> Found:
     return Found(score, points(game, planned))
 
 
-def write(out: Path, found: list[Found]) -> list[Path]:
-    """scores.csv, curves.csv, table.md and scores.png of what has been scored."""
+def write(out: Path, found: list[Found], unlike: set[tuple[str, int]]) -> list[Path]:
+    """scores.csv, curves.csv, table.md and scores.png of what has been scored; the last two without
+    the rows, by game and seed, that are unlike others of their game."""
     scores = [each.score for each in found]
+    alike = [each for each in scores if (each.game, each.seed) not in unlike]
     curves = [point for each in found for point in each.curve]
     return [
         write_csv(out / SCORES_CSV, Score._fields, scores),
         write_csv(out / CURVES_CSV, Point._fields, curves),
-        write_text(out / "table.md", "\n".join(table(scores)) + "\n"),
-        draw(by_game(scores), out / "scores.png"),
+        write_text(out / "table.md", "\n".join(table(alike)) + "\n"),
+        draw(by_game(alike), out / "scores.png"),
     ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from a3c.errors import InputError
 from a3c.metrics import RECENT_GAMES, Floats
-from a3c.run import log
+from a3c.run import checkpoint, log
 
 WINDOW = RECENT_GAMES  # of the running mean and of its band
 BAND_FROM = 50  # games: quartiles of fewer jump from one whole score to the next
@@ -119,10 +119,10 @@ def places(before: float, end: float, count: int) -> list[float]:
 
 def check_is_run(run: Path) -> None:
     """Raise InputError for what has no games to draw, nor will have any."""
-    why = None
     if not run.exists():
-        why = "there is no such folder"
-    elif not run.is_dir():
+        raise InputError(checkpoint.no_run_folder(run))
+    why = None
+    if not run.is_dir():
         why = "it is a file"
     elif not (run / log.METRICS).exists():
         why = "it has no metrics.jsonl"

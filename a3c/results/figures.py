@@ -10,6 +10,7 @@ import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +27,17 @@ from a3c.run.terminal import counted
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SCIPY = (1, 15)  # the oldest that will do
 PLACES = 60  # at which the seeds of a setting are averaged
 MOST_DECIMALS = 6  # of a cell
 Kind = tuple[str, str]  # method, environment
 
 
 def check_scipy() -> None:
-    """Raise InputError if SciPy is not installed."""
-    if importlib.util.find_spec("scipy") is None:
-        raise extras.missing("a table of several runs", "SciPy", "study")
+    """Raise InputError if SciPy is not installed, or older than its bootstrap's `rng`."""
+    there = importlib.util.find_spec("scipy") is not None
+    if not there or tuple(map(int, metadata.version("scipy").split(".")[:2])) < SCIPY:
+        raise extras.missing("a table of several runs", "SciPy 1.15 or newer", "study")
 
 
 def draw(path: Path, goal: float | None, unfinished: Sequence[str] = ()) -> list[Path]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from a3c.config import can_name
 from a3c.errors import InputError, as_input_error
 from a3c.run.files import replacing
 
@@ -36,10 +37,11 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def out_folder(name: str) -> Path:
-    """Of --out. Raises InputError for no name at all, which would mean the current folder."""
-    if not name.strip():
+    """Of --out; ~ is the home, as in --runs-dir. Raises InputError for no name at all, which would
+    mean the current folder, and for what no name can have."""
+    if not can_name(name):
         raise InputError(f"--out is {name!r}; expected the name of a folder")
-    return Path(name)
+    return Path(os.path.expanduser(name))
 
 
 def write_text(path: Path, text: str) -> Path:

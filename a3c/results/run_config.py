@@ -35,6 +35,8 @@ def read_run_config(run: Path) -> RunConfig:
 
 def read_config(run: Path) -> Config:
     """What config.json says. Raises InputError if it cannot be read or is no Config."""
+    if not run.exists():
+        raise InputError(checkpoint.no_run_folder(run))
     path = run / "config.json"
     values = strict_json.read(path)
     if values is None:

@@ -34,12 +34,13 @@ def table() -> Table:
     )
     for game, folder in shipped().items():
         found = scores(folder)
+        human = found["sample"]["human_normalised"]  # None: no human's score is published
         table.add_row(
             game,
             spread(found["sample"]),
             spread(found["greedy"]),
             f"{found['random']['mean']:,.1f}",
-            f"{found['sample']['human_normalised']:,.0%}",
+            "" if human is None else f"{human:,.0%}",
             f"{found['sample']['agent_steps_trained'] / 1e6:,.1f}",
         )
     return table

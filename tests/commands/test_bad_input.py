@@ -57,6 +57,7 @@ TRAIN = [
         "--out is 'metrics.jsonl'; expected a name that ends with .html or .htm",
     ),
     ("study spec.toml --out=", "--out is ''; expected the name of a folder"),
+    ("study spec.toml --out=a\x07b", "--out is 'a\\x07b'; expected the name of a folder"),
     ("benchmark spec.toml --out=", "--out is ''; expected the name of a folder"),
     ("train no_such_module:X-v0", "no module 'no_such_module'"),
     ("train breakout --lerning-rate 1", "unknown option '--lerning-rate'"),
@@ -203,7 +204,7 @@ TRAIN = [
     ("play nowhere --policy best", "best"),
     ("play", "play"),
     ("plot", "run folder"),
-    ("plot nowhere", "no finished games"),
+    ("plot nowhere", "no run folder 'nowhere'"),
     ("play brekout", "no model 'brekout'"),
     ("play brekout", "did you mean 'breakout'?"),
     (
@@ -211,7 +212,7 @@ TRAIN = [
         "no model 'zaxxon': expected a model file, a run folder, or a game whose model",
     ),
     ("report", "run folder"),
-    ("report nowhere", "nowhere has no readable config.json; expected a run folder"),
+    ("report nowhere", "no run folder 'nowhere'"),
     ("study nowhere.toml", "nowhere.toml: cannot read it: No such file"),
     ("bench brekout", "no game 'brekout'; did you mean 'breakout'?"),
     ("bench ALE/Brekout-v5", "did you mean 'breakout'?"),
@@ -601,7 +602,7 @@ def test_what_was_run_is_written_though_nobody_reads_how_to_go_on(
         ("long_games nowhere", "no model 'nowhere': expected a model file, a run folder, or"),
         ("dead_units nowhere", "no model 'nowhere': expected a model file, a run folder, or"),
         ("ship nowhere", "no run folder 'nowhere'"),
-        ("ancestor nowhere", "nowhere has no finished games"),
+        ("ancestor nowhere", "no run folder 'nowhere'"),
     ],
 )
 def test_a_benchmarks_argument(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from a3c import cli
+from a3c import cli, memory
 from a3c.config import Config
 from a3c.errors import InputError
 from a3c.results import benchmark as module
@@ -104,6 +104,9 @@ def test_runs_are_scored_and_set_beside_published_scores(
         checkpoint.save(newest.path, newest.checkpoint)
         with pytest.raises(RunFailed, match="it has been played"):  # another model
             benchmark(BenchmarkOptions(str(spec), str(out), episodes=2))
+    benchmark(BenchmarkOptions(str(spec), str(out), episodes=1))
+    assert [each.episodes for each in read_rows(paths[0], Score)] == [1, 1]
+    assert paths[1].read_bytes() == curves  # though the logs are gone
 
 
 def test_an_interrupted_benchmark_keeps_what_it_has_and_goes_on(
@@ -390,6 +393,38 @@ def test_rows_stand_until_the_spec_has_scored_such_a_run(
         ("ms_pacman", 20),
     ]
     assert made[2:] == [short("pong")]
+
+
+def test_a_table_has_no_mean_of_runs_of_two_lengths(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file keeps the row of the other length until it has been made again."""
+    spec.write_text(SPEC.replace(', "ms_pacman"]', "]\nseed = [1, 2]"))
+    out = tmp_path / "out"
+    out.mkdir()
+    longer = [score_of("breakout", seed, 99.0)._replace(episodes=1) for seed in (1, 2)]
+    write_csv(out / "scores.csv", Score._fields, longer)
+
+    def first_alone(config: Config, *others: object, **options: object) -> Run:
+        if config.seed == 2:
+            raise RuntimeError("no more")
+        return train(config, quiet=True)
+
+    monkeypatch.setattr(study, "train", first_alone)
+    with pytest.raises(RunFailed, match="no more"):
+        benchmark(BenchmarkOptions(str(spec), str(out), episodes=1))
+    first, second = read_rows(out / "scores.csv", Score)
+    assert (first.agent_steps, second) == (20, longer[1])
+    assert f"| breakout | 1 | {first.sampled:.1f} |" in (out / "table.md").read_text()
+
+
+def test_too_many_games_are_refused_before_training(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
+    with pytest.raises(InputError, match=r"--episodes is 9,999, .* expected at most "):
+        benchmark(BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=9999))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_score_that_was_not_written_down_is_at_the_next_start(

@@ -95,6 +95,16 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
         assert game in said
 
 
+def test_the_list_has_games_without_a_humans_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of carnival, say, none is published."""
+    found = models.scores(models.shipped()["pong"])
+    nobody = {**found, "sample": {**found["sample"], "human_normalised": None}}
+    monkeypatch.setattr(ships, "scores", lambda folder: nobody)
+    page = io.StringIO()
+    Console(width=80, file=page).print(ships.table())
+    assert "%" not in page.getvalue().partition("a3c play GAME")[0]
+
+
 def test_the_list_shows_the_scores_in_80_columns() -> None:
     page = io.StringIO()
     Console(width=80, file=page).print(ships.table())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from a3c.errors import InputError
-from a3c.results.output import write_text
+from a3c.results.output import out_folder, write_text
 
 
 def test_a_read_only_system_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,3 +20,11 @@ def test_a_read_only_system_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "unlink", refused)
     with pytest.raises(InputError, match=f"cannot write {path}: Read-only file system"):
         write_text(path, "page")
+
+
+def test_out_is_at_home_without_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somebody")
+    assert out_folder("~/my study") == Path("/somebody/my study")
+    assert out_folder("研究\u3000一") == Path(
+        "研究\u3000一"
+    )  # a wide space is no control character

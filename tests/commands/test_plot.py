@@ -253,10 +253,10 @@ def test_the_ending_chooses_the_kind(ending: str, run: Path) -> None:
         ("plot run --out file/curve.png", "there is no folder file"),
         ("plot run --out folder.png", "cannot write folder.png: it is a folder"),
         ("plot file", "file has no finished games: it is a file; expected a run folder"),
-        ("plot nowhere", "nowhere has no finished games: there is no such folder"),
+        ("plot nowhere", "no run folder 'nowhere'"),
         ("plot folder.png", "it has no metrics.jsonl; expected a run folder"),
         ("plot odd", "cannot read odd/metrics.jsonl: Is a directory"),
-        ("plot loop", "loop has no finished games"),
+        ("plot loop", "no run folder 'loop', but leads to loop, which is gone"),
         ("plot new", "new has no finished games yet"),
     ],
 )

@@ -1,6 +1,7 @@
 """A study: the runs it plans, its CSV, its figures, going on where it stood."""
 
 import csv
+import importlib.metadata
 import importlib.util
 import os
 from contextlib import suppress
@@ -258,20 +259,29 @@ def test_an_out_that_is_a_file(
     assert capsys.readouterr().err == "a3c: cannot create the folder out: File exists\n"
 
 
+@pytest.mark.parametrize("version", [None, "1.14.1"])
 def test_a_missing_scipy_names_the_pip_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    version: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("spec.toml").write_text(SPEC)
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "scipy" else find(name)
-    )
+    find, of = importlib.util.find_spec, importlib.metadata.version
+    if version is None:
+        monkeypatch.setattr(
+            "importlib.util.find_spec", lambda name: None if name == "scipy" else find(name)
+        )
+    else:
+        monkeypatch.setattr(
+            "importlib.metadata.version", lambda name: version if name == "scipy" else of(name)
+        )
     assert cli.main(["study", "spec.toml", "--out", "out"]) == 2
     said = capsys.readouterr().err
     assert (
-        "a table of several runs needs SciPy; in a checkout of a3c-gpu: pip install -e '.[study]'"
-        in said
+        "a table of several runs needs SciPy 1.15 or newer; in a checkout of a3c-gpu: "
+        "pip install -e '.[study]'" in said
     )
     assert not Path("out").exists()
 

@@ -229,6 +229,7 @@ def test_a_file_is_checked_with_the_preset_of_the_environment_in_force(
         ("recurrent = 1", "--recurrent is 1; expected True or False"),
         ("lr = ", "is not TOML"),
         ("a = " + "[" * 5000, "it is not TOML: "),
+        ("seed = 0x" + "f" * 5000, "it is not TOML: Exceeds the limit"),
         ("gamma = 2", "--gamma is 2; expected a number at least 0 and at most 1"),
     ],
 )
