@@ -244,7 +244,8 @@ class Node:
         self.store.forget_graphs()
         gc.collect()  # they refer to themselves, and their memory is wanted
         envs = self.environments()
-        self.learners = [self.learner(index, each) for index, each in enumerate(envs)]
+        with closed_on_failure(envs):
+            self.learners = [self.learner(index, each) for index, each in enumerate(envs)]
         for learner, own in zip(self.learners, streams, strict=True):
             learner.stream, learner.store_stream = own  # a new one might be the evaluator's
 
@@ -271,9 +272,14 @@ class Node:
             yield
 
     def settle(self) -> None:
-        """Account for each thread's last rollout; for while the threads stand still."""
+        """Account for each thread's last rollout; for while the threads stand still. A gradient
+        that was not finite ends the run, and costs no checkpoint: it was not applied."""
         for learner in self.learners:
-            learner.settle()
+            try:
+                learner.settle()
+            except FloatingPointError as error:
+                self.failures.append(error)
+                self.stop()
 
     def save(self) -> dict[str, Tensor]:
         """Copies of all tensors of a checkpoint, on the host; for while the threads stand still."""

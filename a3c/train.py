@@ -115,7 +115,7 @@ def closed_before_it_begins(training: Training) -> Iterator[None]:
     """The environments, of a run that cannot begin. One that has begun closes them in its end."""
     try:
         yield
-    except Exception:
+    except (Exception, KeyboardInterrupt):
         if not training.supervised:
             training.close()
         raise
@@ -130,7 +130,7 @@ def new_run(training: Training, start_from: str | Path | None) -> Iterator[None]
         try:
             remarks = until_the_end.enter_context(locked(folder))
             training.open(folder, remarks)
-        except InputError:  # nothing is left of what could not begin
+        except (InputError, KeyboardInterrupt):  # nothing is left of what could not begin
             shutil.rmtree(folder, ignore_errors=True)
             raise
         yield

@@ -37,6 +37,14 @@ class RewardsTooLargeToAdd(RewardsThatAreNotNumbers):
     ruin = 3e38
 
 
+class RewardsTooLargeThenNone(RewardsThatAreNotNumbers):
+    """Too large to add in the rollout of 8 steps that ends with the 104th; then NaN."""
+
+    def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        self.ruin = 3e38 if self.steps < 104 else float("nan")
+        return super().step(action)
+
+
 class Crashing(RewardsThatAreNotNumbers):
     """Raises at its hundredth step."""
 
@@ -77,6 +85,7 @@ class Stuck(RewardsThatAreNotNumbers):
 
 gymnasium.register("NaN-v0", RewardsThatAreNotNumbers)
 gymnasium.register("Huge-v0", RewardsTooLargeToAdd)
+gymnasium.register("HugeThenNaN-v0", RewardsTooLargeThenNone)
 gymnasium.register("Crashing-v0", Crashing)
 gymnasium.register("Stuck-v0", Stuck)
 gymnasium.register("Infinite-v0", InfiniteRewards)

@@ -29,7 +29,7 @@ from a3c.config import Config
 from a3c.devices import pick_device
 from a3c.envs.gymnasium import GymnasiumEnvs
 from a3c.envs.on_device import OnDevice
-from a3c.envs.protocol import EnvironmentFault
+from a3c.envs.protocol import EnvironmentFault, Envs
 from a3c.errors import InputError
 from a3c.measuring import measure_moments, positive
 from a3c.methods import make_method
@@ -822,6 +822,8 @@ def test_a_checkpoint_that_waits_for_an_environment_says_so(
     [
         ("NaN-v0", "^thread 0: the environment returned a NaN reward", 100 // 8),
         ("Huge-v0", "gradient is not finite", 100 // 8 + 1),  # one that has changed nothing
+        # of which the thread, dead by then, has not heard
+        ("HugeThenNaN-v0", "^thread 0: the environment returned a NaN reward", 100 // 8 + 1),
     ],
 )
 def test_what_nothing_can_be_learned_from_stops_the_run(
@@ -1236,6 +1238,40 @@ def test_a_run_that_grows_closes_the_environments_that_it_had(
     config = growing(tmp_path, monkeypatch, env="Counted-v0", normalize=False)
     assert train(config, quiet=True).finished
     assert most == [0]
+    assert Counted.open == 0
+    gymnasium.registry.pop("Counted-v0")
+
+
+def test_a_second_ctrl_c_as_the_logs_are_opened_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder without a checkpoint could not be resumed."""
+
+    def second(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    gymnasium.register("Counted-v0", Counted)
+    monkeypatch.setattr(Counted, "open", 0)
+    monkeypatch.setattr(sys.modules["a3c.train"], "Log", second)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(tmp_path, env="Counted-v0"), quiet=True)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    assert Counted.open == 0
+    gymnasium.registry.pop("Counted-v0")
+
+
+def test_a_run_that_cannot_grow_closes_the_environments_that_it_has_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gymnasium.register("Counted-v0", Counted)
+    monkeypatch.setattr(Counted, "open", 0)
+
+    def no_room(node: Node, index: int, envs: Envs) -> None:
+        raise InputError("no room")
+
+    at_growth(monkeypatch, lambda node: monkeypatch.setattr(Node, "learner", no_room))
+    with pytest.raises(RunFailed, match="no room"):
+        train(growing(tmp_path, monkeypatch, env="Counted-v0", normalize=False), quiet=True)
     assert Counted.open == 0
     gymnasium.registry.pop("Counted-v0")
 
