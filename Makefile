@@ -33,5 +33,5 @@ checked: .venv/ready-to-test
 	touch $@
 
 .venv/ready-to-test: pyproject.toml constraints.txt
-	$(INSTALL) -e '.[test]'
+	$(INSTALL) --no-compile -e '.[test]'
 	touch .venv/ready $@

@@ -73,7 +73,9 @@ class Gate:
 
     def ask(self, pause: bool, stop: bool) -> None:
         """What is wanted from the next look on, where others than this gate decide that."""
-        self._pause_wanted, self._stop_wanted = pause, self._stop_wanted or stop
+        self._pause_wanted = pause
+        if stop:
+            self._stop_wanted = True
 
     def wait_until_parked(self) -> None:
         """Every thread stands between two rollouts, or has ended.

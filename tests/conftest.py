@@ -22,9 +22,21 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
         signal.signal(number, usual)
 
 
+LONGEST = (
+    "test_cluster.py",
+    "test_train.py",
+    "test_oracle.py",
+    "test_vector_env.py",
+    "test_evaluation.py",
+    "test_readme.py",
+    "test_cluster_benchmark.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First the longest of the files that wait for each other, so that none has to."""
-    items.sort(key=lambda item: item.path.name != "test_cluster.py")
+    """The longest files first, so that no process has one alone at the end. The first of all is the
+    longest of those that wait for each other, so that none has to."""
+    items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
 
 
 @pytest.fixture(autouse=True)

@@ -169,9 +169,9 @@ def test_a_file_where_tensorboard_would_write_is_named(tmp_path: Path) -> None:
 def test_resuming_with_a_damaged_log_says_so_and_keeps_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slowly(monkeypatch)
-    config = small(tmp_path, log_every_seconds=0.05)
-    folder = train(config, quiet=True).folder
+    with monkeypatch.context() as patch:
+        slowly(patch)
+        folder = train(small(tmp_path, log_every_seconds=0.05), quiet=True).folder
     before = games(folder)
     path = folder / "metrics.jsonl"
     first, *rest = path.read_bytes().splitlines(keepends=True)

@@ -265,7 +265,10 @@ def test_a_terminal_that_is_closed_saves(tmp_path: Path) -> None:
 @pytest.fixture
 def machines() -> Iterator[RayMachines]:
     """A Ray cluster of machines, which are all this one; no program is in it yet."""
-    cluster = RayMachines(initialize_head=True, head_node_args={"num_cpus": 1})
+    # A machine that is gone is missed five times; by Ray's default that is every 3 seconds
+    often = {"health_check_period_ms": 500}
+    head = {"num_cpus": 1, "_system_config": often}
+    cluster = RayMachines(initialize_head=True, head_node_args=head)
     yield cluster
     cluster.shutdown()
 
