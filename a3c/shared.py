@@ -6,7 +6,7 @@ log's figures, each thread has everything else for itself.
 
 What is locked: who writes them or copies a vector takes `lock`, so no update is lost, no thread
 ever copies half an update, and the counters are exact. (The paper's Hogwild writes without a
-lock; what ours costs: docs/architecture.md, "One lock".)
+lock; what ours costs: docs/decisions.md, "One lock".)
 
 What is stale on purpose: in async mode a thread computes its gradients with the parameters that it
 copied before its rollout (or an earlier one: --sync-every), or before this update; others may have

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.classic_control import CartPoleEnv
 
 import a3c
@@ -24,6 +25,29 @@ def test_the_list_has_each_and_so_have_these_tests() -> None:
     for name in EXAMPLES:
         assert f"| [{name}]({name}) |" in page
         assert [test for test in tests if name.removesuffix(".py") in test]
+
+
+def test_a3c_in_one_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its threads learn: shared parameters move, and games get longer than a random player's 22."""
+    from examples import a3c_in_one_file
+
+    monkeypatch.setattr(sys, "argv", ["a3c_in_one_file.py", "--total-agent-steps", "30000"])
+    a3c_in_one_file.main()
+    *_, last = capsys.readouterr().out.splitlines()
+    agent_steps, mean = last.split(" agent steps, mean return of the last games ")
+    assert 30_000 <= int(agent_steps.replace(",", "")) < 30_000 + 2 * 128
+    assert float(mean) > 60
+
+
+def test_returns_in_one_file_by_hand() -> None:
+    from examples import a3c_in_one_file
+
+    one, nobody, everybody = torch.ones(1), torch.zeros(1), torch.ones(1)
+    found = a3c_in_one_file.returns_of([one, one, one], [nobody, everybody, nobody], 10 * one)
+    gamma = a3c_in_one_file.GAMMA
+    torch.testing.assert_close(found[:, 0], torch.tensor([1 + gamma, 1.0, 1 + 10 * gamma]))
 
 
 def test_the_custom_environment_from_its_own_folder(
