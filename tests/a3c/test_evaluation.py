@@ -217,6 +217,22 @@ def let_at_the_end(patch: pytest.MonkeyPatch, let: threading.Event) -> None:
     patch.setattr(Evaluation, "finish", finish)
 
 
+def test_a_finished_run_that_is_to_be_evaluated_is_so_at_its_end(tmp_path: Path) -> None:
+    """Once, with nothing more to learn; then it is finished in this too."""
+    config = replace(evaluated(tmp_path), evaluate_every="never")
+    run = train(config, quiet=True)
+    before = checkpoint.newest(run.folder).checkpoint
+    now = replace(config, evaluate_every=100)
+    resumed = train(now, resume=run.folder, quiet=True)
+    assert steps(resumed) == [run.agent_steps]
+    assert resumed.best is not None
+    after = checkpoint.newest(run.folder).checkpoint
+    assert after.config == now
+    assert torch.equal(after.tensors["parameters"], before.tensors["parameters"])
+    assert train(now, resume=run.folder, quiet=True).best == resumed.best
+    assert steps(resumed) == [run.agent_steps]
+
+
 def test_a_rolled_back_run_knows_the_evaluations_that_failed_before() -> None:
     found = object.__new__(Evaluator)
     found.rolled_back, found.failed = [], [1000, 2000, 3000]

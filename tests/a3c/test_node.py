@@ -4,11 +4,12 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import pytest
 import torch
 
+from a3c.errors import InputError
 from a3c.methods import A3C
 from a3c.metrics import Metrics
 from a3c.network import layout
@@ -21,7 +22,6 @@ from a3c.train import train
 from a3c.value_methods import EpsilonGreedy
 
 CPU = torch.device("cpu")
-TASKS = Path("/proc/self/task")
 
 
 def node_with(**changes: Any) -> Node:
@@ -266,22 +266,19 @@ def test_it_learns_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert places(node.store.turn) == 2
 
 
-@pytest.mark.skipif(not TASKS.is_dir(), reason="the system does not list a process's threads")
 def test_a_thread_is_a_core() -> None:
     """Without being told PyTorch would make a pool of threads for each that it computes in."""
-    grown: list[int] = []
-
-    def run() -> None:
-        before = len(list(TASKS.iterdir()))
-        torch.tanh(torch.ones(8, 64))
-        grown.append(len(list(TASKS.iterdir())) - before)
-
-    node, learner = node_with(num_threads=1), Mock(index=0, run=run)
-    torch.set_num_threads(1)
-    thread = threading.Thread(target=node._guarded, args=[learner])
-    thread.start()
-    thread.join()
-    assert max(grown) <= 0  # an earlier test's thread may end meanwhile
+    noted: list[int] = []
+    learner = Mock(index=0, run=lambda: noted.append(torch.get_num_threads()))
+    node, before = node_with(num_threads=1), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = threading.Thread(target=node._guarded, args=[learner])
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert noted == [1]
 
 
 def cart_poles(**sizes: int) -> Node:
@@ -327,6 +324,34 @@ def test_threads_are_dealt_to_the_devices() -> None:
     node = node_with(num_threads=1)
     node.devices = [torch.device("cuda", index) for index in (0, 1)]
     assert [node.device_of(thread).index for thread in range(3)] == [0, 1, 0]
+
+
+def test_a_thread_has_all_its_things_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is needed for that: nothing is made here."""
+    node = node_with(num_threads=2)
+    node.devices = both = [torch.device("cuda", index) for index in (0, 1)]
+    envs, learner, network = Mock(), Mock(), Mock()
+    monkeypatch.setattr("a3c.node.make_envs", envs)
+    monkeypatch.setattr("a3c.node.ActorLearner", learner)
+    monkeypatch.setattr(node, "network", network)
+    node.environments()
+    assert [words.args[-1] for words in envs.call_args_list] == both
+    node.learner(1, Mock())
+    assert learner.call_args.args[-1] == both[1]
+    assert network.call_args_list == [call(both[1])]
+
+
+def test_a_gpu_that_is_full_as_its_graphs_are_recorded_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = node_with(num_threads=1)
+    (learner,) = node.learners
+    learner.device, learner.graphs.wanted = torch.device("cuda", 1), True
+    full = Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(learner, "record", full)
+    monkeypatch.setattr("a3c.node.synchronise", Mock())
+    with pytest.raises(InputError, match="do not fit into the memory of cuda:1"):
+        node.record()
 
 
 def test_threads_and_later_starts_have_random_numbers_of_their_own() -> None:

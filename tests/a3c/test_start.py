@@ -344,3 +344,25 @@ def test_a_model_that_is_not_there_is_named_before_games_are_made(
     monkeypatch.setattr(sys.modules["a3c.train"], "Node", None)
     with pytest.raises(InputError, match="no model 'nowhere'"):
         train(small(tmp_path), start_from="nowhere", quiet=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nodes": 2},
+        {"cluster": "auto"},
+        {"device": "cuda"},
+        {"cuda_graphs": "off"},
+        {"checkpoint_every_seconds": 3.0},
+        {"log_every_seconds": 3.0},
+        {"runs_dir": "elsewhere"},
+        {"evaluate_every": 1000},
+        {"evaluate_every": 1000, "evaluate_episodes": 3},
+    ],
+)
+def test_where_and_how_a_run_goes_on_may_change(changes: dict[str, Any]) -> None:
+    """docs/running.md, "Going on"."""
+    saved = preset("fast")
+    start.check_resumable(replace(saved, **changes), saved, 0)
+    with pytest.raises(InputError, match=r"--lr 1\.0 contradicts the run to resume"):
+        start.check_resumable(replace(saved, lr=1.0, **changes), saved, 0)

@@ -1100,8 +1100,8 @@ def test_records_and_checkpoints_come_at_their_intervals(monkeypatch: pytest.Mon
 
     training = object.__new__(Training)
     training.config = preset("fast", log_every_seconds=10.0, checkpoint_every_seconds=20.0)
-    training.node, training.terminal, training.evaluation = Mock(), Mock(), None
-    training.node.goes_on, training.node.newcomers = goes_on, list
+    training.node, training.terminal, training.evaluation = Mock(), Mock(), Mock()
+    training.node.goes_on, training.node.newcomers = Mock(side_effect=goes_on), list
     training.store = Mock(agent_steps=0)
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     monkeypatch.setattr(training, "_write_record", lambda: written.append(("log", clock[0])))
@@ -1110,6 +1110,9 @@ def test_records_and_checkpoints_come_at_their_intervals(monkeypatch: pytest.Mon
     records, saves = ([at for what, at in written if what == each] for each in ("log", "save"))
     assert records == pytest.approx([10, 20, 30, 40, 50, 60], abs=1.3)
     assert saves == pytest.approx([5, 25, 45], abs=0.7)
+    looks = training.node.goes_on.call_count - 1  # the last one finds the end
+    assert looks > 300
+    assert training.terminal.refresh.call_count == training.evaluation.note.call_count == looks
 
 
 def test_what_an_environment_cannot_read_is_a_fault_of_the_program(

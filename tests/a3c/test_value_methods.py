@@ -24,7 +24,6 @@ from a3c.rollout import Rollout, Truncation
 from a3c.run import checkpoint, log
 from a3c.train import train
 from a3c.value_methods import EpsilonGreedy, ValueMethod, epsilon_greedy
-from tests.a3c.test_methods import Echo
 from tests.a3c.test_network import ATARI, frames, learn
 from tests.a3c.test_train import equal, final, games, small, stop_after
 from tests.scripted import VECTOR, Scripted, step
@@ -365,11 +364,10 @@ def test_what_sarsa_carries_and_the_epsilons_come_from_the_checkpoint(tmp_path: 
 
 @each_method
 def test_it_learns_is_logged_and_copies_its_target(tmp_path: Path, method: str) -> None:
-    assert Echo.observation_space.shape == (2,)
     frames = {"epsilon_emulator_frames": 3000, "target_emulator_frames": 210}
     config = preset(
         "control",
-        env="Echo-v0",
+        env="tests.a3c.test_methods:Echo-v0",
         method=method,
         total_agent_steps=6000,
         gamma=0.5,
@@ -393,7 +391,7 @@ def test_each_rollout_learns_with_the_newest_target(sync_every: int) -> None:
     """Also one that acts with older parameters."""
     config = preset(
         "control",
-        env="Echo-v0",
+        env="tests.a3c.test_methods:Echo-v0",
         method="n-step-q",
         sync_every=sync_every,
         target_emulator_frames=8 * 16,  # of one update
