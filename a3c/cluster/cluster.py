@@ -147,10 +147,13 @@ class Cluster:
         for index, future in asked.items():
             try:
                 told[index] = answer(future)
-            except (RayActorError, NotMadeError):
+            except (RayActorError, NotMadeError) as error:
+                if starts_no_more(error):
+                    self.lose(index, error)
                 self.present.discard(index)
         if not self.present:
-            raise InputError("no node is left: their processes died before they began to train")
+            why = last_line(self.faults[0]) if self.faults else "their processes died"
+            raise InputError(f"no node is left before they began to train: {why}")
         return told
 
     def add(self, place: Machine) -> int:
@@ -244,11 +247,12 @@ class Cluster:
             self.ended(future, self.training.pop(future))
         try:
             status = answer(self.server.status.remote())
-        except RayActorError:
-            return  # Ray starts it again
+        except RayActorError as error:
+            check_server_comes(error)
+            return
         if status.ready:
             self.take(status)
-        elif self.training or self.taking_part:  # also of nodes that have come to their end
+        else:  # also where all nodes have come to their end: what they learned is to be saved
             self.bring_back_server()
 
     def ended(self, future: Future, index: int) -> None:
@@ -256,9 +260,11 @@ class Cluster:
         self.server.leave.remote(index)
         try:
             faults = answer(future)
-        except (RayActorError, NotMadeError):
-            self.bring_back(index)
-            return
+        except (RayActorError, NotMadeError) as error:
+            if not starts_no_more(error):
+                self.bring_back(index)
+                return
+            faults = [error]
         except Exception as error:
             faults = [error]
         if faults:
@@ -275,7 +281,7 @@ class Cluster:
         self.training = {f: i for f, i in self.training.items() if i != index}
         self.server.leave.remote(index)
         ray.kill(self.members.pop(index))
-        self.say(f"node {index} has ended: {fault}")
+        self.say(f"node {index} has ended: {last_line(fault)}")
 
     def bring_back(self, index: int) -> None:
         """A node's process has died: it joins as new once Ray has started it again."""
@@ -313,8 +319,9 @@ class Cluster:
         """Give it what it begins with, and in sync mode whom it waits for; not if it has died."""
         try:
             self.life = answer(self.server.load.remote(*self.began, nodes))
-        except RayActorError:
-            return False  # Ray starts it again
+        except RayActorError as error:
+            check_server_comes(error)
+            return False
         return True
 
     def take(self, status: Status) -> None:
@@ -509,6 +516,7 @@ class Cluster:
         rates = {
             f"node{index}{NODE_RATE}": round(each.agent_steps / seconds, 1)
             for index, each in sorted(new.items())
+            if index in self.members  # not those that were given up
         }
         return {
             "nodes": len(self.taking_part),
@@ -521,6 +529,24 @@ class Cluster:
         """Free what the environments hold; Ray ends the processes."""
         if not self.aborting:  # else at once
             self.ask_all("close", self.taking_part)
+
+
+def starts_no_more(error: Exception) -> bool:
+    """Whether an actor could not even be made, as where its machine has no `a3c`: Ray starts one
+    that died, but never such a one."""
+    return isinstance(error, RayActorError) and error.actor_init_failed
+
+
+def check_server_comes(error: RayActorError) -> None:
+    """The server has died, and Ray starts it again; raise InputError where it cannot."""
+    if starts_no_more(error):
+        raise InputError(f"the server cannot be started: {last_line(error)}") from None
+
+
+def last_line(error: BaseException) -> str:
+    """What an error says; of one of Ray's, which has a traceback in it, the end of that."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if isinstance(error, RayActorError) and lines else str(error)
 
 
 def since(now: Contribution, before: Contribution) -> Contribution:

@@ -70,7 +70,7 @@ def start_ray(config: Config) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except OSError as error:  # a long path of the temporary folder, for one
+    except (OSError, RuntimeError) as error:  # a long path of the temporary folder, for one
         reason = str(error).split("\n")[0]
         raise InputError(f"--nodes is {config.nodes}, and Ray does not start: {reason}") from None
     if (address := ray.util.get_node_ip_address()) != "127.0.0.1":
@@ -117,15 +117,16 @@ def check_answer(address: str) -> None:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise InputError(f"--cluster is {address!r}; expected auto or an address as 10.0.0.1:6379")
     words = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    nobody = (
-        f"--cluster is {address!r}: no Ray answers there; expected a cluster's address, or "
-        "--cluster= for none"
-    )
     try:
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
-        subprocess.run(words, capture_output=True, timeout=ANSWER_SECONDS, check=True)
-    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: no name of a host
-        raise InputError(nobody) from None
+        subprocess.run(words, capture_output=True, timeout=ANSWER_SECONDS, check=True, text=True)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:  # ValueError: no host's name
+        said = (getattr(error, "stderr", None) or "").strip().splitlines()
+        why = f" ({said[-1]})" if said else ""
+        raise InputError(
+            f"--cluster is {address!r}: no Ray answers there{why}; expected a cluster's address, "
+            "or --cluster= for none"
+        ) from None
 
 
 def alive(config: Config) -> Iterator[Machine]:

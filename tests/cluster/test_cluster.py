@@ -23,7 +23,7 @@ from ray.cluster_utils import Cluster as RayMachines
 from ray.exceptions import AuthenticationError
 
 from a3c.cluster.machines import LOOPBACK as LISTENS_HERE
-from a3c.cluster.machines import QUIET, joined
+from a3c.cluster.machines import QUIET, check_answer, joined
 from a3c.cluster.member import RefusedError, check_same
 from a3c.config import Config
 from a3c.errors import InputError
@@ -294,6 +294,19 @@ def test_a_cluster_of_machines_that_join_and_go(tmp_path: Path, machines: RayMac
         process.send_signal(signal.SIGINT)
         assert process.wait(SOON) == 0
     assert "go on: a3c train --resume" in said.read_text()
+
+
+def test_what_ray_says_of_a_cluster_that_does_not_answer_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That a token is missing, say."""
+    refused = subprocess.CalledProcessError(
+        1, "ray", stderr="Traceback\nAuthenticationError: no token\n"
+    )
+    monkeypatch.setattr("subprocess.run", Mock(side_effect=refused))
+    monkeypatch.setattr("socket.create_connection", Mock())
+    with pytest.raises(InputError, match=r"no Ray answers there \(AuthenticationError: no token\)"):
+        check_answer("127.0.0.1:6379")
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,14 @@ import torch
 
 pytest.importorskip("ray")
 
-from a3c.cluster.cluster import Cluster
+from ray.exceptions import ActorDiedError, RayTaskError
+
+from a3c.cluster.cluster import Began, Cluster
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent
 from a3c.cluster.machines import alive, share
 from a3c.cluster.member import Member, NotMadeError, Paused, RefusedError
-from a3c.cluster.server import Server, ToEvaluate
+from a3c.cluster.server import Contribution, Server, ToEvaluate
+from a3c.errors import InputError
 from a3c.gate import Gate
 from a3c.metrics import FinishedEpisode, Metrics, Part
 from a3c.optimiser import Piece
@@ -114,12 +117,13 @@ def test_what_a_node_sends_twice_counts_once() -> None:
     assert exchange(server, 3, number=2).agent_steps == 24
 
 
+@pytest.mark.parametrize("left", [{0}, set[int]()])
 def test_a_server_that_dies_when_all_have_come_to_their_end_is_brought_back(
-    monkeypatch: pytest.MonkeyPatch,
+    left: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the last checkpoint would be waited for for ever."""
+    """Or have died, or were refused. Else the last checkpoint would be waited for for ever."""
     cluster = object.__new__(Cluster)
-    cluster.training, cluster.taking_part = {}, {0}
+    cluster.training, cluster.taking_part = {}, left
     cluster.server, back = Mock(), Mock()
     status = asyncio.run(served().status())._replace(ready=False)
     monkeypatch.setattr("a3c.cluster.cluster.ray.wait", lambda *_, **__: ([], []))
@@ -229,6 +233,58 @@ def test_a_node_that_is_given_up_is_not_waited_for(monkeypatch: pytest.MonkeyPat
     assert cluster.training == {"another's": 1}
     assert (cluster.died_at, cluster.present, gone) == ({}, {1}, ["its actor"])
     assert said == ["node 0 has ended: it died"]
+
+
+NOT_THERE = "RuntimeError: The actor with name Member failed to import on the worker"
+
+
+def never_made(_: object) -> None:
+    """What Ray raises of an actor on a machine without a3c."""
+    said = f"Traceback:\n  File ray\n{NOT_THERE}\n"
+    raise ActorDiedError(RayTaskError("Member.__init__", said, RuntimeError("no a3c")))
+
+
+def test_a_node_that_cannot_be_made_is_not_waited_for_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray starts an actor that died, but never one that could not be made."""
+    monkeypatch.setattr("a3c.cluster.cluster.ray.kill", Mock())
+    monkeypatch.setattr("a3c.cluster.cluster.answer", never_made)
+    cluster, said = object.__new__(Cluster), list[str]()
+    cluster.say, cluster.faults, cluster.died_at, cluster.training = said.append, [], {}, {}
+    cluster.present, cluster.taking_part, cluster.still = {0, 1}, set(), set()
+    cluster.members, cluster.server = {0: Mock(), 1: Mock()}, Mock()
+    future: Any = "its answer"
+    with pytest.raises(InputError, match=f"before they began to train: {NOT_THERE}"):
+        cluster.answered({0: future, 1: future})
+    assert said == [f"node {index} has ended: {NOT_THERE}" for index in (0, 1)]
+    cluster.members, back = {2: Mock()}, Mock()
+    monkeypatch.setattr(cluster, "bring_back", back)
+    cluster.ended(future, 2)  # as it was to join
+    assert said[2:] == [f"node 2 has ended: {NOT_THERE}"]
+    assert not back.called
+
+
+def test_a_server_that_cannot_be_made_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("a3c.cluster.cluster.answer", never_made)
+    monkeypatch.setattr("a3c.cluster.cluster.ray.wait", lambda *_, **__: ([], []))
+    cluster = object.__new__(Cluster)
+    cluster.server, cluster.training = Mock(), {}
+    cluster.began = Began({}, 0, 0)
+    for asks in (lambda: cluster.load_server(set()), cluster.look_after):
+        with pytest.raises(InputError, match=f"the server cannot be started: {NOT_THERE}"):
+            asks()
+
+
+def test_a_node_that_was_given_up_has_no_rate_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = object.__new__(Cluster)
+    cluster.members, cluster.taking_part, cluster.counted = {1: Mock()}, {1}, {}
+    cluster.contributions = {0: Contribution(30, 3, 10, 2), 1: Contribution(10, 1, 10, 1)}
+    figures = cluster.figures(2.0)
+    assert [name for name in figures if name.endswith("per_second")] == [
+        "node1_agent_steps_per_second"
+    ]
+    assert figures["cluster_lag"] == 0.75  # of all exchanges
 
 
 def test_a_node_that_joins_during_a_pause_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
