@@ -1,6 +1,7 @@
 """benchmarks/gpu.py on a CPU: every step but the device's, with next to nothing to measure."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -106,10 +107,20 @@ def test_at_its_limit_a_part_is_ended_with_all_that_it_started(
         f"pathlib.Path({str(pid)!r}).write_text(str(child.pid))\n"
         "time.sleep(600)\n"
     )
+    original = subprocess.Popen.wait
+
+    def wait(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        if timeout == 12_345:  # over once the part has started its own
+            while not pid.exists() or not pid.read_text():
+                time.sleep(0.01)
+            raise subprocess.TimeoutExpired("parity", timeout)
+        return original(process, timeout)
+
     monkeypatch.setattr(gpu, "__file__", str(never))
-    monkeypatch.setitem(gpu.LIMITS, "parity", 2)
+    monkeypatch.setitem(gpu.LIMITS, "parity", 12_345)
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
     assert gpu.main([*WORDS, "--parts", "parity", "--out", str(out)]) == 1
-    assert "parity: ended at its limit of 2 seconds" in capfd.readouterr().out
+    assert "parity: ended at its limit of 12345 seconds" in capfd.readouterr().out
     stat = Path(f"/proc/{pid.read_text()}/stat")
     for _ in range(100):
         if not stat.exists() or ") Z " in stat.read_text():
