@@ -236,14 +236,22 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         """The whole state, the generators of sticky actions and frame skips too: uint8 [bytes]."""
         if not self.started:
             raise error.ResetNeeded("call reset() before save_state()")
-        rest = {"np_random": self.np_random.bit_generator.state}
+        rest = {
+            "np_random": self.np_random.bit_generator.state,
+            "np_random_seed": self._np_random_seed,
+            "game_seed": self.game_seed,
+            "load_seed": self.load_seed,
+        }
         return snapshot.save(self.state_header(), rest, self.state_arrays())
 
     def load_state(self, state: Array) -> None:
         """Go on from what `save_state` returned. Raises ValueError if it is of something else."""
         rest = snapshot.load(state, self.state_header(), self.state_arrays(), self.check_loaded)
         self.np_random.bit_generator.state = rest["np_random"]
-        self.load_seed, self.started = -1, True
+        # of states that were saved before 30 November 2026 these are not known
+        self._np_random_seed = rest.get("np_random_seed", self._np_random_seed)
+        self.game_seed = rest.get("game_seed", self.game_seed)
+        self.load_seed, self.started = rest.get("load_seed", -1), True
 
     def state_header(self) -> Rest:
         """What must be equal in the environment that loads a state."""
@@ -272,14 +280,16 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
     def __getstate__(self) -> dict[str, Any]:
         """A copy is built from the arguments, and goes on with the same game."""
         saved = self.save_state() if self.started else None
-        seeds = self.game_seed, self.load_seed, self.np_random.bit_generator.state
+        random = self.np_random.bit_generator.state, self._np_random_seed
+        seeds = self.game_seed, self.load_seed, *random
         return super().__getstate__() | {"saved": saved, "seeds": seeds}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if state["saved"] is not None:
             self.load_state(state["saved"])
-        self.game_seed, self.load_seed, self.np_random.bit_generator.state = state["seeds"]
+        self.game_seed, self.load_seed, drawn, self._np_random_seed = state["seeds"]
+        self.np_random.bit_generator.state = drawn
 
     def state_arrays(self) -> list[Array]:
         machines = [self.machines.registers, self.machines.ram, self.machines.screens]

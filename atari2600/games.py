@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,9 @@ def rom_bytes(game: Game) -> bytes:
 
 
 def rom_folder() -> Path:
-    """Where ale-py keeps its ROM files; ale-py itself is not imported."""
+    """Where ale-py finds its ROM files; ale-py itself is not imported."""
+    if chosen := os.environ.get("ALE_ROMS_DIR"):  # as there
+        return Path(chosen)
     package = importlib.util.find_spec("ale_py")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("the ROM files come with ale-py: pip install ale-py")

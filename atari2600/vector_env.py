@@ -105,7 +105,8 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         out: uint8 array that every `reset` and `step` writes its observations into and returns;
             without it they return fresh arrays. The next stacks are made of it: only read it
         """
-        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        given = dict(locals())  # a copy: in Python 3.12 a tracer adds to the live one
+        arguments = {k: v for k, v in given.items() if k not in ("self", "__class__")}
         EzPickle.__init__(self, **arguments)
         self.game = games.find(game)
         check_least(
@@ -397,6 +398,8 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is built from the arguments, and goes on with the same games."""
+        if not self.closed:
+            self.check_open()
         going_on = self.asked is not None and not self.closed
         return super().__getstate__() | {"saved": self.save_state() if going_on else None}
 

@@ -29,12 +29,11 @@ class Workers:
         self.own = threading.local()
         self.process = os.getpid()
         self.threads: ThreadPoolExecutor | None = None
-        if workers > 1:
+        if workers > 1 or pinned:  # the caller itself is never pinned
             arguments = self.own, new_scratch, iter(list(pinned))
             self.threads = ThreadPoolExecutor(workers, "atari2600", begin, arguments)
         else:
-            self.processors = os.sched_getaffinity(0) if pinned else set()  # to be had again
-            begin(self.own, new_scratch, iter(pinned))
+            begin(self.own, new_scratch, iter(()))
 
     def forked(self) -> bool:
         """Whether this is a child of the process that made the threads."""
@@ -59,11 +58,9 @@ class Workers:
         return started
 
     def close(self) -> None:
-        """Wait for the threads, and end them; one that was the caller's own is no longer pinned."""
+        """Wait for the threads, and end them."""
         if self.threads is not None:
             self.threads.shutdown()
-        elif self.processors:
-            os.sched_setaffinity(0, self.processors)
 
 
 # What threads run knows nothing of Workers: a thread that held its pool would never end.

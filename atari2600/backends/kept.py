@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import pickle
 import stat
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 import numba
 
 Function = Callable[..., Any]
+CUT_SHORT = EOFError, pickle.UnpicklingError  # of a file that Numba wrote
 ADVICE = "set NUMBA_CACHE_DIR to a folder that can be written and that lasts"
 
 
@@ -37,6 +39,8 @@ def compiled(stamp: str) -> Callable[[Function], Any]:
 
 def kept(function: Function, stamp: str) -> Any:
     """Raises RuntimeError if there is no place for it."""
+    if numba.config.DISABLE_JIT:
+        raise ImportError("atari2600 is compiled by Numba; expected no NUMBA_DISABLE_JIT")
     dispatcher = numba.njit(_nrt=False, nogil=True, cache=True)(function)
     # Numba keeps it as long as its very file is unchanged; the code that it calls counts, too.
     # Numba writes what says that the code is there before the code: so the code has the stamp in
@@ -91,7 +95,7 @@ def folders() -> list[Path]:
 def announce(function: Any) -> None:
     """Say that a wait begins, if Numba is going to compile; and if it will not last, why."""
     cache = getattr(function._cache, "_cache_file", None)
-    if function.signatures or (cache is not None and cache._load_index()):
+    if function.signatures or (cache is not None and is_there(function, cache)):
         return
     line = "atari2600: compiling the emulator, once; about a minute"
     if cache is None:
@@ -101,10 +105,29 @@ def announce(function: Any) -> None:
     print(line, file=sys.stderr)
 
 
+def is_there(function: Any, cache: Any) -> bool:
+    """Whether Numba's cache has it for this kind of processor. A list of it that was cut short, by
+    a power cut, say, is emptied: else Numba would fail at it each time."""
+    try:
+        listed = cache._load_index()
+    except CUT_SHORT:
+        with contextlib.suppress(OSError):
+            cache.flush()
+        return False
+    except OSError:  # another user's; `call` says so
+        return False
+    here = function.targetctx.codegen().magic_tuple()
+    return any(processor == here for _, processor, *_ in listed)
+
+
 def call(function: Any, *arguments: Any) -> None:
     """A function's first call. What cannot be kept (the disk is full) is run all the same."""
     try:
-        function(*arguments)
+        try:
+            function(*arguments)
+        except CUT_SHORT:  # as in `is_there`, but of the code
+            function._cache.flush()
+            function(*arguments)
     except OSError as error:
         print(f"atari2600: what was compiled cannot be kept: {error}; {ADVICE}", file=sys.stderr)
         function._cache.disable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
 import atari2600
-from atari2600 import AtariVectorEnv
+from atari2600 import AtariVectorEnv, games
 from atari2600.backends import kept
 
 ROOT = Path(atari2600.__file__).parents[1]
@@ -260,6 +261,78 @@ def test_what_cannot_be_saved_is_run_all_the_same(capsys: pytest.CaptureFixture[
     assert "No space left on device" in error
     assert "NUMBA_CACHE_DIR" in error
     assert error.count("\n") == 1
+
+
+def add(numbers: Any) -> None:
+    numbers[0] += 1
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Numba's, of functions that are decorated from now on."""
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def added() -> bool:
+    """Announce and call `add`, as a process that starts; whether the disk had it."""
+    function, numbers = kept.kept(add, "stamp"), np.zeros(1)
+    kept.announce(function)
+    kept.call(function, numbers)
+    assert numbers[0] == 1
+    return bool(function.stats.cache_hits)
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("left", [0, 40])
+def test_what_a_power_cut_left_of_the_cache_is_made_anew(
+    ending: str, left: int, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [added(), added()] == [False, True]
+    capsys.readouterr()
+    (file,) = cache.rglob(f"*.{ending}")
+    file.write_bytes(file.read_bytes()[:left])
+    assert [added(), added()] == [False, True]
+    announced = ending == "nbi"  # that the code itself is cut short shows when it is read
+    assert ("compiling the emulator" in capsys.readouterr().err) == announced
+
+
+def test_the_cache_of_another_processor_is_none(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line says that it compiles: a minute without one would look like an end."""
+    added()
+    function = kept.kept(add, "stamp")
+    index = function._cache._cache_file
+    (((kinds, _, code), file),) = index._load_index().items()
+    index._save_index({(kinds, ("x86_64", "another", "features"), code): file})
+    capsys.readouterr()
+    assert not added()
+    assert "compiling the emulator, once" in capsys.readouterr().err
+
+
+def test_without_numbas_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    with pytest.raises(ImportError, match="expected no NUMBA_DISABLE_JIT"):
+        kept.compiled("stamp")(add)
+
+
+def test_roms_are_where_ale_py_finds_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pong = games.find("pong")
+    rom = games.rom_bytes(pong)
+    monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        games.rom_bytes(pong)
+    (tmp_path / "pong.bin").write_bytes(rom)
+    assert games.rom_bytes(pong) == rom
+
+
+def test_a_copy_after_a_lost_answer_is_one_to_be_reset() -> None:
+    envs = AtariVectorEnv("pong", 2, num_threads=2)
+    envs.reset(seed=0)
+    envs.torn = True  # as after a Ctrl-C that came amid `send`
+    assert copy.deepcopy(envs).asked is None
+    envs.close()
 
 
 def test_a_game_is_kept_where_there_is_room(

@@ -255,3 +255,19 @@ def test_a_copy_has_its_own_memory_for_observations() -> None:
     assert not np.shares_memory(other.observations, out)
     np.testing.assert_array_equal(other.observations, out)
     assert answers(other) == answers(envs)
+
+
+def test_a_state_has_what_the_next_reset_will_do() -> None:
+    """That another game was asked for; and the seed that Gymnasium tells."""
+    single, other = AtariEnv("pong"), AtariEnv("pong")
+    single.reset(seed=1)
+    single.seed_game(5)
+    single.load_game()
+    other.load_state(single.save_state())
+    twin = copy.deepcopy(single)
+    assert other.np_random_seed == twin.np_random_seed == single.np_random_seed == 1
+    for each in (single, other, twin):
+        each.reset()
+    steps = [[each.step(k % 6)[0].tobytes() for k in range(40)] for each in (single, other, twin)]
+    assert steps[0] == steps[1] == steps[2]
+    assert single.np_random.random() == other.np_random.random() == twin.np_random.random()

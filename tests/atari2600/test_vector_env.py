@@ -775,12 +775,14 @@ def test_a_window_without_pygame_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         AtariEnv("pong", render_mode="human")
 
 
-def test_a_pinned_caller_is_free_again() -> None:
+def test_a_single_worker_is_pinned_and_its_caller_is_not() -> None:
     before = os.sched_getaffinity(0)
     env = AtariVectorEnv("pong", 2, num_threads=1, thread_affinity_offset=min(before))
-    assert os.sched_getaffinity(0) == {min(before)}
-    env.close()
+    env.reset(seed=0)
     assert os.sched_getaffinity(0) == before
+    assert env.workers.threads is not None
+    assert env.workers.threads.submit(os.sched_getaffinity, 0).result() == {min(before)}
+    env.close()
 
 
 def test_gymnasium_makes_and_checks_them() -> None:
