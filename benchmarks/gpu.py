@@ -364,8 +364,11 @@ def learned(goal: Goal, device: str, sizes: Sizes, limit: float) -> Row:
             found = progress(Path(runs), goal)
             if found.get("mean") and found.get("evaluation"):
                 break
+        ended = process.poll()
         stop(process, 10)
         found = progress(Path(runs), goal)
+    if ended:  # it has not missed the goal, it has failed
+        raise RuntimeError(f"training ended with exit code {ended}")
     return {"goal": goal.mean_return, **found, "ok": bool(found.get("mean"))}
 
 

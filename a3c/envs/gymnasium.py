@@ -146,10 +146,13 @@ def made(env: str) -> gymnasium.Env[Any, Any]:
 
 def with_own_spaces(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     """The environment. Where spaces are their class's, all its environments would draw from one
-    generator, and each one's seed be that of the others."""
-    for name in ("observation_space", "action_space"):
+    generator, and each one's seed be that of the others. What has several names, or is a part of
+    another space, stays one."""
+    bare, copies = env.unwrapped, dict[int, Any]()
+    more = [name for name, value in vars(bare).items() if isinstance(value, gymnasium.Space)]
+    for name in dict.fromkeys(["observation_space", "action_space", *more]):
         with suppress(AttributeError):  # what cannot be set belongs to an instance as a rule
-            setattr(env.unwrapped, name, deepcopy(getattr(env.unwrapped, name)))
+            setattr(bare, name, deepcopy(getattr(bare, name), copies))
     return env
 
 
@@ -177,7 +180,7 @@ def first_observation(env: gymnasium.Env[Any, Any], agent: int, **options: Any) 
     """Of a new episode. Raises EnvironmentFault for what is no answer to a reset."""
     try:
         answer = env.reset(**options)
-    except COMPLAINTS as error:
+    except (gymnasium.error.Error, *COMPLAINTS) as error:
         raise_as_fault(error, "observation and info of a reset with a seed", agent)
     if not (isinstance(answer, tuple | list) and len(answer) == 2):
         found = f"{type(answer).__name__} for a reset"
@@ -189,7 +192,7 @@ def answer_to(env: gymnasium.Env[Any, Any], action: Any, agent: int) -> Sequence
     """A step's five values. Raises EnvironmentFault for what is no such answer."""
     try:
         answer = env.step(action)
-    except COMPLAINTS as error:
+    except (gymnasium.error.Error, *COMPLAINTS) as error:
         raise_as_fault(error, "observation, reward, terminated, truncated, info of a step", agent)
     if not isinstance(answer, tuple | list):
         raise unexpected(f"{answer!r} for a step", f"{ANSWERS} values", agent)

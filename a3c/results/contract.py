@@ -26,10 +26,19 @@ def contract(saved: Checkpoint, spec: Spec, coding: Coding) -> dict[str, str]:
         **(atari(game, config) if game else {}),
         **actions(coding),
         **({"state": STATE} if config.recurrent else {}),
+        "gamma": config.gamma,
+        "values": values(config, spec),
     }
     if spec.pixels:
         facts["background_subtraction"] = "inside" if config.subtract_background else "none"
     return {key: fact if isinstance(fact, str) else json.dumps(fact) for key, fact in facts.items()}
+
+
+def values(config: Config, spec: Spec) -> str:
+    """What `value` or `action_values` are values of: what was learned from."""
+    clipped = ", each clipped to -1, 0 or 1" * config.clip_rewards
+    divided = ", divided by reward_scale" * (config.normalize and not spec.pixels)
+    return f"of sums of rewards{clipped}{divided}, discounted by gamma"
 
 
 STATE = (

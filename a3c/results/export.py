@@ -96,7 +96,10 @@ def onnx_model(saved: Checkpoint) -> ModelProto:
     assert program is not None
     model = without_traces(program.model_proto)
     model.producer_name, model.producer_version = "a3c-gpu", version_of("a3c-gpu") or ""
-    onnx.helper.set_model_props(model, contract(saved, policy.spec, policy.coding))
+    facts = contract(saved, policy.spec, policy.coding)
+    if policy.network.return_std is not None:
+        facts["reward_scale"] = str(float(policy.network.return_std))
+    onnx.helper.set_model_props(model, facts)
     onnx.checker.check_model(model)
     return model
 

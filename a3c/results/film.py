@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import numbers
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from a3c.envs.atari import AtariEnvs, native_size
 from a3c.envs.coding import to_float32
 from a3c.envs.gymnasium import GymnasiumEnvs, put_reward, seeded_reset, with_own_spaces
 from a3c.envs.names import atari_game
-from a3c.envs.protocol import Array, closed_on_failure
+from a3c.envs.protocol import Array, Closable, closed_on_failure
 from a3c.errors import InputError
 from a3c.games import Episode, checksum
 from a3c.results.output import whole_file
@@ -134,7 +135,7 @@ def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
     """Also compares what was seen: rewards alone may agree by chance."""
     with rendering(name):
         coder, env = made_to_render(name)
-    with closing(coder), closing(env):
+    with let_go(coder), let_go(env):
         with rendering(name):
             observation = seeded_reset(env, episode.seed)
         observed, total, ended = checksum(encoded(coder, observation)), 0.0, False
@@ -156,6 +157,17 @@ def replay_gymnasium(episode: Episode, name: str) -> Iterator[Picture]:
     seen = total == episode.episodic_return and observed == episode.observed
     if not seen or ended == episode.cut:
         raise NoFilm(NOT_THE_SAME)
+
+
+@contextmanager
+def let_go(made: Closable) -> Iterator[None]:
+    """Close it in the end. Whether that fails is nothing to a film that is there, nor the reason
+    why there is none."""
+    try:
+        yield
+    finally:
+        with suppress(Exception):
+            made.close()
 
 
 def encoded(coder: GymnasiumEnvs, observation: Any) -> Array:
@@ -205,9 +217,8 @@ def checked(frame: Any, shape: tuple[int, ...] | None) -> Array:
 def speed(metadata: dict[str, Any]) -> float:
     """Frames per second as the environment declares them; else 30."""
     declared = metadata.get("render_fps")
-    if isinstance(declared, int | float) and 0 < declared < math.inf:
-        return float(declared)
-    return 30.0
+    rate = float(declared) if isinstance(declared, numbers.Real) else 0.0  # NumPy's as well
+    return rate if 0 < rate < math.inf else 30.0
 
 
 def first_line(error: Exception) -> str:

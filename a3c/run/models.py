@@ -22,7 +22,7 @@ MODEL = "model.safetensors"
 def shipped() -> dict[str, Path]:
     """Folders of the models, by game."""
     folders = Path(str(importlib.resources.files("a3c_models")))
-    return {path.parent.name: path.parent for path in sorted(folders.glob(f"*/{MODEL}"))}
+    return {path.parent.name: path.parent for path in sorted(folders.glob(f"[!.]*/{MODEL}"))}
 
 
 def shipped_game(model: str) -> str | None:

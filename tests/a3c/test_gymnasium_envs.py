@@ -289,6 +289,30 @@ def test_environments_that_draw_from_their_spaces_follow_the_seed() -> None:
     assert not np.array_equal(first[0], first[1])
 
 
+class DrawsFromAPart(gymnasium.Env[Any, Any]):
+    """From a part of its observation space, and from its action space by another name."""
+
+    def __init__(self) -> None:
+        self.goal = spaces.Box(0.0, 1.0, (1,))
+        self.observation_space = spaces.Dict({"goal": self.goal, "turn": spaces.Box(0, 1, (1,))})
+        self.action_space = spaces.Discrete(1000)
+        self.opponent = self.action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        turn = np.array([self.opponent.sample() / 1000], np.float32)
+        return {"goal": self.goal.sample(), "turn": turn}, {}
+
+
+def test_what_it_draws_from_a_part_of_a_space_follows_the_seed_too() -> None:
+    flat = lambda **_: gymnasium.wrappers.FlattenObservation(DrawsFromAPart())  # noqa: E731
+    gymnasium.register("Part-v0", flat)
+    first, again, other = (GymnasiumEnvs("Part-v0", 2).reset(seed) for seed in (5, 5, 9))
+    gymnasium.registry.pop("Part-v0")
+    assert np.array_equal(first, again)
+    assert not np.isclose(first, other).any()
+    assert not np.isclose(first[0], first[1]).any()
+
+
 class DrawsTwice(Draws):
     """From its own generator and from its spaces, one of which a wrapper hides."""
 
@@ -550,7 +574,8 @@ class Older(SameArray):
         observation, reward, terminated, truncated, info = super().step(action)
         older = observation, reward, terminated or truncated, info
         whole = observation, reward, terminated, truncated, info
-        return {"step": older, "nothing": None}.get(self.differs, whole)
+        longer = *whole, "more"
+        return {"step": older, "nothing": None, "more": longer}.get(self.differs, whole)
 
 
 class Unseeded(SameArray):
@@ -572,6 +597,7 @@ def begun(envs: GymnasiumEnvs) -> None:
     [
         ("step", "(not enough values .*; expected observation, rewa|returned 4 values for a step)"),
         ("nothing", "(NoneType.*; expected observation, rewa|returned None for a step)"),
+        ("more", "(; expected observation, rewa|returned 6 values for a step)"),
         ("reset", "returned ndarray for a reset; expected a tuple of observation and info"),
         ("seed", r"interface \(.*unexpected keyword argument 'seed'\); expected observation and"),
     ],

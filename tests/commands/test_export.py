@@ -135,6 +135,8 @@ def test_it_computes_what_the_policy_does(kind: str, exported: Exported) -> None
     assert session.get_inputs()[0].shape[0] == "N"
     facts = session.get_modelmeta().custom_metadata_map
     policy = in_float32(saved)
+    scale = policy.network.return_std
+    assert facts.get("reward_scale") == (None if scale is None else str(float(scale)))
     state = policy.network.initial_state(AGENTS, policy.device)
     kept = {} if state is None else of_state(state)
     for observations in observe():
@@ -230,6 +232,22 @@ def test_the_contract_of_atari() -> None:
     assert facts["background_subtraction"] == "inside"
     assert facts["checkpoint_sha256"] == saved.sha256
     assert all(isinstance(fact, str) for fact in facts.values())
+
+
+def test_what_values_are_of_is_in_the_contract() -> None:
+    """They would be compared with returns."""
+    atari, vector = models.find("breakout"), random_model("OneSided-v0")
+    found = [
+        contract(saved._replace(config=config), saved.spec, Coding(saved.spec))["values"]
+        for saved, config in (
+            (atari, atari.config),
+            (vector, dataclasses.replace(vector.config, clip_rewards=False, normalize=True)),
+        )
+    ]
+    assert found == [
+        "of sums of rewards, each clipped to -1, 0 or 1, discounted by gamma",
+        "of sums of rewards, divided by reward_scale, discounted by gamma",
+    ]
 
 
 def test_another_protocol_is_in_the_contract() -> None:

@@ -109,6 +109,14 @@ class FallsOver(Playable):
         return super().render()
 
 
+class FallsOverTwice(FallsOver):
+    """And has nothing to close then, where it is to draw."""
+
+    def close(self) -> None:
+        if self.render_mode is not None:
+            raise AttributeError("'NoneType' object has no attribute 'close'")
+
+
 class TakesNoMode(Playable):
     metadata: dict[str, Any] = {}  # noqa: RUF012
 
@@ -136,6 +144,7 @@ NO_FILM = [
     (Grows, CANNOT + "render() gives uint8 [66, 48, 3]; expected uint8 [64, 48, 3]"),
     (NotWritten, CANNOT + "NotImplementedError"),
     (FallsOver, CANNOT + "the renderer fell over\n"),
+    (FallsOverTwice, CANNOT + "the renderer fell over\n"),
     (TakesNoMode, CANNOT + "TakesNoMode.__init__() got an unexpected keyword argument"),
 ]
 
@@ -395,6 +404,7 @@ def test_a_film_is_as_fast_as_its_environment_says(tmp_path: Path) -> None:
     reader = imageio_ffmpeg.read_frames(tmp_path / "out" / "best.mp4")
     assert next(reader)["fps"] == 12
     reader.close()
-    assert film.speed({"render_fps": 50}) == 50
+    for declared in (50, np.int64(50), np.float32(50)):
+        assert film.speed({"render_fps": declared}) == 50
     for nonsense in ({}, {"render_fps": None}, {"render_fps": 0}, {"render_fps": np.inf}):
         assert film.speed(nonsense) == 30

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,7 @@ import pytest
 from benchmarks import gpu
 from benchmarks.gpu import TINY
 from benchmarks.parity import CLOSE, READABLE, difference, played, prepared
-from benchmarks.rows import Results, Row, measure
+from benchmarks.rows import Results, Row, attempt, measure
 from benchmarks.tables import preamble
 from tests.a3c.test_checkpoint import example
 
@@ -191,3 +192,11 @@ def test_parity_notices_another_arithmetic(
     assert len({tuple(row.flatten()) for row in expected.actions}) > 1  # it is no stand-still
     assert float(expected.gradients.norm(dim=1).min()) > 1
     assert changed(gamma=0.989) > CLOSE
+
+
+def test_a_training_that_fails_has_not_missed_its_goal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row without "failed" would never be measured again."""
+    words = [sys.executable, "-c", "import sys; sys.exit(1)"]
+    monkeypatch.setattr(gpu, "start", lambda *_: subprocess.Popen(words))
+    row = attempt(partial(gpu.learned, TINY.goals["pong"], "cpu", TINY, 60))
+    assert row == {"failed": "RuntimeError: training ended with exit code 1", "ok": False}
