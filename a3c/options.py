@@ -129,9 +129,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises InputError, to be read after the file's name."""
     try:
         with as_input_error("cannot read it"):
-            values = tomllib.loads(
-                path.read_text(encoding="utf-8-sig")
-            )  # as Windows writes it, too
+            text = path.read_text(encoding="utf-8-sig")  # as Windows writes it, too
+            values = tomllib.loads(text)
             repr(values)  # ValueError for a number of thousands of digits, which no line could show
             return values
     except (ValueError, RecursionError) as error:  # no TOML, or no text; or nested without an end

@@ -25,6 +25,5 @@ def test_a_read_only_system_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
 def test_out_is_at_home_without_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somebody")
     assert out_folder("~/my study") == Path("/somebody/my study")
-    assert out_folder("研究\u3000一") == Path(
-        "研究\u3000一"
-    )  # a wide space is no control character
+    wide = "研究\u3000一"  # its space is no control character
+    assert out_folder(wide) == Path(wide)
