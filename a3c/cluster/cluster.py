@@ -409,13 +409,14 @@ class Cluster:
             self.ask_all("go_on", self.taking_part, self.pause_number, seconds=GO_ON_SECONDS)
 
     def stand_still(self) -> dict[int, Paused]:
-        """Wait until all nodes do.
+        """Wait until all nodes do, also those that join the others meanwhile.
 
         In sync mode some may do so already when the server dies, and others not know that they
         should: those wait for these at the end of their rollouts, so these go on.
         """
         told: dict[int, Paused | None] = {}
-        asked = self.asked("pause", self.taking_part, self.pause_number)
+        heard = {*self.taking_part}  # those that were asked
+        asked = self.asked("pause", heard, self.pause_number)
         while asked:
             told |= self.answers(asked)
             self.look_after()  # they may wait for a server, or for one another
@@ -425,12 +426,15 @@ class Cluster:
             early = {i for i, paused in told.items() if paused and paused.life != self.life}
             early &= self.taking_part & {*self.training.values()}  # others have ended, or died
             if early:
-                asked |= self.ask_anew(early)
-            told = {index: told[index] for index in (told.keys() & self.taking_part) - early}
+                self.let_go(early)
+            heard = (heard & self.taking_part) - early
+            told = {index: told[index] for index in told.keys() & heard}
+            asked |= self.asked("pause", self.taking_part - heard, self.pause_number)
+            heard |= self.taking_part
         return {index: paused for index, paused in told.items() if paused is not None}
 
-    def ask_anew(self, nodes: set[int]) -> dict[Future, int]:
-        """Let them go on, and ask them to stand still in a new pause.
+    def let_go(self, nodes: set[int]) -> None:
+        """Let them go on, into a new pause.
 
         The server knows of that before they go on: its word to pause must not be one of a pause
         that is over.
@@ -439,7 +443,6 @@ class Cluster:
         with suppress(RayActorError):  # one that is started again hears it again
             answer(self.ask_server(pause=True))
         self.ask_all("go_on", nodes, over, seconds=GO_ON_SECONDS)
-        return self.asked("pause", nodes & self.taking_part, self.pause_number)
 
     def asked(self, method: str, nodes: set[int], *words: Any) -> dict[Future, int]:
         """What these nodes will answer."""

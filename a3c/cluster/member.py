@@ -216,6 +216,7 @@ class Member:
                 self.exchange.merge(newest)
             else:  # it was started again, from a checkpoint
                 self.exchange.restart(newest)
+                self.metrics.take()  # of what was learned meanwhile, and is lost
 
     def average(self) -> None:
         """Sync mode: the cluster's average in place of the node's. All threads of it wait.

@@ -2,17 +2,14 @@
 
 import asyncio
 import itertools
-import random
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from a3c.cluster.exchange import Change, Exchange, Newest, Sent, apply
-from a3c.cluster.member import Member
 from a3c.cluster.server import HandedIn, NotReady, Refused, Server, Standing
 from a3c.config import Config
 from a3c.metrics import FinishedEpisode, Part
@@ -671,123 +668,3 @@ def test_in_sync_mode_a_run_that_is_stopped_as_it_begins_ends() -> None:
         assert (await first).stop
 
     restarted(test)
-
-
-UPDATES = 3  # of a rollout
-
-
-class Learner:
-    """A node as far as the server and the command see it, and its gate. Its way to the server takes
-    a while; answers are lost now and then, and where the server dies."""
-
-    def __init__(self, index: int, server: list[Server], chance: random.Random):
-        self.index, self.server, self.chance = index, server, chance
-        self.member = Member(index, preset("control", env="CartPole-v1", mode="sync"))
-        self.member.node, self.member.running = Mock(gate=self), True
-        self.life = self.version = 0
-        self.pause, self.parked, self.let_go = False, False, asyncio.Event()
-
-    def ask(self, pause: bool, stop: bool) -> None:
-        self.pause = pause
-
-    def end_pause(self) -> None:
-        self.pause = self.parked = False
-        self.let_go.set()
-
-    async def call(self, method: str, given: Any) -> Newest:
-        """Again and again, as Member.patiently."""
-        while True:
-            server = self.server[0]
-            call = asyncio.create_task(getattr(server, method)(given))
-            lost = self.chance.random() < 0.1
-            while not call.done() and server is self.server[0]:
-                await asyncio.sleep(0)
-            for _ in range(self.chance.randrange(4)):
-                await asyncio.sleep(0)
-            if server is not self.server[0]:
-                call.cancel()
-            elif not lost and isinstance(call.result(), Newest):
-                self.life, self.version = call.result().life, call.result().version
-                return call.result()
-            await asyncio.sleep(0)
-
-    async def train(self) -> None:
-        await self.call("join", self.index)
-        gradients = np.zeros((1, P), np.float32)
-        for word in itertools.count(1):
-            for _ in range(self.chance.randrange(4)):  # it computes
-                await asyncio.sleep(0)
-            node, life, version, ends = self.index, self.life, self.version, word % UPDATES == 0
-            given = HandedIn(node, life, version, gradients, 1, NOTHING, ends, word)
-            self.member.obey((await self.call("hand_in", given)).pause, stop=False)
-            if ends and self.pause:
-                self.parked = True
-                self.let_go.clear()
-                await self.let_go.wait()
-
-
-class Command:
-    """What Cluster does in a pause, with a server that dies at these ticks."""
-
-    def __init__(self, dies_at: set[int], server: list[Server], learners: list[Learner]):
-        self.dies_at, self.server, self.learners = dies_at, server, learners
-        self.taking_part, self.pause_number, self.ticks = {0, 1}, 0, 0
-
-    async def tick(self) -> None:
-        await asyncio.sleep(0)
-        self.ticks += 1
-        if self.ticks in self.dies_at:
-            self.server[0] = await started(self.taking_part, mode="sync", nodes=2)
-        self.taking_part |= set((await self.server[0].status()).arrived)
-
-    async def pause(self) -> None:
-        """Fails where they never stand still together."""
-        self.pause_number += 1
-        for _ in range(3_000):
-            await self.server[0].ask(self.pause_number, stop=False)
-            still = [each for each in self.learners if each.parked]
-            if early := [each for each in still if each.life != self.server[0].life]:
-                self.pause_number += 1
-                await self.server[0].ask(self.pause_number, stop=False)
-                for each in early:
-                    each.member.go_on(self.pause_number - 1)
-            elif self.taking_part <= {each.index for each in still}:
-                return
-            await self.tick()
-        raise AssertionError("they never stood still together")
-
-    async def go_on(self) -> None:
-        await self.server[0].ask(0, stop=False)
-        for each in self.learners:
-            each.member.go_on(self.pause_number)
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_in_sync_mode_all_stand_still_whenever_the_server_dies(seed: int) -> None:
-    """And whenever a third node joins."""
-
-    async def run() -> None:
-        chance = random.Random(seed)
-        server = [await started(mode="sync", nodes=2)]
-        learners = [Learner(index, server, chance) for index in (0, 1, 2)]
-        command = Command({chance.randrange(1, 600) for _ in range(5)}, server, learners)
-        tasks = [asyncio.create_task(each.train()) for each in learners[:2]]
-        joins_at = chance.randrange(300)
-        while command.ticks <= max(*command.dies_at, joins_at) + 100:
-            for _ in range(chance.randrange(40)):
-                await command.tick()
-            if len(tasks) == 2 and command.ticks > joins_at:
-                tasks.append(asyncio.create_task(learners[2].train()))
-            await command.pause()
-            assert all(learners[i].parked for i in command.taking_part)
-            version = server[0].version
-            for _ in range(chance.randrange(10)):
-                await command.tick()
-            if command.ticks - 10 > max(command.dies_at):
-                assert server[0].version == version  # nobody trains meanwhile
-            await command.go_on()
-        assert command.taking_part == {0, 1, 2}
-        for task in tasks:
-            task.cancel()
-
-    asyncio.run(run())

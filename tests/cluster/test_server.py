@@ -385,20 +385,23 @@ def test_a_node_that_has_ended_with_the_server_before_is_not_asked_for_ever(
     assert [word for word in nodes.said if word[1] == "go_on"] == []
 
 
-def test_a_node_that_dies_while_another_is_waited_for_does_not_stand_still(
+def test_a_node_that_dies_while_another_is_waited_for_stands_still_once_it_has_joined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nor does its next life, which takes part soon, and would be saved while it trains."""
+    """It is asked as well: it would be saved while it trains; or stand still as the server says
+    while the others, whose server died, wait for it."""
     nodes = Nodes(monkeypatch, {0: [1], 1: []})
+    there = iter([{1}, {1}, {0, 1}])
 
     def look_after() -> None:
-        nodes.cluster.taking_part ^= {0}  # it dies, and comes back
-        if nodes.waits > 3:
-            nodes.lives[1].append(1)
+        nodes.cluster.taking_part = next(there, {0, 1})
+        if nodes.waits > 5:
+            nodes.lives.update({0: [1], 1: [1]})
 
     monkeypatch.setattr(nodes.cluster, "look_after", look_after)
-    stood = nodes.cluster.stand_still()
-    assert {*stood} == {1}
+    assert {*nodes.cluster.stand_still()} == {0, 1}
+    assert nodes.said.count((0, "pause", 1)) == 2
+    assert nodes.said.count((1, "pause", 1)) == 1
 
 
 def test_a_node_that_stood_still_and_dies_is_not_told_to_go_on(

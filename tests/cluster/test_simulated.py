@@ -1,0 +1,132 @@
+"""Whole runs of a simulated cluster, whatever dies in it: see simulated.py."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from a3c.cluster.cluster import Cluster
+from a3c.config import Config
+from a3c.metrics import Metrics
+from a3c.presets import preset
+from tests.cluster.simulated import AGENT_STEPS, Actor, World, simulated
+
+MODES = pytest.mark.parametrize("mode", ["async", "sync"])
+SEEDS = pytest.mark.parametrize("seed", range(8))  # more were tried by hand
+ROLLOUT: dict[str, Any] = {"minibatches": 3, "num_envs": 3, "rollout_length": 8}
+
+
+def config_with(mode: str, nodes: int, num_threads: int) -> Config:
+    size: dict[str, Any] = {"nodes": nodes, "num_threads": num_threads}
+    fixed = preset("control", env="CartPole-v1", mode=mode, device="cpu", **size, **ROLLOUT)
+    return replace(fixed, total_agent_steps=80 * AGENT_STEPS * num_threads)
+
+
+class Run:
+    """What train.py does with a cluster, as far as it is of interest here."""
+
+    def __init__(self, world: World, cluster: Cluster, metrics: Metrics):
+        self.world, self.cluster, self.metrics = world, cluster, metrics
+        self.saved, self.deaths, self.too_late = (0, metrics.save()), 0, False
+        self.to_die: list[Actor] = []  # about as a pause begins
+        cluster.roll_back = self.roll_back
+
+    def roll_back(self, agent_steps: int) -> None:
+        """The server died; too late where nodes have come to their end: docs/cluster.md."""
+        assert agent_steps == self.saved[0]
+        nodes = [node for actor in self.world.actors[1:] for node in actor.object.nodes()]
+        self.metrics.rewind(self.saved[1], agent_steps)
+        self.deaths, self.too_late = self.deaths + 1, any(node.store.finished for node in nodes)
+
+    def save(self) -> None:
+        """In a pause, in which nobody learns that takes part."""
+        world, cluster = self.world, self.cluster
+        if self.to_die and world.chance.random() < 0.8:
+            world.after(world.chance.randrange(60), self.to_die.pop().die)
+        with cluster.paused():
+            cluster.save()
+            self.saved = cluster.store.agent_steps, self.metrics.save()
+            made = {index: world.learned[index] for index in cluster.still}
+            world.sleep(world.chance.random())
+            assert made == {index: world.learned[index] for index in made}
+
+    def to_the_end(self) -> None:
+        self.cluster.start()
+        while self.cluster.goes_on(0.2):
+            if self.world.chance.random() < 0.5:
+                self.save()
+        self.cluster.join()
+        self.save()
+        assert self.cluster.failures == []
+        self.cluster.close()
+
+    def more_games_than_updates(self) -> float:
+        """Each update has one."""
+        return self.metrics.episodes - self.cluster.store.agent_steps / AGENT_STEPS
+
+
+@MODES
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_every_update_and_every_game_counts_once(
+    mode: str, num_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where answers are lost on their way."""
+    config = config_with(mode, 2, num_threads)
+    with simulated(config, 0, monkeypatch, lost=0.05) as parts:
+        world, cluster, metrics = parts
+        Run(*parts).to_the_end()
+    learned = sum(world.learned.values())
+    assert cluster.store.finished
+    assert cluster.store.agent_steps == learned * AGENT_STEPS
+    assert cluster.store.updates == learned / (1 if mode == "async" else 2 * num_threads)
+    assert metrics.episodes == learned
+
+
+@MODES
+@SEEDS
+def test_whenever_the_server_dies_the_others_go_on_from_its_checkpoint(
+    mode: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_with(mode, 2, num_threads=1 + seed % 2)
+    with simulated(config, seed, monkeypatch, lost=0.02) as parts:
+        world, cluster, _ = parts
+        run = Run(*parts)
+        run.to_die = world.actors[:1] * 5
+        run.to_the_end()
+    assert cluster.store.finished or run.too_late
+    # In sync mode an update's game comes with the next one, also of an update that is lost
+    under_way = config.nodes * config.num_threads * (mode == "sync")
+    assert 0 <= run.more_games_than_updates() <= under_way * run.deaths
+
+
+@MODES
+@SEEDS
+def test_whatever_dies_the_run_comes_to_its_end(
+    mode: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_with(mode, 3, num_threads=1 + seed % 2)
+    with simulated(config, seed, monkeypatch, lost=0.02) as parts:
+        world, cluster, _ = parts
+        run = Run(*parts)
+        run.to_die = world.chance.sample(world.actors * 3, 6)
+        run.to_the_end()
+    assert cluster.store.finished or run.too_late
+    under_way = config.nodes * config.num_threads * (mode == "sync")
+    assert run.more_games_than_updates() <= under_way * run.deaths
+
+
+@MODES
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("wish", ["stop", "abort"])
+def test_a_run_that_is_to_end_ends_whatever_dies(
+    mode: str, wish: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_with(mode, 2, num_threads=1 + seed % 2)
+    with simulated(config, seed, monkeypatch, lost=0.02) as parts:
+        world, cluster, _ = parts
+        run = Run(*parts)
+        run.to_die = world.chance.sample(world.actors * 3, 6)
+        world.after(world.chance.randrange(1, 1000), getattr(cluster, wish))
+        run.to_the_end()
