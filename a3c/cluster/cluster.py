@@ -137,6 +137,19 @@ class Cluster:
                 self.lose(index, error)
         if not self.present:
             raise InputError(f"no node can train: {self.faults[0]}")
+        self.say_if_smaller()
+
+    def say_if_smaller(self) -> None:
+        """In sync mode an update is of all threads, and learns at the rate for as many as there
+        should be."""
+        asked = self.config.num_threads
+        fewest = min((each["num_threads"] for each in self.facts), default=asked)
+        if self.config.mode == "sync" and fewest < asked:
+            self.say(
+                f"a node has {fewest} threads, a core each, and not {asked}: with --mode sync that "
+                f"makes updates smaller than their learning rate is for; better --num-threads "
+                f"{fewest}, with all that is auto"
+            )
 
     def answered(self, asked: dict[int, Future]) -> dict[int, Any]:
         """The answers of nodes that have not begun to train; one that dies joins the others later.

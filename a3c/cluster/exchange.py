@@ -139,6 +139,7 @@ class Exchange:
             if "square_avg" in theirs:
                 assert self.averaged == 0  # it was sent: the server answers in kind
                 now["square_avg"].add_(theirs["square_avg"] - known["square_avg"], alpha=kept)
+                now["square_avg"].clamp_min_(0)  # rounding may leave less, which has no root
             store.advance(newest.agent_steps - self.agent_steps, newest.updates - self.updates)
             self.note(newest, theirs)
 
@@ -179,4 +180,5 @@ def apply(store: SharedParameters, change: Change) -> None:
         if change.square_avg is not None:
             vectors["square_avg"] *= store.config.rmsprop_decay**change.averaged
             vectors["square_avg"] += change.square_avg
+            np.maximum(vectors["square_avg"], 0, out=vectors["square_avg"])  # as in merge
         store.advance(change.agent_steps, change.updates)

@@ -93,7 +93,8 @@ class Member:
 
     def provenance(self) -> dict[str, Any]:
         """What computes here."""
-        return {**self.made().provenance(), "node": self.index}
+        threads = self.config.num_threads
+        return {**self.made().provenance(), "node": self.index, "num_threads": threads}
 
     def machine_id(self) -> str:
         """Ray's id of the machine."""

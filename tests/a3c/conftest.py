@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 A3C = [sys.executable, "-m", "a3c.cli"]
+FOR_EVER = ("--total-agent-steps", "1000000000")
 
 
 class StartProcess(Protocol):

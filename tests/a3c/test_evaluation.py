@@ -189,6 +189,7 @@ def test_seeds_are_apart(tmp_path: Path) -> None:
     assert len(training) == 2 * 9 * 99
     assert len(set(playing)) == len(playing)
     assert not training & set(playing)
+    assert max(training) < 2**30
     assert max(playing) < 2**30
 
 

@@ -14,7 +14,7 @@ from a3c.run import checkpoint, interrupts
 from a3c.run.folder import Run
 from a3c.run.interrupts import stopping_signals
 from a3c.train import train
-from tests.a3c.conftest import StartProcess
+from tests.a3c.conftest import FOR_EVER, StartProcess
 from tests.a3c.test_train import small, wait_for_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def run_of(tmp_path: Path) -> Path:
 def test_two_signals_in_a_moment_save_and_say_how_to_go_on(
     tmp_path: Path, start_process: StartProcess, number: int
 ) -> None:
-    words = ("train", "CartPole-v1", "--runs-dir", str(tmp_path))
+    words = ("train", "CartPole-v1", *FOR_EVER, "--runs-dir", str(tmp_path))
     process = start_process(*words, "--checkpoint-every-seconds", "0.5")
     folder = wait_for_checkpoint(tmp_path, process)
     process.send_signal(number)
@@ -95,7 +95,7 @@ def test_a_second_signal_does_not_wait_for_an_environment_that_never_answers(
     while "stuck" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    time.sleep(1.3)
+    time.sleep(3)  # well above the second from which on it is another wish
     assert process.poll() is None  # it waits for the rollout under way
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -186,6 +186,8 @@ def test_resuming_with_a_damaged_log_says_so_and_keeps_it(
 def test_the_commit_says_where_the_code_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)  # whoever tests may sign, or have hooks
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     module = tmp_path / "provenance.py"
     module.write_text("as committed")
     name = ["-c", "user.name=a", "-c", "user.email=a@example.org"]

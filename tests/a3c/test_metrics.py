@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from a3c.metrics import FinishedEpisode, Metrics, Part, Stopwatch
+from a3c.metrics import FinishedEpisode, Metrics, Part, Stopwatch, significant
 
 PassTime = Callable[[float], None]
 
@@ -121,3 +121,7 @@ def test_a_game_that_ends_while_a_record_is_made_is_in_all_of_the_next(
     second = metrics.drain(16, updates=2)
     assert (first["episodes"], first["returns"], first["mean_return_100"]) == (0, [], None)
     assert (second["episodes"], second["returns"], second["mean_return_100"]) == (1, [5.0], 5.0)
+
+
+def test_figures_have_five_digits() -> None:
+    assert [significant(x) for x in (0.1234567, 1234567.0)] == [0.12346, 1234600.0]

@@ -118,3 +118,38 @@ def test_a_gradient_that_is_not_finite_is_told_whichever_of_several_it_is(
     with pytest.raises(FloatingPointError, match="the gradient is not finite"):
         learner.settle()
     assert node.store.parameters.isfinite().all()
+
+
+def test_the_time_of_a_cycle_is_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on in environments, in learning, at the lock and in the update alone."""
+    node, now = one_thread(), 0.0
+    (learner,) = node.learners
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+
+    def lasts(owner: Any, name: str, seconds: float) -> None:
+        original = getattr(owner, name)
+
+        def later(*words: Any, **keywords: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return original(*words, **keywords)
+
+        monkeypatch.setattr(owner, name, later)
+
+    lasts(learner.actor.envs, "step", 1.0)
+    lasts(learner, "graphed_differentiate", 100.0)
+    lasts(node.store, "_wait_for_last_use", 1_000.0)  # for the lock; once more as it is copied
+    lasts(node.store, "_update", 10_000.0)
+    lasts(node.store.turn, "acquire", 100_000.0)
+    learner.actor.stopwatch.take()
+    learner.cycle()
+    assert learner.under_way is not None
+    values, _, _ = learner.under_way.read()
+    found = {name: value for name, value in values.items() if name.startswith("seconds_")}
+    assert found == {
+        "seconds_forward": 1_000.0,
+        "seconds_environment": float(LENGTH),
+        "seconds_backward": 100.0,
+        "seconds_waiting": 101_000.0,
+        "seconds_apply": 10_000.0,
+    }

@@ -20,7 +20,7 @@ from a3c.run import checkpoint
 from a3c.run.folder import Run
 from a3c.run.terminal import Screen, Terminal, duration
 from a3c.train import train
-from tests.a3c.conftest import A3C, StartProcess
+from tests.a3c.conftest import A3C, FOR_EVER, StartProcess
 from tests.a3c.test_train import small
 
 
@@ -202,7 +202,8 @@ def test_on_a_terminal_the_last_line_says_how_to_go_on(
 ) -> None:
     running = OnATerminal(
         start_process,
-        *("CartPole-v1", "--runs-dir", str(tmp_path), "--checkpoint-every-seconds", "0.5"),
+        *("CartPole-v1", *FOR_EVER, "--runs-dir", str(tmp_path)),
+        *("--checkpoint-every-seconds", "0.5"),
     )
     folder = running.wait_for_checkpoint(tmp_path)
     running.process.send_signal(signal.SIGINT)
@@ -217,7 +218,7 @@ def test_on_a_terminal_the_last_line_says_how_to_go_on(
 
 
 def test_a_closed_terminal_saves(tmp_path: Path, start_process: StartProcess) -> None:
-    running = OnATerminal(start_process, "CartPole-v1", "--runs-dir", str(tmp_path))
+    running = OnATerminal(start_process, "CartPole-v1", *FOR_EVER, "--runs-dir", str(tmp_path))
     folder = running.wait_for_checkpoint(tmp_path)
     first = checkpoint.numbered(folder)[0]
     time.sleep(0.3)

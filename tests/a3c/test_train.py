@@ -43,7 +43,7 @@ from a3c.run.folder import Run
 from a3c.run.terminal import Terminal
 from a3c.schedules import entropy_weight
 from a3c.train import RunFailed, Training, train
-from tests.a3c.conftest import StartProcess
+from tests.a3c.conftest import FOR_EVER, StartProcess
 from tests.scripted import Scripted, step
 
 
@@ -963,7 +963,7 @@ def test_interrupting_saves_and_says_how_to_go_on(
     tmp_path: Path, start_process: StartProcess, number: int
 ) -> None:
     process = start_process(
-        *("train", "CartPole-v1", "--runs-dir", str(tmp_path)),
+        *("train", "CartPole-v1", *FOR_EVER, "--runs-dir", str(tmp_path)),
         *("--checkpoint-every-seconds", "0.5", "--log-every-seconds", "0.2"),
     )
     folder = wait_for_checkpoint(tmp_path, process)
@@ -1156,7 +1156,7 @@ def test_what_comes_before_the_first_agent_step_is_no_training_time(
 def test_what_is_killed_in_its_first_minute_can_be_resumed(
     tmp_path: Path, start_process: StartProcess
 ) -> None:
-    process = start_process("train", "CartPole-v1", "--runs-dir", str(tmp_path))
+    process = start_process("train", "CartPole-v1", *FOR_EVER, "--runs-dir", str(tmp_path))
     folder = wait_for_checkpoint(tmp_path, process)  # 60 seconds between two
     process.kill()
     process.communicate()
@@ -1281,7 +1281,7 @@ def test_a_run_that_cannot_grow_closes_the_environments_that_it_has_not_used(
 
 def test_two_processes_in_one_folder(tmp_path: Path, start_process: StartProcess) -> None:
     """The second is told by whom the folder is used; the first loses nothing."""
-    words = ("train", "CartPole-v1", "--runs-dir", str(tmp_path))
+    words = ("train", "CartPole-v1", *FOR_EVER, "--runs-dir", str(tmp_path))
     first = start_process(*words, "--checkpoint-every-seconds", "0.5")
     folder = wait_for_checkpoint(tmp_path, first)
     second = start_process("train", "--resume", str(tmp_path / "latest"))

@@ -891,6 +891,7 @@ def test_bad_order() -> None:
 
 def test_compiled_code_is_kept_for_the_whole_packages_sources() -> None:
     """Not for one file's, as Numba does it: it would run old code after a change elsewhere."""
+    AtariVectorEnv("pong", 1, num_threads=1).reset(seed=0)  # compiles
     assert cpu.run._cache._cache_file._source_stamp == cpu.sources()
     assert cpu.sources()[:16] in cpu.run._cache._cache_file._data_name(1)
     stale = copy.copy(cpu.run._cache._cache_file)

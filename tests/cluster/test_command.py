@@ -208,3 +208,17 @@ def test_a_node_is_waited_for_five_minutes(
     cluster.bring_back(0)
     assert (0 in cluster.members) != given_up
     assert rejoin.called != given_up
+
+
+@pytest.mark.parametrize(
+    ("mode", "cores", "said"), [("sync", 4, 1), ("sync", 16, 0), ("async", 4, 0)]
+)
+def test_that_updates_are_smaller_than_was_asked_for_is_said(
+    mode: str, cores: int, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines of a cluster may have fewer cores than threads; in sync mode an update is of all."""
+    cluster = cluster_with(monkeypatch, 0, 1, mode=mode, num_threads=16)
+    cluster.facts = [{"num_threads": 16}, {"num_threads": cores}]
+    cluster.say_if_smaller()
+    lines = [call.args[0] for call in cluster.say.call_args_list]  # type: ignore[attr-defined]
+    assert ["4 threads" in line and "--num-threads 4" in line for line in lines] == [True] * said

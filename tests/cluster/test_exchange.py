@@ -179,6 +179,18 @@ def test_once_it_has_a_past_the_average_travels_now_and_then(
     same(server, alone)
 
 
+def test_an_average_is_never_below_zero() -> None:
+    """Of a parameter that has no gradient any more what a node sends is rounding alone."""
+    server, node = store_with(), store_with()
+    exchange = Exchange(node)
+    rounded = np.full(P, -1e-8, np.float32)
+    apply(server, Change(np.zeros(P, np.float32), 10, 1, rounded, 1))
+    assert server.save()["square_avg"].tolist() == [0] * P
+    exchange.known["square_avg"].fill_(1e-8)
+    exchange.merge(newest_of(server))
+    assert node.save()["square_avg"].tolist() == [0] * P
+
+
 def zeros() -> Change:
     return Change(np.zeros(P, np.float32), 10, 1, np.zeros(P, np.float32), 1)
 

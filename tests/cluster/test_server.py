@@ -834,6 +834,18 @@ def test_a_machine_has_no_more_threads_than_cores() -> None:
         assert member.first_thread == 16
 
 
+@pytest.mark.parametrize(("num_threads", "expected"), [(1, 2), (2, 2), (4, 4)])
+def test_a_node_exchanges_when_each_thread_has_made_an_update_on_average(
+    num_threads: int, expected: int
+) -> None:
+    member = Member(0, preset("fast", num_threads=num_threads))
+    member.exchange = Mock()
+    for updates in (expected - 1, expected):
+        member.exchange.new_updates.return_value = updates
+        member.wake_exchanger()
+        assert member.news.is_set() == (updates == expected)
+
+
 def test_a_node_of_other_code_is_not_made() -> None:
     member = Member(0, preset("control", env="CartPole-v1", num_threads=1))
     with pytest.raises(RefusedError, match="its code is "):

@@ -23,6 +23,11 @@ from a3c.train import train
 from tests.a3c.test_checkpoint import rewrite
 
 TRAIN = [
+    ("train pong --rmsprop-decay 1 --rmsprop-initial debiased", "--rmsprop-decay is 1; expected"),
+    (
+        "train pong --advantage-floor 0.2 --normalize-advantages",
+        "--advantage-floor is 0.2, and --normalize-advantages does not read it",
+    ),
     ("train brekout", "no game 'brekout'; did you mean 'breakout'?"),
     ("train ALE/Brekout-v5", "did you mean 'breakout'?"),
     ("train joust", "no game 'joust'"),  # ale-py has it, for two players
