@@ -343,7 +343,8 @@ def test_a_ray_that_says_it_is_not_well_is_none(monkeypatch: pytest.MonkeyPatch)
 
 def test_auto_where_there_is_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of others' clusters on this machine, which other tests may start, Ray is not to know."""
-    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", Mock(return_value=set()))
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", Mock(return_value=None))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(InputError, match=r"--cluster is 'auto': Could not.*expected auto"):
         train(config_in(tmp_path, cluster="auto"), quiet=True)

@@ -26,7 +26,7 @@ TRAIN = [
     ("train pong --rmsprop-decay 1 --rmsprop-initial debiased", "--rmsprop-decay is 1; expected"),
     (
         "train pong --advantage-floor 0.2 --normalize-advantages",
-        "--advantage-floor is 0.2, and --normalize-advantages does not read it",
+        "--advantage-floor is 0.2, and --normalize-advantages True does not read it",
     ),
     ("train brekout", "no game 'brekout'; did you mean 'breakout'?"),
     ("train ALE/Brekout-v5", "did you mean 'breakout'?"),
