@@ -76,7 +76,8 @@ class ActorLearner:
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
-        self.acted_at_steps = [0]  # that, at each step of a rollout, see `renew`; 0: none so far
+        # That, at each step of a rollout, see `renew`; 0: none so far
+        self.acted_at_each_step = [0]
         # [P]; with --sync-every, where learning takes newer ones, the copy that acts is another
         older = self.learns_with_newest and config.sync_every > 1
         self.acting_parameters = self.parameters.clone() if older else self.parameters
@@ -92,8 +93,13 @@ class ActorLearner:
             self.settle()
 
     def cycle(self) -> None:
-        """Sync and rollout; then loss, gradients and apply, once or for each minibatch."""
-        stopwatch, self.acted_at_steps = self.actor.stopwatch, []
+        """Sync and rollout; then loss, gradients and apply, once or for each minibatch.
+
+        What goes from one to the next lies in memory of its own, for CUDA graphs: the rollout in
+        `actor.last`, the agents of an update in `minibatch`, what comes of its loss in `gradients`
+        and `norm`.
+        """
+        stopwatch, self.acted_at_each_step = self.actor.stopwatch, []
         with stopwatch("forward"):
             self.sync()
             self.prepared = self.behaviour.prepare(self.store.agent_steps)
@@ -101,7 +107,6 @@ class ActorLearner:
         rollout = self.actor.rollout(self.config.rollout_length, self.renew)
         self.rollouts += 1
         self.settle()  # the rollout before: its figures have long arrived
-        # `learn` finds the rollout in actor.last, where it lies for CUDA graphs
         learned = [self.learn(agents, new) for agents, new in self.minibatches()]
         beside = {**self.prepared, "num_envs": self.envs.num_envs}  # fewer at first if it grows
         self.under_way = Figures.of(rollout, learned, stopwatch.take(), beside)
@@ -117,7 +122,7 @@ class ActorLearner:
             with self.actor.stopwatch("forward"):
                 self.acted_at = self.store.copy_to(self.parameters)
                 self.network.prepare()
-        self.acted_at_steps.append(self.acted_at)
+        self.acted_at_each_step.append(self.acted_at)
 
     def sync(self) -> None:
         """Copy the shared parameters, or act with older ones if the run wants such a lag.
@@ -170,7 +175,7 @@ class ActorLearner:
         # A copy: a CUDA graph returns the same memory each time
         norm = on_device(applied.gradient_norm, self.device)
         figures = torch.cat([shown, norm.reshape(1)])  # one for each name
-        mean_acted_at = sum(self.acted_at_steps) / len(self.acted_at_steps)
+        mean_acted_at = sum(self.acted_at_each_step) / len(self.acted_at_each_step)
         return Learned.of([*names, "gradient_norm"], figures, applied, mean_acted_at, computed_at)
 
     def differentiate(self) -> tuple[list[str], Tensor]:

@@ -123,8 +123,9 @@ def actor_critic_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Advantage actor-critic with entropy bonus (Mnih et al., 2016, section 4 and Algorithm S3).
 
-    All inputs [T, N] float32. log_probs, entropies and values carry the autograd graph; advantages
-    and returns are constants: the actor's gradient does not flow into the critic through them.
+    log_probs to returns: [T, N] float32. The first three carry the autograd graph; advantages and
+    returns are constants: the actor's gradient does not flow into the critic through them.
+    ent_coef, vf_coef: the weights of entropy and value, scalars. reduction: sum or mean.
     The value's error is (R - V)^2, without a half.
     Returns what is minimised, and its parts for the log; the entropy there is a mean in any case.
     """

@@ -77,6 +77,7 @@ class RMSProp:
     def step(self, parameters: Tensor, gradients: Tensor, norm: Tensor, thread: int) -> None:
         decay = self.config.rmsprop_decay
         average = self.square_avg if self.shared else self.square_avg[thread]  # [P]
+        # Gradients that were not finite `clip` has made zero: then the average stays as it is
         average.mul_(torch.where(norm.isfinite(), decay, 1.0))
         average.addcmul_(gradients, gradients, value=1 - decay)
         torch.addcmul(self.eps, average, self.inverse_weight, out=self.scratch).sqrt_()

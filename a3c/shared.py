@@ -104,6 +104,7 @@ class SharedParameters:
             self.handed_in_steps = 0  # agent steps of all threads, in the average to come
             self.sync_applied = 0, 0.0  # updates before the last average, and its learning rate
             self.average: Callable[[], None] = self._meet
+            # A function of its own, since `average` may be replaced later
             self.barrier = threading.Barrier(config.num_threads, lambda: self.average())
 
     @contextmanager
@@ -193,8 +194,8 @@ class SharedParameters:
     def apply(self, gradients: Tensor, agent_steps: int, thread: int, norm: Tensor) -> Applied:
         """Apply the gradients [P] of a thread's `agent_steps`, which `clip` has clipped.
 
-        norm: what `clip` returned for them; they are used up. In sync mode they are copied, and
-        their mean is clipped: this waits for the other threads' gradients, and raises
+        norm: what `clip` returned for them; the gradients are used up. In sync mode they are
+        copied, and their mean is clipped: this waits for the other threads' gradients, and raises
         threading.BrokenBarrierError if `abort` was called.
         """
         if self.config.mode == "sync":

@@ -4,7 +4,9 @@
 
 Threads share one vector of parameters. Each copies it, plays a few steps with its copy, and changes
 the shared one by its gradient, whatever the others have done meanwhile. Where it differs from
-Algorithm S3: each thread has several agents, and a lock keeps updates whole.
+Algorithm S3: each thread has several agents, over which and over whose steps the gradient is a
+mean; it is clipped; the value counts half; a game that is cut off counts on with its value; and a
+lock keeps updates whole. There is no entropy bonus (the paper's section 4).
 """
 
 import argparse
@@ -95,7 +97,7 @@ def actor_learner(shared: Shared, seed: int) -> None:
             bootstrap = network(torch.as_tensor(observations))[1]
         targets = returns_of(rewards, ends, bootstrap)  # [T, N]
         advantages = targets - torch.stack(values)
-        objective = torch.stack(log_probs) * advantages.detach()  # the policy gradient theorem's
+        objective = torch.stack(log_probs) * advantages.detach()  # a constant for the policy
         loss = (VALUE_WEIGHT * advantages.square() - objective).mean()
         gradient = parameters_to_vector(torch.autograd.grad(loss, list(network.parameters())))
         shared.apply(gradient * (MAX_GRAD_NORM / gradient.norm()).clamp(max=1))

@@ -294,7 +294,7 @@ def make(target: str, words: str) -> str:
 
 
 def test_make_passes_its_words_on() -> None:
-    words = "pong --total-agent-steps 1200000"
+    words = "pong --total-agent-steps 1300000"
     assert f'make train ARGS="{words}"' in README
     assert f".venv/bin/a3c train {words}\n" in make("train", words)
 
