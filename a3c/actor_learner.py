@@ -54,36 +54,48 @@ class ActorLearner:
         self.target_parameters = None if self.target is None else flatten(self.target)[0]  # [P]
         self.minibatch_size = envs.num_envs // config.minibatches  # agents of one update
         self.network.make_room(config.rollout_length, self.minibatch_size)
-        # With several updates a rollout, only the first could learn with the copy that acted.
-        # By default, with few threads on a CPU, a rollout is one update and learns with that copy
-        many = config.minibatches * config.epochs > 1
-        self.learns_with_newest = many or method.needs_newest
-        several = config.mode == "async" and config.num_threads > 1
-        self.renews = self.learns_with_newest and several and config.sync_every == 1
-        self.seen = self.room_for_observations() if self.learns_with_newest else None
-        self.generator = torch.Generator(device).manual_seed(seed_of(config, index))
-        self.graphs = Graphs(self.generator, wants_graphs(config, device))
+        self._choose_copies()
+        self._make_device_state()
         self.behaviour = method.behaviour(index, envs.num_envs, device)
         self.prepared: dict[str, float] = {}  # for this rollout, as the log shows it
         self.actor = Actor(envs, self.network, self.choose, self.seen, method.looks_ahead)
         self.graphed_differentiate = Graphed(self.differentiate)
-        self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
-        self.minibatch = torch.zeros(self.minibatch_size, dtype=torch.int64, device=device)  # [M]
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.store_stream = self.stream  # of this thread on the store's device
-        if device != store.device:
-            self.store_stream = torch.cuda.Stream(store.device)
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
         # That, at each step of a rollout, see `renew`; 0: none so far
         self.acted_at_each_step = [0]
-        # [P]; with --sync-every, where learning takes newer ones, the copy that acts is another
-        older = self.learns_with_newest and config.sync_every > 1
-        self.acting_parameters = self.parameters.clone() if older else self.parameters
         self.under_way: Figures | None = None  # of the last rollout that was learned from
         # True from a rollout's first step to its Figures: a thread that dies there saves no games
         self.torn = False
+
+    def _choose_copies(self) -> None:
+        """Which copy of the parameters acts, and whether the same one learns.
+
+        With several updates a rollout, only the first could learn with the copy that acted. By
+        default, with few threads on a CPU, a rollout is one update and learns with that copy.
+        """
+        config = self.config
+        many = config.minibatches * config.epochs > 1
+        self.learns_with_newest = many or self.method.needs_newest
+        several = config.mode == "async" and config.num_threads > 1
+        self.renews = self.learns_with_newest and several and config.sync_every == 1
+        self.seen = self.room_for_observations() if self.learns_with_newest else None
+        # [P]; with --sync-every, where learning takes newer ones, the copy that acts is another
+        older = self.learns_with_newest and config.sync_every > 1
+        self.acting_parameters = self.parameters.clone() if older else self.parameters
+
+    def _make_device_state(self) -> None:
+        """Generator, CUDA graphs and streams; what an update writes that CUDA graphs find there."""
+        device = self.device
+        self.generator = torch.Generator(device).manual_seed(seed_of(self.config, self.index))
+        self.graphs = Graphs(self.generator, wants_graphs(self.config, device))
+        self.norm = torch.zeros((), device=device)  # of the gradients before they were clipped
+        self.minibatch = torch.zeros(self.minibatch_size, dtype=torch.int64, device=device)  # [M]
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.store_stream = self.stream  # of this thread on the store's device
+        if device != self.store.device:
+            self.store_stream = torch.cuda.Stream(self.store.device)
 
     def run(self) -> None:
         """Rollout after rollout until the run ends."""

@@ -104,6 +104,9 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     found = written(out)
     left = [each for each in plans if not is_all_there_is(each, found, options.episodes)]
 
+    def write_all() -> list[Path]:
+        return write(out, in_order(plans, found), stale(plans, found, options.episodes))
+
     def score_and_write(planned: Planned) -> None:
         for policy in POLICIES:
             score(planned, policy, options.episodes)
@@ -112,7 +115,7 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
             made = replace(made, curve=had.curve)  # of a log that somebody has removed
         if made != had:
             found[key(planned)] = made
-            write(out, in_order(plans, found), stale(plans, found, options.episodes))
+            write_all()
 
     for planned in left:  # before hours of training, not after
         check_memory_of_games(planned.config, spec_of(planned.config), options.episodes)
@@ -123,8 +126,7 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
         went = run_all(left, score_and_write)
         if went.interrupted:
             say(f"interrupted; go on: {command(options)}")
-        unlike = stale(plans, found, options.episodes)
-        paths = write(out, in_order(plans, found), unlike) if found else []
+        paths = write_all() if found else []
     went.check()
     return paths
 

@@ -1213,70 +1213,64 @@ class Counted(CartPoleEnv):
         super().close()
 
 
+@pytest.fixture
+def counted_env(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of that environment, of which none is open yet; in the end none may be."""
+    monkeypatch.setattr(Counted, "open", 0)
+    gymnasium.register("Counted-v0", Counted)
+    yield "Counted-v0"
+    gymnasium.registry.pop("Counted-v0")
+    assert Counted.open == 0
+
+
 @pytest.mark.parametrize("fails_at", [("make", 3), ("make", 5), ("make", 9), ("reset", 10)])
 def test_what_fails_before_it_begins_leaves_no_environment_open(
-    fails_at: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fails_at: tuple[str, int], tmp_path: Path, counted_env: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One may have threads, or programs, that keep a process alive: of a thread's, of another
     thread's, of the evaluator's, or where the first agent acts."""
-    gymnasium.register("Counted-v0", Counted)
-    monkeypatch.setattr(Counted, "open", 0)
     monkeypatch.setattr(Counted, "fails_at", fails_at)
     config = small(
-        tmp_path, env="Counted-v0", num_threads=2, evaluate_every=1000, evaluate_episodes=2
+        tmp_path, env=counted_env, num_threads=2, evaluate_every=1000, evaluate_episodes=2
     )
     with pytest.raises(RuntimeError, match=f"cannot {fails_at[0]}"):
         train(config, quiet=True)
-    assert Counted.open == 0
-    gymnasium.registry.pop("Counted-v0")
 
 
 def test_a_run_that_grows_closes_the_environments_that_it_had(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, counted_env: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gymnasium.register("Counted-v0", Counted)
-    monkeypatch.setattr(Counted, "open", 0)
     most = []
     at_growth(monkeypatch, lambda node: most.append(Counted.open))
-    config = growing(tmp_path, monkeypatch, env="Counted-v0", normalize=False)
+    config = growing(tmp_path, monkeypatch, env=counted_env, normalize=False)
     assert train(config, quiet=True).finished
     assert most == [0]
-    assert Counted.open == 0
-    gymnasium.registry.pop("Counted-v0")
 
 
 def test_a_second_ctrl_c_as_the_logs_are_opened_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, counted_env: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder without a checkpoint could not be resumed."""
 
     def second(*_: object) -> None:
         raise KeyboardInterrupt
 
-    gymnasium.register("Counted-v0", Counted)
-    monkeypatch.setattr(Counted, "open", 0)
     monkeypatch.setattr(sys.modules["a3c.train"], "Log", second)
     with pytest.raises(KeyboardInterrupt):
-        train(small(tmp_path, env="Counted-v0"), quiet=True)
+        train(small(tmp_path, env=counted_env), quiet=True)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
-    assert Counted.open == 0
-    gymnasium.registry.pop("Counted-v0")
 
 
 def test_a_run_that_cannot_grow_closes_the_environments_that_it_has_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, counted_env: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gymnasium.register("Counted-v0", Counted)
-    monkeypatch.setattr(Counted, "open", 0)
 
     def no_room(node: Node, index: int, envs: Envs) -> None:
         raise InputError("no room")
 
     at_growth(monkeypatch, lambda node: monkeypatch.setattr(Node, "learner", no_room))
     with pytest.raises(RunFailed, match="no room"):
-        train(growing(tmp_path, monkeypatch, env="Counted-v0", normalize=False), quiet=True)
-    assert Counted.open == 0
-    gymnasium.registry.pop("Counted-v0")
+        train(growing(tmp_path, monkeypatch, env=counted_env, normalize=False), quiet=True)
 
 
 def test_two_processes_in_one_folder(tmp_path: Path, start_process: StartProcess) -> None:
