@@ -63,7 +63,7 @@ class ActorLearner:
         self.episodes = Episodes(envs.num_envs)
         self.rollouts = 0  # of this thread
         self.acted_at = 0  # how many updates, of all threads, are in the parameters that act
-        # That, at each step of a rollout, see `renew`; 0: none so far
+        # The same at each step of a rollout, see `renew`; 0: none so far
         self.acted_at_each_step = [0]
         self.under_way: Figures | None = None  # of the last rollout that was learned from
         # True from a rollout's first step to its Figures: a thread that dies there saves no games
@@ -86,7 +86,7 @@ class ActorLearner:
         self.acting_parameters = self.parameters.clone() if older else self.parameters
 
     def _make_device_state(self) -> None:
-        """Generator, CUDA graphs and streams; what an update writes that CUDA graphs find there."""
+        """Generator, streams and CUDA graphs; the norm and the minibatch that these work on."""
         device = self.device
         self.generator = torch.Generator(device).manual_seed(seed_of(self.config, self.index))
         self.graphs = Graphs(self.generator, wants_graphs(self.config, device))

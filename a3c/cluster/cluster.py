@@ -140,15 +140,15 @@ class Cluster:
         self.say_if_smaller()
 
     def say_if_smaller(self) -> None:
-        """In sync mode an update is of all threads, and learns at the rate for as many as there
-        should be."""
+        """Say where a node has fewer threads than asked for: in sync mode an update is of all, and
+        its learning rate is for as many as that."""
         asked = self.config.num_threads
         fewest = min((each["num_threads"] for each in self.facts), default=asked)
         if self.config.mode == "sync" and fewest < asked:
             self.say(
                 f"a node has {fewest} threads, a core each, and not {asked}: with --mode sync that "
-                f"makes updates smaller than their learning rate is for; better --num-threads "
-                f"{fewest}, with all that is auto"
+                f"makes updates smaller than their learning rate is for; in a new run better "
+                f"--num-threads {fewest}"
             )
 
     def answered(self, asked: dict[int, Future]) -> dict[int, Any]:
@@ -438,7 +438,8 @@ class Cluster:
                 self.tell_wishes()
             early = {i for i, paused in told.items() if paused and paused.life != self.life}
             early &= self.taking_part & {*self.training.values()}  # others have ended, or died
-            if early:
+            if early:  # and those that had not begun, and may have heard of the pause by now
+                early |= {i for i, paused in told.items() if paused is None} & self.taking_part
                 self.let_go(early)
             heard = (heard & self.taking_part) - early
             told = {index: told[index] for index in told.keys() & heard}

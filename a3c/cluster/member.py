@@ -179,6 +179,7 @@ class Member:
         """For another node in this process."""
         self.running = False
         self.close()
+        self.metrics.take()  # of what it had learned and not sent
         for name in ("node", "exchange"):
             self.__dict__.pop(name, None)
         gc.collect()  # they refer to themselves, and their memory is wanted
@@ -275,14 +276,17 @@ class Member:
         """
         if not self.running:
             return None
+        node = self.node
         with self.pauses:
             if self.pause_number < number:  # one before it is over; that word may be late, or lost
                 self.node.gate.end_pause()
             self.pause_number = max(self.pause_number, number)
             if self.config.mode == "async":
                 self.node.gate.ask(pause=True, stop=False)
-        self.node.gate.wait_until_parked()
-        self.node.settle()
+        node.gate.wait_until_parked()
+        if not self.running:  # it was taken for dead meanwhile, and begins anew
+            return None
+        node.settle()
         if self.config.mode == "async":
             self.exchange_once(everything=True)
         return Paused(self.exchange.life, self.metrics.take())

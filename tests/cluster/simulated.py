@@ -32,7 +32,8 @@ from a3c.node import Node
 from tests.scripted import VECTOR, update
 
 TICK_SECONDS = 0.02
-STUCK_TICKS = 20_000  # after which nothing can be expected any more: 400 seconds
+STUCK_TICKS = 10_000  # 200 seconds, which is less than a node that is lost is waited for
+MOST_TURNS = 200_000  # a run has some thousands
 AGENT_STEPS = 8  # of an update
 HERE = "1" * 56  # a machine, as Ray names them
 
@@ -58,9 +59,10 @@ class Task:
 class World:
     """Time, threads, and what happens by itself."""
 
-    def __init__(self, seed: int, lost: float = 0.0):
-        self.chance, self.lost = random.Random(seed), lost  # lost: of the answers
-        self.now, self.numbers = 0, itertools.count()
+    def __init__(self, seed: int, lost: float, cut_off: float):
+        self.chance = random.Random(seed)
+        self.lost, self.cut_off = lost, cut_off  # of the nodes' calls, and of the command's to them
+        self.now, self.turns, self.numbers = 0, 0, itertools.count()
         self.due: list[tuple[int, int, Callable[[], object]]] = []
         self.loop = asyncio.new_event_loop()
         self.command = Process()
@@ -74,7 +76,7 @@ class World:
         heapq.heappush(self.due, (self.now + ticks, next(self.numbers), event))
 
     def tick(self) -> None:
-        """The next moment; coroutines go one step."""
+        """The next moment; coroutines go on."""
         self.now += 1
         while self.due and self.due[0][0] <= self.now:
             heapq.heappop(self.due)[2]()
@@ -103,6 +105,9 @@ class World:
 
     def hand_over(self) -> None:
         """It is the turn of one that can go on, maybe later; of the command if there is none."""
+        self.turns += 1
+        if self.turns > MOST_TURNS:  # time stands still
+            self.now = STUCK_TICKS + 1
         able = list[Task]()
         while not able and self.now <= STUCK_TICKS:
             able = [each for each in self.tasks if each.process.dead or each.ready()]
@@ -134,7 +139,7 @@ class World:
         """No thread is left behind."""
         for actor in self.actors:
             actor.process.dead = True
-        self.now, self.due = 0, []
+        self.now, self.turns, self.due = 0, 0, []
         self.wait(lambda: len(self.tasks) == 1)
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
@@ -145,7 +150,7 @@ class World:
 class Future:
     """What a call will answer."""
 
-    done, value, error, lost = False, None, None, False
+    done, value, error = False, None, None
 
     def set(self, value: Any = None, error: BaseException | None = None) -> None:
         """The first one counts."""
@@ -196,9 +201,10 @@ class Actor:
         sender, now = self.world.running.process, self.world.now
         arrives = max(now + self.world.chance.randrange(4), self.arrived.get(sender, 0))
         self.arrived[sender] = arrives
-        # The command and the server are on one machine
-        travels = self.kind is Server and sender is not self.world.command
-        future.lost = travels and self.world.chance.random() < self.world.lost
+        chances = (self.world.lost, 0.0) if self.kind is Server else (0.0, self.world.cut_off)
+        if self.world.chance.random() < chances[sender is self.world.command]:
+            never = partial(future.set, error=ActorUnavailableError("nothing is heard of it", None))
+            self.world.after(self.world.chance.randrange(30), never)
         call = partial(self.arrive, self.process, future, method, copy.deepcopy(words))
         self.world.after(arrives - now, call)
         return future
@@ -220,13 +226,11 @@ class Actor:
         self.world.loop.create_task(function(*words)).add_done_callback(ended)
 
     def answer(self, process: Process, future: Future, result: Callable[[], Any]) -> None:
-        """It travels, and may be lost."""
+        """It travels."""
         try:
             words: dict[str, Any] = {"value": copy.deepcopy(result())}
         except Exception as error:
             words = {"error": error}
-        if future.lost:
-            words = {"error": ActorUnavailableError("its answer was lost", None)}
         if not process.dead:
             self.world.after(self.world.chance.randrange(4), lambda: future.set(**words))
 
@@ -291,9 +295,10 @@ class Condition:
     """Nobody else is at work while one does not wait: it needs no lock."""
 
     def __init__(self, world: World):
-        self.wait_for = world.wait
+        self.world, self.wait_for = world, world.wait
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> None:
+        self.world.wait(lambda: True)
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -302,16 +307,16 @@ class Condition:
 
 class Event:
     def __init__(self, world: World):
-        self.world, self.is_set = world, False
+        self.world, self.happened = world, False
 
     def set(self) -> None:
-        self.is_set = True
+        self.happened = True
 
     def clear(self) -> None:
-        self.is_set = False
+        self.happened = False
 
     def wait(self, seconds: float) -> bool:
-        return self.world.wait(lambda: self.is_set, seconds)
+        return self.world.wait(lambda: self.happened, seconds)
 
 
 class Thread:
@@ -347,11 +352,11 @@ class Barrier:
 
 
 class Learner:
-    """An actor-learner without a game: its updates are of one gradient, and with each a game ends.
-    What it saves is how many it has made."""
+    """An actor-learner without a game: its updates are of one gradient, and with each a game ends
+    (in earnest its games are told of one rollout later)."""
 
     def __init__(self, world: World, node: "Playing", index: int, envs: Any):
-        self.world, self.node, self.index, self.made = world, node, index, 0
+        self.world, self.node, self.index = world, node, index
         self.envs, self.graphs = envs, Mock(wanted=False)
         self.network = Mock(background=None, moments=None)
         self.gradients = torch.ones_like(node.store.parameters)
@@ -361,10 +366,7 @@ class Learner:
     def settle(self) -> None: ...
 
     def save(self) -> dict[str, int]:
-        return {"made": self.made}
-
-    def load(self, saved: dict[str, torch.Tensor], updates: int) -> None:
-        self.made = int(saved["made"])
+        return {"index": self.index}
 
     def run(self) -> None:
         node = self.node
@@ -373,7 +375,6 @@ class Learner:
                 self.world.sleep(self.world.chance.random() * 0.1)
                 update(node.store, self.gradients.clone(), AGENT_STEPS, self.index)
                 node.metrics.add([FinishedEpisode(1.0, AGENT_STEPS)], {})
-                self.made += 1
                 self.world.learned[self.index // node.config.num_threads] += 1
 
 
@@ -391,10 +392,14 @@ class Playing(Node):
 
 @contextmanager
 def simulated(
-    config: Config, seed: int, monkeypatch: pytest.MonkeyPatch, lost: float = 0.0
+    config: Config,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: float = 0.02,
+    cut_off: float = 0.0,
 ) -> Iterator[tuple[World, Cluster, Metrics]]:
     """A cluster of such a world, whose nodes are about to start."""
-    world = World(seed, lost)
+    world = World(seed, lost, cut_off)
     clock = SimpleNamespace(monotonic=lambda: world.now * TICK_SECONDS, sleep=world.sleep)
     node = type("Simulated", (Playing,), {"world": world})
     for module in ("a3c.gate", "a3c.shared", "a3c.node", "a3c.cluster.member"):
@@ -410,9 +415,9 @@ def simulated(
     monkeypatch.setattr("a3c.cluster.cluster.spec_of", lambda _: VECTOR)
     monkeypatch.setattr("a3c.cluster.cluster.make_envs", Mock())
     metrics = Metrics(1)
-    cluster = Cluster(config, metrics, lambda line: None)
-    cluster.begin()
     try:
+        cluster = Cluster(config, metrics, lambda line: None)
+        cluster.begin()
         yield world, cluster, metrics
     finally:
         world.end()

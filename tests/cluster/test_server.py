@@ -346,7 +346,8 @@ class Nodes:
 
     def answer(self, future: Any) -> Any:
         if future[1] == "pause":
-            return Paused(self.lives[future[0]].pop(0), Part(0, {}, []))
+            life = self.lives[future[0]].pop(0)
+            return Paused(life, Part(0, {}, [])) if life else None  # 0: it has not begun
         if future[1] == "go_on":
             self.lives[1].append(2)  # it stands still as the other one does
         return None
@@ -367,6 +368,24 @@ def test_a_node_that_stood_still_before_the_server_died_goes_on_until_the_others
     )
     assert before == [(0, "pause", 1), (1, "pause", 1)]
     assert after == [(0, "go_on", 1), (0, "pause", 2)]
+
+
+def test_a_node_that_had_not_begun_when_it_was_asked_goes_on_with_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stands still since then, as the old server said: nobody else would let it go on."""
+    nodes = Nodes(monkeypatch, {0: [0], 1: [1], 2: []})
+
+    def look_after() -> None:
+        if nodes.waits >= 3:  # two have answered
+            nodes.cluster.life = 2
+        if any(word[1] == "go_on" for word in nodes.said):
+            nodes.lives.update({0: [2], 1: [2], 2: [2]})
+
+    monkeypatch.setattr(nodes.cluster, "look_after", look_after)
+    assert {*nodes.cluster.stand_still()} == {0, 1, 2}
+    let_go = {word[0] for word in nodes.said if word[1] == "go_on"}
+    assert let_go == {0, 1}
 
 
 def test_a_node_that_has_ended_with_the_server_before_is_not_asked_for_ever(

@@ -30,6 +30,7 @@ class Run:
     def __init__(self, world: World, cluster: Cluster, metrics: Metrics):
         self.world, self.cluster, self.metrics = world, cluster, metrics
         self.saved, self.deaths, self.too_late = (0, metrics.save()), 0, False
+        self.stood: list[set[int]] = []  # still, in each pause
         self.to_die: list[Actor] = []  # about as a pause begins
         cluster.roll_back = self.roll_back
 
@@ -38,7 +39,8 @@ class Run:
         assert agent_steps == self.saved[0]
         nodes = [node for actor in self.world.actors[1:] for node in actor.object.nodes()]
         self.metrics.rewind(self.saved[1], agent_steps)
-        self.deaths, self.too_late = self.deaths + 1, any(node.store.finished for node in nodes)
+        self.deaths += 1
+        self.too_late |= any(node.store.finished for node in nodes)
 
     def save(self) -> None:
         """In a pause, in which nobody learns that takes part."""
@@ -47,6 +49,7 @@ class Run:
             world.after(world.chance.randrange(60), self.to_die.pop().die)
         with cluster.paused():
             cluster.save()
+            self.stood.append({*cluster.still})
             self.saved = cluster.store.agent_steps, self.metrics.save()
             made = {index: world.learned[index] for index in cluster.still}
             world.sleep(world.chance.random())
@@ -59,7 +62,7 @@ class Run:
                 self.save()
         self.cluster.join()
         self.save()
-        assert self.cluster.failures == []
+        assert self.cluster.failures == self.cluster.faults == []
         self.cluster.close()
 
     def more_games_than_updates(self) -> float:
@@ -72,11 +75,13 @@ class Run:
 def test_every_update_and_every_game_counts_once(
     mode: str, num_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where answers are lost on their way."""
+    """Also where words are lost on their way."""
     config = config_with(mode, 2, num_threads)
     with simulated(config, 0, monkeypatch, lost=0.05) as parts:
         world, cluster, metrics = parts
-        Run(*parts).to_the_end()
+        run = Run(*parts)
+        run.to_the_end()
+    assert run.stood == [{0, 1}] * len(run.stood)
     learned = sum(world.learned.values())
     assert cluster.store.finished
     assert cluster.store.agent_steps == learned * AGENT_STEPS
@@ -90,14 +95,14 @@ def test_whenever_the_server_dies_the_others_go_on_from_its_checkpoint(
     mode: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_with(mode, 2, num_threads=1 + seed % 2)
-    with simulated(config, seed, monkeypatch, lost=0.02) as parts:
+    with simulated(config, seed, monkeypatch, cut_off=0.02) as parts:
         world, cluster, _ = parts
         run = Run(*parts)
         run.to_die = world.actors[:1] * 5
         run.to_the_end()
     assert cluster.store.finished or run.too_late
-    # In sync mode an update's game comes with the next one, also of an update that is lost
-    under_way = config.nodes * config.num_threads * (mode == "sync")
+    # The game of an update that is lost with the server may be told of afterwards
+    under_way = config.nodes * config.num_threads
     assert 0 <= run.more_games_than_updates() <= under_way * run.deaths
 
 
@@ -107,13 +112,13 @@ def test_whatever_dies_the_run_comes_to_its_end(
     mode: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_with(mode, 3, num_threads=1 + seed % 2)
-    with simulated(config, seed, monkeypatch, lost=0.02) as parts:
+    with simulated(config, seed, monkeypatch, cut_off=0.02) as parts:
         world, cluster, _ = parts
         run = Run(*parts)
         run.to_die = world.chance.sample(world.actors * 3, 6)
         run.to_the_end()
     assert cluster.store.finished or run.too_late
-    under_way = config.nodes * config.num_threads * (mode == "sync")
+    under_way = config.nodes * config.num_threads
     assert run.more_games_than_updates() <= under_way * run.deaths
 
 
@@ -124,7 +129,7 @@ def test_a_run_that_is_to_end_ends_whatever_dies(
     mode: str, wish: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_with(mode, 2, num_threads=1 + seed % 2)
-    with simulated(config, seed, monkeypatch, lost=0.02) as parts:
+    with simulated(config, seed, monkeypatch, cut_off=0.02) as parts:
         world, cluster, _ = parts
         run = Run(*parts)
         run.to_die = world.chance.sample(world.actors * 3, 6)
