@@ -397,9 +397,12 @@ def simulated(
     monkeypatch: pytest.MonkeyPatch,
     lost: float = 0.02,
     cut_off: float = 0.0,
+    dies_early: bool = False,
 ) -> Iterator[tuple[World, Cluster, Metrics]]:
-    """A cluster of such a world, whose nodes are about to start."""
+    """A cluster of such a world, whose nodes are about to start. dies_early: so does a process."""
     world = World(seed, lost, cut_off)
+    if dies_early:
+        world.after(world.chance.randrange(1, 40), lambda: world.chance.choice(world.actors).die())
     clock = SimpleNamespace(monotonic=lambda: world.now * TICK_SECONDS, sleep=world.sleep)
     node = type("Simulated", (Playing,), {"world": world})
     for module in ("a3c.gate", "a3c.shared", "a3c.node", "a3c.cluster.member"):

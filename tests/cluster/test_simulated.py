@@ -135,3 +135,17 @@ def test_a_run_that_is_to_end_ends_whatever_dies(
         run.to_die = world.chance.sample(world.actors * 3, 6)
         world.after(world.chance.randrange(1, 1000), getattr(cluster, wish))
         run.to_the_end()
+
+
+@MODES
+@SEEDS
+def test_what_dies_as_a_run_begins_joins_the_others(
+    mode: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is made, as its games begin, or in its first updates."""
+    config = config_with(mode, 3, num_threads=1 + seed % 2)
+    with simulated(config, seed, monkeypatch, dies_early=True) as parts:
+        world, cluster, _ = parts
+        Run(*parts).to_the_end()
+    assert cluster.store.finished
+    assert world.learned.keys() == {0, 1, 2}
