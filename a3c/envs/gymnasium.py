@@ -280,7 +280,10 @@ def gymnasium_spec(
     """The Spec of an environment's spaces. Raises InputError where they are not supported."""
     floats = isinstance(actions, spaces.Box) and np.issubdtype(actions.dtype, np.floating)
     if not (floats or isinstance(actions, spaces.Discrete)):
-        raise InputError(f"{env} takes actions {actions}; expected Discrete or a Box of floats")
+        raise InputError(
+            f"{env} takes actions {actions}; expected Discrete or a Box of floats, as "
+            "gymnasium.wrappers.TransformAction makes one"
+        )
     if not isinstance(observations, spaces.Discrete | spaces.Box):
         raise InputError(
             f"{env} gives observations {observations}; expected Discrete or Box, as "
