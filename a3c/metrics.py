@@ -145,7 +145,8 @@ class Metrics:
             episodes, status = self.episodes, self.status()
         now = self.seconds()
         elapsed, steps = max(now - self._last[0], 1e-9), agent_steps - self._last[1]
-        self._last = (now, agent_steps)
+        if steps or count or games:  # else the log leaves the record out: the next one is of both
+            self._last = (now, agent_steps)
         record: dict[str, Any] = {
             "agent_steps": agent_steps,
             "emulator_frames": round(agent_steps * self.frames_per_agent_step),

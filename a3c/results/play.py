@@ -37,6 +37,7 @@ from a3c.results.play_folder import (
     check_folder,
     default_folder,
     run_of,
+    settled,
     where_it_leads,
     write_scores,
 )
@@ -125,9 +126,9 @@ def play(
     torch.set_num_threads(1)  # a second thread would wait longer than it works on so few agents
     without_tf32()
     model = where_it_leads(options.model)
+    out = default_folder(model) if options.out is None else settled(out_folder(options.out))
     saved, run = models.find(model), run_of(model)
     protocol = options.protocol(saved.config, saved.spec)
-    out = default_folder(model) if options.out is None else out_folder(options.out)
     check_folder(out, saved.sha256, run)
     window = open_window() if options.render else None
     if options.noop_max is not None and atari_game(saved.config.env) is None:

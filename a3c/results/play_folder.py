@@ -28,6 +28,11 @@ def where_it_leads(model: str) -> str:
     return str(path.resolve()) if leads else model
 
 
+def settled(out: Path) -> Path:
+    """The folder as it is now, also below a link that moves: runs/latest/play-greedy, say."""
+    return from_here(out.parent) / out.name
+
+
 def run_of(model: str) -> Path | None:
     """The run that a model is a checkpoint of, links resolved; None for any other model."""
     if models.shipped_game(model) is not None:

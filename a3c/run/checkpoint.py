@@ -270,9 +270,14 @@ def set_aside(run: Path) -> None:
 
     What a killed process was writing is removed: nobody else writes here now, see folder.py.
     """
-    # `checkpoints` may be a link, which rglob does not follow
-    for unfinished in (*run.rglob("*.writing"), *folder(run).glob("*.writing")):
-        unfinished.unlink(missing_ok=True)
+    checkpoints = folder(run)  # maybe a link, which rglob does not follow; .tmp*: safetensors' own
+    unfinished = [
+        *run.rglob("*.writing"),
+        *checkpoints.glob("*.writing"),
+        *checkpoints.glob(".tmp*"),
+    ]
+    for path in unfinished:
+        path.unlink(missing_ok=True)
     for path in numbered(run):
         try:
             load(path)

@@ -37,6 +37,15 @@ def test_rates_are_those_since_the_last_record(pass_time: PassTime) -> None:
     assert (record["agent_steps_per_second"], record["emulator_frames"]) == (100, 4000)
 
 
+def test_the_time_of_a_record_that_the_log_leaves_out_is_the_next_ones(pass_time: PassTime) -> None:
+    metrics = Metrics(frames_per_agent_step=4)
+    metrics.begin()
+    pass_time(5)
+    assert metrics.drain(0, updates=0)["agent_steps_per_second"] == 0
+    pass_time(5)
+    assert metrics.drain(100, updates=1)["agent_steps_per_second"] == 10
+
+
 def test_rates_after_a_resume_are_those_of_what_was_done_since(pass_time: PassTime) -> None:
     metrics = Metrics(frames_per_agent_step=4)
     metrics.load({"episodes": 2, "recent_returns": [1.0, 5.0], "seconds": 50.0}, 1000)

@@ -1,6 +1,7 @@
 """Playing a trained model: whole games, the table, scores.json, films that show the game."""
 
 import io
+import itertools
 import json
 import os
 import shutil
@@ -267,7 +268,9 @@ def test_a_link_that_moves_while_games_are_played(
     """As runs/latest does when another run begins."""
     run, latest = made_run(tmp_path), tmp_path / "latest"
     other = made_run(tmp_path / "elsewhere")
-    for name, moved_by in (("play_episodes", play_episodes), ("models.find", models.find)):
+    moments = ("play_episodes", play_episodes), ("models.find", models.find)
+    for (name, moved_by), folder in itertools.product(moments, ("play", "kept")):
+        out = None if folder == "play" else str(latest / folder)
         latest.unlink()
         latest.symlink_to(run)
 
@@ -279,10 +282,10 @@ def test_a_link_that_moves_while_games_are_played(
 
         with monkeypatch.context() as patch:
             patch.setattr(f"{module.__name__}.{name}", moving)
-            play(PlayOptions(str(latest), 1, film=False))
-        assert not (other / "play").exists()
-        assert read(run / "play")["run"] == run.name
-        shutil.rmtree(run / "play")
+            play(PlayOptions(str(latest), 1, film=False, out=out))
+        assert not (other / folder).exists()
+        assert read(run / folder)["run"] == run.name
+        shutil.rmtree(run / folder)
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_games(
