@@ -63,7 +63,7 @@ class Evaluation:
             if snapshot.agent_steps not in had:
                 self.evaluator.queue(snapshot)
         ends = [*had, *(snapshot.agent_steps for snapshot in left)]
-        for line in best.failed(self.evaluator.failed):
+        for line in best.failed(self.evaluator.failed, self.evaluator.failed_scores):
             self.terminal.say(line)
         if trained and max(ends, default=0) < self.evaluator.config.total_agent_steps:
             self.evaluator.copy()
@@ -98,6 +98,8 @@ class Evaluation:
         if self.best is None:
             return
         evaluator, steps = self.evaluator, self.best.progress["agent_steps"]
+        if steps in evaluator.failed_scores:  # it has been said: with the same games it would again
+            return
         self.terminal.say(
             f"scoring the best of {counted(len(self.log.evaluations), 'evaluation')}, that at "
             f"agent step {steps:,}, by {BEST_EPISODES} fresh games"
@@ -106,6 +108,7 @@ class Evaluation:
         try:
             episodes = evaluator.score(self.best.tensors["parameters"], steps, self._goes_on)
         except Exception as error:  # whatever an environment raises
+            evaluator.failed_scores.append(steps)
             evaluator.fail(error)
             return
         if episodes is None:

@@ -85,6 +85,7 @@ class Evaluator:
         self.done: SimpleQueue[Evaluated] = SimpleQueue()
         self.left_out: list[int] = []  # agent steps of the snapshots that were not played
         self.failed: list[int] = []  # of those that failed, in all of the run: nobody tries again
+        self.failed_scores: list[int] = []  # likewise of best policies' scores
         self.rolled_back: list[int] = []  # each time to these agent steps
         self.stopped = self.ending = False
         self.failure: BaseException | None = None

@@ -153,7 +153,8 @@ def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Ru
     mean = metrics.status()["mean_return_100"]
     score = best.read_score(found.folder)
     run = Run(found.folder, found.agent_steps, metrics.episodes, mean, finished=True, best=score)
-    for line in best.failed(found.checkpoint.progress.get(best.FAILED, [])):
+    progress = found.checkpoint.progress
+    for line in best.failed(progress.get(best.FAILED, []), progress.get(best.FAILED_SCORES, [])):
         terminal.say(line)
     terminal.say(start.nothing_to_do(found))
     terminal.goodbye(run)
@@ -223,6 +224,7 @@ class Training:
         self.to_evaluate = saved_snapshots(progress, found.checkpoint.tensors)
         if self.evaluator is not None:
             self.evaluator.failed = list(progress.get(best.FAILED, []))
+            self.evaluator.failed_scores = list(progress.get(best.FAILED_SCORES, []))
         checkpoint.set_aside(found.folder)
         self.metrics.load(progress["metrics"], self.store.agent_steps)
         self.saved, self.written, self.changed = progress, progress["updates"], found.changed
@@ -459,6 +461,7 @@ class Training:
         if self.evaluator is not None:
             progress["evaluations"], copies = self.evaluator.save()
             progress[best.FAILED] = list(self.evaluator.failed)
+            progress[best.FAILED_SCORES] = list(self.evaluator.failed_scores)
             tensors |= copies
         self.saved = progress
         return Checkpoint(self.config, self.node.spec, progress, tensors), record

@@ -49,7 +49,7 @@ def distinct(runs: tuple[str, ...]) -> list[Path]:
 
 
 def read_curves(runs: list[Path], needed: Path | None = None) -> dict[Path, Curve]:
-    """The curves of those runs that have games, each with a name of its own.
+    """The curves of those runs that have games or evaluations, each with a name of its own.
 
     A line on stderr names a run that has none yet. Raises InputError for a folder that is no run's,
     NoGamesYet where no run has any, or not the one that is needed.
@@ -73,7 +73,7 @@ def read_curves(runs: list[Path], needed: Path | None = None) -> dict[Path, Curv
 
 def read_curve(run: Path, name: str) -> Curve:
     """All games that a run's metrics.jsonl reports. Raises InputError for what is no run, and
-    NoGamesYet if there are none.
+    NoGamesYet if there are none, nor evaluations.
 
     A record says how many games ended since the one before, not when: they are placed evenly
     between the two records. A line on stderr says which records are damaged: their games are
@@ -88,7 +88,7 @@ def read_curve(run: Path, name: str) -> Curve:
         for column in before:
             curve[column] += places(before[column], record[column], len(record["returns"]))
         before = {column: record[column] for column in before}
-    if not curve["returns"]:
+    if not curve["returns"] and not (found.records and len(evaluation_curve(run).sampled)):
         raise NoGamesYet(f"{run} has no finished games yet; there is nothing to draw")
     return Curve(name, **{column: np.array(values) for column, values in curve.items()})
 
@@ -135,6 +135,8 @@ def running(returns: Floats) -> tuple[Floats, Floats, Floats]:
 
     nan where one of these games has no finite return; the quartiles also before game BAND_FROM.
     """
+    if not len(returns):
+        return returns, returns, returns
     finite = np.isfinite(returns)
     padding = np.full(WINDOW - 1, np.nan)
     last = windows(np.concatenate([padding, np.where(finite, returns, 0.0)]))  # [G, WINDOW]

@@ -53,8 +53,8 @@ class PlotOptions:
 def plot(options: PlotOptions) -> Path:
     """Write the picture; returns its path.
 
-    Runs without games are left out. Raises InputError for a folder that is no run's, where no run
-    has games, or for a picture that cannot be written.
+    Runs without games or evaluations are left out. Raises InputError for a folder that is no run's,
+    where no run has any, or for a picture that cannot be written.
     """
     if not options.runs:
         raise InputError("plot needs at least one run folder")
@@ -65,12 +65,14 @@ def plot(options: PlotOptions) -> Path:
     bands = [running(curve.returns) for curve in curves]  # 40 us a game
     figure, axes = new_figure(15, 4.2, 3, sharey=True)
     for axis, places, units in zip(axes, along(curves), (AGENT_STEPS, GAMES, SECONDS), strict=True):
-        size, label = unit(max(float(place[-1]) for place in places), units)
+        column = EVALUATED_ALONG[units]
+        there = [*places, *(getattr(found, column) for found in evaluated if column is not None)]
+        size, label = unit(max((float(each[-1]) for each in there if len(each)), default=0), units)
         for curve, place, (mean, low, high) in zip(curves, places, bands, strict=True):
             marker = "." if len(mean) == 1 else None  # a single game makes no line
             axis.plot(place / size, mean, label=as_label(curve.name), marker=marker)
             axis.fill_between(place / size, low, high, alpha=0.2, linewidth=0)
-        if (column := EVALUATED_ALONG[units]) is not None:
+        if column is not None:
             draw_evaluations(axis, evaluated, column, size)
         axis.set_xlabel(label)
         axis.set_xlim(left=0)

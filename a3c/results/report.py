@@ -69,9 +69,9 @@ class ReportOptions:
 def report(options: ReportOptions) -> Path:
     """Write the page; returns its path.
 
-    Other runs than the first are left out where they have no games. Raises InputError for a folder
-    that is not a run's, a first run without games, for scores of another model than the first
-    run's, and for a page that cannot be written.
+    Other runs than the first are left out where they have neither games nor evaluations. Raises
+    InputError for a folder that is not a run's, a first run without either, for scores of another
+    model than the first run's, and for a page that cannot be written.
     """
     if not options.runs:
         raise InputError("report needs at least one run folder")

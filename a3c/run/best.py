@@ -19,6 +19,7 @@ from a3c.run.files import write_whole
 
 # In a checkpoint's progress, since 29 November 2026: agent steps of evaluations that failed
 FAILED = "failed_evaluations"
+FAILED_SCORES = "failed_scores"  # since 30 November 2026: of the best policies whose score failed
 # Of a score, whichever games there were
 FIGURES = ("agent_steps", "evaluated_return", "episodes", "mean", "seconds")
 
@@ -34,11 +35,14 @@ def load(run: Path) -> Checkpoint | None:
     return None if saved is None or evaluated_return(saved) is None else saved
 
 
-def failed(agent_steps: list[int]) -> list[str]:
-    """A line about evaluations that are missing for good, if there are any."""
-    if not agent_steps:
-        return []
-    return [f"evaluations that failed are left out, at agent steps: {listed(agent_steps)}"]
+def failed(evaluations: list[int], scores: list[int]) -> list[str]:
+    """Lines about evaluations, and scores of best policies, that are missing for good."""
+    words = {"evaluations": evaluations, "scores of the best": scores}
+    return [
+        f"{what} that failed are left out, at agent steps: {listed(agent_steps)}"
+        for what, agent_steps in words.items()
+        if agent_steps
+    ]
 
 
 def listed(agent_steps: list[int]) -> str:
@@ -57,7 +61,11 @@ def is_complete(run: Path, config: Config, progress: dict[str, Any]) -> bool:
         return True
     evaluated = [record["agent_steps"] for record in log.read_evaluations(run)[-1:]]
     last = max([*evaluated, *progress.get(FAILED, [])], default=0)
-    return last >= config.total_agent_steps and ((run / SCORE).exists() or load(run) is None)
+    return last >= config.total_agent_steps and (
+        (run / SCORE).exists()
+        or (chosen := load(run)) is None
+        or chosen.progress["agent_steps"] in progress.get(FAILED_SCORES, [])
+    )
 
 
 def evaluated_return(saved: Checkpoint) -> float | None:

@@ -596,8 +596,10 @@ def test_an_environments_fault_in_it_is_one_line(
 
 
 def test_a_failure_while_the_best_is_scored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It fails once: with the same games it would each time that the run is resumed."""
+
     def fails(*_: object) -> None:
         raise ZeroDivisionError("as if by accident")
 
@@ -605,7 +607,12 @@ def test_a_failure_while_the_best_is_scored(
     with pytest.raises(RunFailed, match="as if by accident"):
         train(evaluated(tmp_path), quiet=True)
     assert not (tmp_path / "latest" / "best.json").exists()
-    assert checkpoint.newest(tmp_path / "latest").checkpoint.progress["agent_steps"] == 1920
+    saved = checkpoint.newest(tmp_path / "latest").checkpoint
+    assert saved.progress["agent_steps"] == 1920
+    assert train(saved.config, resume=tmp_path / "latest").finished
+    said = capsys.readouterr().out
+    assert "scores of the best that failed are left out, at agent steps: " in said
+    assert "already finished: 1,920 of " in said
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,26 @@ def test_another_run_without_games_yet_is_left_out(made: Path) -> None:
     assert [run["name"] for run in carried(Path("report.html"))["runs"]] == ["run"]
 
 
+def test_a_run_whose_agents_have_ended_no_game_has_its_evaluations(made: Path) -> None:
+    write_records(Path("other"), [record(20, 2.0, [])])
+    write_evaluations(Path("other"), [evaluation(10, 1.0, 3.0), evaluation(20, 2.0, 4.0)])
+    assert cli.main(["report", "other"]) == 0
+    (run,) = carried(Path("report.html"))["runs"]
+    assert run["curve"]["mean"] == []
+    assert run["evaluations"]["sampled"] == [3.0, 4.0]
+
+
+@in_a_browser
+def test_a_page_without_games_of_training_draws_evaluations(made: Path, tmp_path: Path) -> None:
+    write_records(Path("other"), [record(20, 2.0, [])])
+    write_evaluations(Path("other"), [evaluation(10, 1.0, 3.0), evaluation(20, 2.0, 4.0)])
+    assert cli.main(["report", "other"]) == 0
+    dom = drawn(Path("report.html").resolve(), 1200, tmp_path / "browser")
+    assert '<p id="failure" hidden="">' in dom
+    assert dom.count("<polyline") == 2
+    assert "No game of training has ended." in dom
+
+
 def test_the_run_that_the_page_is_about_must_have_games(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
