@@ -1,4 +1,4 @@
-# make train            train on Breakout;  ARGS="pong --total-agent-steps 1200000" goes to a3c train
+# make train            train on Breakout;  ARGS="pong --total-agent-steps 1300000" goes to a3c train
 # make test             lint, types and all tests;  ARGS="tests/a3c/test_loss.py" goes to pytest
 PYTHON ?= python3
 # All tests: by a process for each core, as far as the memory of a small machine goes; a file's by

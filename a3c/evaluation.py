@@ -98,7 +98,8 @@ class Evaluation:
         if self.best is None:
             return
         evaluator, steps = self.evaluator, self.best.progress["agent_steps"]
-        if steps in evaluator.failed_scores:  # it has been said: with the same games it would again
+        # Said as it went on: with the same games it might fail each time
+        if steps in evaluator.failed_scores:
             return
         self.terminal.say(
             f"scoring the best of {counted(len(self.log.evaluations), 'evaluation')}, that at "

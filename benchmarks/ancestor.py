@@ -31,6 +31,8 @@ def draw(run: Path, out: Path) -> Path:
     """Write the picture; returns its path. Raises InputError for a folder without games."""
     steps, returns = np.loadtxt(SCRIPT, delimiter=",", skiprows=1, unpack=True)
     ours = read_curve(run, "a3c-gpu, preset seed")
+    if not len(ours.returns):
+        raise InputError(f"{run} has no finished games yet; there is nothing to draw")
     scale, label = unit(max(steps[-1], ours.agent_steps[-1]), AGENT_STEPS)
     figure, (axis,) = new_figure(8, 4.5)
     axis.plot(steps / scale, returns, label="tf-a3c-gpu, 2017")

@@ -36,6 +36,7 @@ from a3c.network import Network, flatten, layout
 from a3c.optimiser import Piece
 from a3c.run.log import NODE_RATE
 from a3c.run.provenance import what_must_be_the_same
+from a3c.run.terminal import counted
 from a3c.shared import SharedParameters
 
 CPU = torch.device("cpu")
@@ -146,9 +147,9 @@ class Cluster:
         fewest = min((each["num_threads"] for each in self.facts), default=asked)
         if self.config.mode == "sync" and fewest < asked:
             self.say(
-                f"a node has {fewest} threads, a core each, and not {asked}: with --mode sync that "
-                f"makes updates smaller than their learning rate is for; in a new run better "
-                f"--num-threads {fewest}"
+                f"a node has {counted(fewest, 'thread')}, a core each, and not {asked}: with "
+                "--mode sync that makes updates smaller than their learning rate is for; in a new "
+                f"run better --num-threads {fewest}"
             )
 
     def answered(self, asked: dict[int, Future]) -> dict[int, Any]:

@@ -177,7 +177,8 @@ class Member:
 
     def _make_room(self) -> None:
         """For another node in this process."""
-        self.running = False
+        with self.one_exchange:
+            self.running = False
         self.close()
         self.metrics.take()  # of what it had learned and not sent
         for name in ("node", "exchange"):
@@ -208,16 +209,18 @@ class Member:
     def exchange_once(self, everything: bool = False) -> None:
         """Send what is new, take what is newest. Raises RefusedError."""
         with self.one_exchange:
+            if not self.running:  # a pause that comes as the node makes room for its next life
+                return
             self.news.clear()
-            change, metrics = self.exchange.take(everything), self.metrics.take()
-            life, version = self.exchange.life, self.exchange.version
-            number = self.exchange.exchanges
-            sent = Sent(self.index, life, version, change, metrics, number)
+            exchange = self.exchange
+            change, metrics = exchange.take(everything), self.metrics.take()
+            life, version = exchange.life, exchange.version
+            sent = Sent(self.index, life, version, change, metrics, exchange.exchanges)
             newest = self.patiently(self.server.exchange.remote, sent)
             if newest.life == life:
-                self.exchange.merge(newest)
+                exchange.merge(newest)
             else:  # it was started again, from a checkpoint
-                self.exchange.restart(newest)
+                exchange.restart(newest)
                 self.metrics.take()  # of what was learned meanwhile, and is lost
 
     def average(self) -> None:
@@ -276,20 +279,20 @@ class Member:
         """
         if not self.running:
             return None
-        node = self.node
+        node, exchange = self.node, self.exchange  # of this life, see `rejoin`
         with self.pauses:
             if self.pause_number < number:  # one before it is over; that word may be late, or lost
-                self.node.gate.end_pause()
+                node.gate.end_pause()
             self.pause_number = max(self.pause_number, number)
             if self.config.mode == "async":
-                self.node.gate.ask(pause=True, stop=False)
+                node.gate.ask(pause=True, stop=False)
         node.gate.wait_until_parked()
         if not self.running:  # it was taken for dead meanwhile, and begins anew
             return None
         node.settle()
         if self.config.mode == "async":
             self.exchange_once(everything=True)
-        return Paused(self.exchange.life, self.metrics.take())
+        return Paused(exchange.life, self.metrics.take())
 
     def save(self) -> dict[str, Tensor]:
         """The threads' part of a checkpoint; none of a process that has just been started again."""

@@ -88,7 +88,7 @@ def read_curve(run: Path, name: str) -> Curve:
         for column in before:
             curve[column] += places(before[column], record[column], len(record["returns"]))
         before = {column: record[column] for column in before}
-    if not curve["returns"] and not (found.records and len(evaluation_curve(run).sampled)):
+    if not curve["returns"] and not (found.records and log.read_evaluations(run)):
         raise NoGamesYet(f"{run} has no finished games yet; there is nothing to draw")
     return Curve(name, **{column: np.array(values) for column, values in curve.items()})
 

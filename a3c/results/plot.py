@@ -66,7 +66,7 @@ def plot(options: PlotOptions) -> Path:
     figure, axes = new_figure(15, 4.2, 3, sharey=True)
     for axis, places, units in zip(axes, along(curves), (AGENT_STEPS, GAMES, SECONDS), strict=True):
         column = EVALUATED_ALONG[units]
-        there = [*places, *(getattr(found, column) for found in evaluated if column is not None)]
+        there = [*places, *(getattr(run, column) for run in evaluated if column is not None)]
         size, label = unit(max((float(each[-1]) for each in there if len(each)), default=0), units)
         for curve, place, (mean, low, high) in zip(curves, places, bands, strict=True):
             marker = "." if len(mean) == 1 else None  # a single game makes no line

@@ -53,7 +53,7 @@ def listed(agent_steps: list[int]) -> str:
 
 def is_complete(run: Path, config: Config, progress: dict[str, Any]) -> bool:
     """Whether a run, by its newest checkpoint's progress, has been trained, evaluated at its end
-    (or has failed to be), and its best scored. It lacks the last two where it was interrupted after
+    and its best scored (or has failed to be). It lacks the last two where it was interrupted after
     its last update."""
     if progress["agent_steps"] < config.total_agent_steps:
         return False

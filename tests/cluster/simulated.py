@@ -1,4 +1,4 @@
-"""A cluster without machines: the command, the server and the nodes are the real ones; Ray, threads
+"""A cluster without machines: its command, server and nodes are the real ones; games, Ray, threads
 and clocks are those of a world where one thread at a time is at work, and a seed says whose turn it
 is, how long a word travels, and what is lost on its way.
 """

@@ -797,18 +797,36 @@ def test_what_a_node_learns_during_an_exchange_is_its_servers_next(
     config = preset("control", env="CartPole-v1", num_threads=1)
     member = Member(0, config)
     store = SharedParameters(torch.ones(2), [Piece(2)], config)
-    member.exchange, member.server = Exchange(store), Mock()
+    member.exchange, member.server, member.running = Exchange(store), Mock(), True
     life = member.exchange.life if same_life else member.exchange.life + 1
     vectors = {name: vector.numpy().copy() for name, vector in store.save().items()}
 
     def answer_late(*_: object) -> Newest:
         update(store, torch.ones(2), 8, 0)
+        member.metrics.add([], {})
         return Newest(life, 1, 100, 10, vectors, 0, False, (9, 0.5, 1.0))
 
     monkeypatch.setattr(member, "patiently", answer_late)
     member.exchange_once()
+    assert member.metrics.take().rollouts == same_life
     assert member.exchange.new_updates() == (1 if same_life else 0)
     assert store.agent_steps == (108 if same_life else 100)
+
+
+def test_a_node_that_makes_room_for_its_next_life_sends_no_more() -> None:
+    """A pause may have been waiting in the one that ends."""
+    member = Member(0, preset("control", env="CartPole-v1", num_threads=1))
+    member.node, member.exchange, member.server = Mock(), Mock(), Mock()
+    member.running = True
+
+    def ends() -> None:
+        member.running = False
+
+    member.node.gate.wait_until_parked.side_effect = ends
+    assert member.pause(1) is None
+    member.exchange_once()
+    assert not member.server.exchange.remote.called
+    assert not member.node.settle.called
 
 
 @pytest.mark.parametrize(("mode", "asked"), [("async", [call(everything=True)]), ("sync", [])])

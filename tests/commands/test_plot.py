@@ -238,11 +238,12 @@ def test_a_run_without_games_yet_is_left_out(
 def test_a_run_whose_agents_have_ended_no_game_has_its_evaluations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = make_run(tmp_path / "new", [record(2_000, 10.0, [])])
-    write_evaluations(new, [evaluation(1_000, 5.0, 3.0), evaluation(2_000, 9.0, 4.0)])
+    new = make_run(tmp_path / "new", [record(20_000, 10.0, [])])
+    write_evaluations(new, [evaluation(10_000, 5.0, 3.0), evaluation(20_000, 9.0, 4.0)])
     axes = drawn(new, monkeypatch).axes
     dotted = [line for line in axes[0].get_lines() if line.get_linestyle() == ":"]
     assert [np.asarray(line.get_ydata()).tolist() for line in dotted] == [[3.0, 4.0]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in dotted] == [[10.0, 20.0]]  # thousands
     assert not [line for line in axes[1].get_lines() if np.size(line.get_xdata())]
 
 
