@@ -242,7 +242,9 @@ class Ray:
         self.world = world
 
     def remote(self, kind: type) -> Any:
-        make = lambda *words: Actor(self.world, kind, words)  # noqa: E731
+        def make(*words: Any) -> Actor:
+            return Actor(self.world, kind, words)
+
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=make))
 
     def get(self, future: Future) -> Any:
