@@ -66,8 +66,8 @@ class Run:
         self.cluster.close()
 
     def to_the_end_though(self, to_die: list[Actor]) -> float:
-        """How many more games than updates are counted. All that is counted was learned; but the game of an update that is lost with the server
-        may be told of afterwards."""
+        """How many more games than updates are counted: the game of an update that is lost with
+        the server may be told of afterwards."""
         self.to_die = [*to_die]
         self.to_the_end()
         assert len(self.to_die) < len(to_die)
