@@ -108,8 +108,8 @@ class Actor:
         of kernels; only the generator is another afterwards."""
         agents = self.agents
         still = nothing(agents.observations, self.envs.num_envs)
-        parts = [self.compute(t) for t in range(length)]  # T of (outputs, actions, state)
-        moments = [Moment(outputs, actions, still) for outputs, actions, _ in parts]
+        parts = [self.compute(t) for t in range(length)]  # T of (policies, actions, state)
+        moments = [Moment(policies, actions, still) for policies, actions, _ in parts]
         before = copied_state(agents.state, None)
         self.last = rollout_of(moments, before, agents.observations)
         if self.looks_ahead:
@@ -122,15 +122,15 @@ class Actor:
         With `t`, this is step t of a rollout to learn from.
         """
         with self.stopwatch("forward"):
-            outputs, actions, state = self.graphed_compute(t)
+            policies, actions, state = self.graphed_compute(t)
         with self.stopwatch("environment"):  # on CUDA it begins with the wait for the actions
             step = self.envs.step(actions)
         carry_state(state, step.ended, self.agents.state)
         self.agents.observations = step.observations
-        return Moment(outputs, actions, step)
+        return Moment(policies, actions, step)
 
     def compute(self, t: int | None) -> tuple[Tensor, Tensor, State | None]:
-        """The device's part of an agent step: outputs and actions [N, ...], the LSTM's state."""
+        """The device's part of an agent step: policies [N, A or 2A], actions, the LSTM's state."""
         agents = self.agents
         kept_t = t  # the step for which the network keeps what it computes
         if t is not None and self.seen is not None:
@@ -155,7 +155,7 @@ def nothing(observations: Tensor, num_envs: int) -> Step:
 
 
 def carry_state(state: State | None, ended: Tensor, into: State | None) -> None:
-    """Write the LSTM's state, two tensors [N, cells], to `into`; zero where an episode ended."""
+    """Write the LSTMs' state, [N, L cells] each, to `into`; zero where an episode ended."""
     if state is not None and into is not None:
         not_ended = (~ended).float().unsqueeze(-1)  # [N, 1]
         for now, out in zip(state, into, strict=True):

@@ -336,6 +336,8 @@ def auto_correction(config: Config) -> str:
         return "none"
     if config.epochs > 1:
         return "vtrace"
+    # Before an update come half of its rollout's others, on average, and those of a rollout of each
+    # other thread
     updates = config.minibatches
     others = 0 if config.mode == "sync" else all_threads(config) - 1
     lag = (updates - 1) / 2 + others * updates

@@ -69,9 +69,9 @@ class Recall(torch.autograd.Function):
         of_linear = gradient.t() @ images[-1].flatten(1), gradient.sum(0)
         towards = (gradient @ weight).view_as(images[-1])
         of_convolutions = [torch.zeros_like(w, dtype=torch.float32) for w in weights]
-        spreads = Recall.in_chunks(len(towards), towards.device)
+        in_chunks = Recall.in_chunks(len(towards), towards.device)
         backs = [
-            Back.of(layer, weight, image.shape[1:3], spreads and i > 0)
+            Back.of(layer, weight, image.shape[1:3], in_chunks and i > 0)
             for i, (layer, weight, image) in enumerate(
                 zip(ctx.layers, weights[::2], images[:-1], strict=True)
             )
@@ -104,12 +104,12 @@ class Back(NamedTuple):
 
     layer: Convolution
     weight: Tensor  # [O, I, k, k]
-    spread: Tensor | None  # the kernel towards the image, where `spread_kernel` has one
+    subpixel: Tensor | None  # the kernel towards the image, where `subpixel_kernel` has one
 
     @classmethod
-    def of(cls, layer: Convolution, weight: Tensor, sides: tuple[int, ...], spreads: bool) -> Back:
-        """For images of so many rows and columns; `spreads`: by `spread`, where that can be."""
-        return cls(layer, weight, spread_kernel(layer, weight, sides) if spreads else None)
+    def of(cls, layer: Convolution, weight: Tensor, sides: tuple[int, ...], tries: bool) -> Back:
+        """For images of so many rows and columns. tries: by `subpixel_gradient`, if that can be."""
+        return cls(layer, weight, subpixel_kernel(layer, weight, sides) if tries else None)
 
     def __call__(
         self, image: Tensor, gradient: Tensor, towards_image: bool
@@ -127,15 +127,16 @@ class Back(NamedTuple):
             False,
             [0, 0],
             1,
-            [towards_image and self.spread is None, True, True],
+            [towards_image and self.subpixel is None, True, True],
         )
-        if towards_image and self.spread is not None:
-            towards = spread(gradient, self.spread, layer.stride)
+        if towards_image and self.subpixel is not None:
+            towards = subpixel_gradient(gradient, self.subpixel, layer.stride)
         return towards, of_weight, of_bias
 
 
-def spread_kernel(layer: Convolution, weight: Tensor, sides: tuple[int, ...]) -> Tensor | None:
-    """What takes gradients of the output to those of the image by a convolution with stride 1.
+def subpixel_kernel(layer: Convolution, weight: Tensor, sides: tuple[int, ...]) -> Tensor | None:
+    """What takes gradients of the output to those of the image by a convolution with stride 1: a
+    sub-pixel convolution (Shi et al., 2016, arXiv 1609.07009). None where there is none.
 
     weight [O, I, k, k]. Where k is twice the stride s, each cell of s x s pixels of the image is
     read by 2 x 2 outputs. So the gradients of its pixels are the s s I channels of one pixel of a
@@ -152,7 +153,7 @@ def spread_kernel(layer: Convolution, weight: Tensor, sides: tuple[int, ...]) ->
     return kernel.contiguous(memory_format=torch.channels_last)
 
 
-def spread(gradient: Tensor, kernel: Tensor, stride: int) -> Tensor:
+def subpixel_gradient(gradient: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """From the gradient of the output to that of the image, [S, c, h, w], channels last."""
     cells = F.conv2d(gradient, kernel, padding=1).permute(0, 2, 3, 1)  # [S, h, w, s s c]
     samples, height, width, _ = cells.shape

@@ -217,10 +217,10 @@ def usual_epsilon(config: Config, spec: Spec, greedy: bool) -> float:
     return SAMPLED_EPSILON if config.method in VALUE_METHODS else 0.0
 
 
-def chosen(network: Network, parameters: Tensor, generator: Generator, greedy: bool) -> Tensor:
-    """Actions [N] or [N, A] from the distributions' parameters, or action values, [N, A or 2A]."""
+def chosen(network: Network, policies: Tensor, generator: Generator, greedy: bool) -> Tensor:
+    """Actions [N] or [N, A] from the head's first output, [N, A or 2A]."""
     head = network.heads.policy
-    return head.mode(parameters) if greedy else head.sample(parameters, generator)
+    return head.mode(policies) if greedy else head.sample(policies, generator)
 
 
 def with_random(actions: Tensor, epsilon: float, spec: Spec, random: np.random.Generator) -> Tensor:

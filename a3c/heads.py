@@ -111,7 +111,7 @@ class Categorical(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """Continuous actions float32 [..., A]: `parameters` are mean and log standard deviation,
+    """Continuous actions float32 [..., A]: `policies` are mean and log standard deviation,
     [..., 2A]; log-probabilities and entropies of whole actions, [...].
 
     Actions are unbounded here; the environment's bounds clip them on their way out only. std: as
@@ -137,21 +137,21 @@ class Gaussian(nn.Module):
         assert self.log_std_bias is not None
         return torch.cat([mean, self.log_std_bias.expand_as(mean)], -1)
 
-    def sample(self, parameters: Tensor, generator: Generator) -> Tensor:
-        mean, log_std = parameters.chunk(2, -1)
+    def sample(self, policies: Tensor, generator: Generator) -> Tensor:
+        mean, log_std = policies.chunk(2, -1)
         noise = torch.empty_like(mean).normal_(generator=generator)  # [N, A]
         return mean + log_std.exp() * noise
 
-    def mode(self, parameters: Tensor) -> Tensor:
-        return parameters.chunk(2, -1)[0]
+    def mode(self, policies: Tensor) -> Tensor:
+        return policies.chunk(2, -1)[0]
 
-    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
-        mean, log_std = parameters.chunk(2, -1)
+    def log_prob(self, policies: Tensor, actions: Tensor) -> Tensor:
+        mean, log_std = policies.chunk(2, -1)
         z = (actions - mean) * (-log_std).exp()  # [..., A]
         return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
-    def entropy(self, parameters: Tensor) -> Tensor:
-        return (parameters.chunk(2, -1)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+    def entropy(self, policies: Tensor) -> Tensor:
+        return (policies.chunk(2, -1)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
 
 
 def of_actions(values: Tensor, actions: Tensor) -> Tensor:

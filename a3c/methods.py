@@ -77,24 +77,28 @@ class A3C:
         for its values of what follows: the last state of acting may be an older network's.
         """
 
-        def value_at(observations: Tensor, state: State | None) -> Tensor:
-            (_, value), _ = network(observations, state)  # [N], no autograd graph
-            return value
-
         def value_of(truncation: Truncation) -> Tensor:
-            return value_at(truncation.observations, states[truncation.t])
+            return state_values(network, truncation.observations, states[truncation.t])
 
-        bootstrap = value_at(rollout.last_observations, states[-1])
         config = self.config
+        bootstrap = state_values(network, rollout.last_observations, states[-1])
         rewards = learning_rewards(rollout, config, network, value_of)
         ends = learning_ends(rollout, config)
-        discounts = config.gamma, config.gae_lambda
         if config.correction == "none":
-            advantages = gae(rewards, values, ends, bootstrap, *discounts)
+            advantages = gae(rewards, values, ends, bootstrap, config.gamma, config.gae_lambda)
             return advantages + values, advantages
-        acted = network.heads.policy.log_prob(rollout.outputs, rollout.actions)  # [T, N]
-        log_ratios, bounds = log_probs - acted, (config.rho_bar, config.c_bar)
-        return vtrace(rewards, values, ends, bootstrap, log_ratios, *discounts, *bounds)
+        acted = network.heads.policy.log_prob(rollout.policies, rollout.actions)  # [T, N]
+        return vtrace(
+            rewards,
+            values,
+            ends,
+            bootstrap,
+            log_ratios=log_probs - acted,
+            gamma=config.gamma,
+            lam=config.gae_lambda,
+            rho_bar=config.rho_bar,
+            c_bar=config.c_bar,
+        )
 
     # As Behaviour: how its agents act
 
@@ -111,6 +115,12 @@ class A3C:
 
     def load(self, saved: dict[str, Tensor]) -> None:
         pass
+
+
+def state_values(network: Network, observations: Tensor, state: State | None) -> Tensor:
+    """[N], without an autograd graph."""
+    (_, values), _ = network(observations, state)
+    return values
 
 
 def make_method(config: Config) -> Method:

@@ -25,7 +25,8 @@ MOST_DEVIATIONS = 10.0  # standard deviations that a normalised observation may 
 # PyTorch's generator is the whole process's, whose threads may all train
 SEEDING = threading.Lock()
 
-State = tuple[Tensor, Tensor]  # hidden and cell state of all LSTMs side by side, [N, cells] each
+# Hidden and cell state, [N, L cells] each: those of the L LSTMs side by side (two at most)
+State = tuple[Tensor, Tensor]
 
 
 class Network(nn.Module):
@@ -164,7 +165,7 @@ class Network(nn.Module):
             hidden, state = self.pass_lstms(seen, state)
             outputs.append(hidden)
             states.append(state)
-            state = (state[0] * mask, state[1] * mask)  # [N, cells] each
+            state = (state[0] * mask, state[1] * mask)  # [N, L cells] each
         return self.heads([torch.stack(part) for part in zip(*outputs, strict=True)]), states
 
 

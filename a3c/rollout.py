@@ -14,7 +14,7 @@ from a3c.network import State
 class Moment(NamedTuple):
     """One agent step of N agents."""
 
-    outputs: Tensor  # [N, A or 2A]: the first of the heads' Outputs, by which actions were chosen
+    policies: Tensor  # [N, A or 2A]: the first of the heads' Outputs, by which actions were chosen
     actions: Tensor  # [N] int64, or [N, A] float32
     step: Step
 
@@ -42,7 +42,8 @@ class Rollout(NamedTuple):
     that of its agents.
     """
 
-    outputs: Tensor  # [T, N, ...] of the policy that acted
+    # [T, N, A or 2A] that acted, as the head says them: logits, means and deviations, or values
+    policies: Tensor
     actions: Tensor  # [T, N] int64, or [T, N, A] float32
     rewards: Tensor  # [T, N] float32, unclipped
     terminated: Tensor  # [T, N] bool
@@ -62,7 +63,7 @@ class Rollout(NamedTuple):
     def of(self, agents: Tensor) -> Rollout:
         """What happened to some of the agents, int64 [M]."""
         return Rollout(
-            self.outputs[:, agents],
+            self.policies[:, agents],
             self.actions[:, agents],
             self.rewards[:, agents],
             self.terminated[:, agents],
@@ -86,14 +87,14 @@ def rollout_of(
 
     `into`: an earlier one of as many moments and agents, whose memory it takes.
     """
-    outputs, actions, steps = zip(*moments, strict=True)
+    policies, actions, steps = zip(*moments, strict=True)
     _, rewards, terminated, truncated, ended, life_lost, finals = zip(*steps, strict=True)
 
     def stack(name: str, tensors: tuple[Tensor, ...]) -> Tensor:
         return torch.stack(tensors, out=None if into is None else getattr(into, name))
 
     return Rollout(
-        stack("outputs", outputs),
+        stack("policies", policies),
         stack("actions", actions),
         stack("rewards", rewards),
         stack("terminated", terminated),

@@ -231,7 +231,7 @@ class SharedParameters:
         self.after_update()
 
     def apply_average(self, gradients: Tensor, agent_steps: int) -> tuple[int, float]:
-        """Apply the mean of gradients [K, P] in the order of threads, the lock held.
+        """Apply the mean of gradients [threads, P] in their order, the lock held.
 
         Returns the number of updates before it, and its learning rate.
         """

@@ -198,11 +198,14 @@ class ConvolutionalTorso(nn.Module):
             return self.subtracted(observations, kept)
         if kept is not None:  # acting, where the bytes are kept
             kept.copy_(observations)
-        # and learning from bytes; or acting for what nobody will learn from
-        if self.scratch is not None and len(observations) <= len(self.scratch):
-            return self.subtracted(observations, self.scratch[: len(observations)])
-        out = torch.empty(observations.shape, dtype=self.dtype, device=observations.device)
-        return self.subtracted(observations, out)
+        # And learning from bytes; or acting for what nobody will learn from
+        return self.subtracted(observations, self.room_for(observations))
+
+    def room_for(self, pixels: Tensor) -> Tensor:
+        """[N, H, W, C] for their differences, until the next call: `scratch`, if they fit."""
+        if self.scratch is not None and len(pixels) <= len(self.scratch):
+            return self.scratch[: len(pixels)]
+        return torch.empty(pixels.shape, dtype=self.dtype, device=pixels.device)
 
     def subtracted(self, pixels: Tensor, out: Tensor) -> Tensor:
         """uint8 [N, H, W, C] minus the background, into `out` of that shape."""

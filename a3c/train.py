@@ -24,7 +24,7 @@ from a3c.evaluator import Evaluator, Snapshot, saved_snapshots
 from a3c.metrics import RECENT_GAMES, Metrics
 from a3c.node import Node
 from a3c.run import best, checkpoint, provenance, start
-from a3c.run.checkpoint import Checkpoint
+from a3c.run.checkpoint import FAILED, FAILED_SCORES, Checkpoint
 from a3c.run.folder import Run, create_run_folder, establish, locked, standing
 from a3c.run.interrupts import interrupts
 from a3c.run.log import Log
@@ -154,7 +154,7 @@ def already_finished(found: Resumed, metrics: Metrics, terminal: Terminal) -> Ru
     score = best.read_score(found.folder)
     run = Run(found.folder, found.agent_steps, metrics.episodes, mean, finished=True, best=score)
     progress = found.checkpoint.progress
-    for line in best.failed(progress.get(best.FAILED, []), progress.get(best.FAILED_SCORES, [])):
+    for line in best.failed(progress[FAILED], progress[FAILED_SCORES]):
         terminal.say(line)
     terminal.say(start.nothing_to_do(found))
     terminal.goodbye(run)
@@ -223,8 +223,8 @@ class Training:
             self.node.load(found.checkpoint.tensors, progress["agent_steps"], progress["updates"])
         self.to_evaluate = saved_snapshots(progress, found.checkpoint.tensors)
         if self.evaluator is not None:
-            self.evaluator.failed = list(progress.get(best.FAILED, []))
-            self.evaluator.failed_scores = list(progress.get(best.FAILED_SCORES, []))
+            self.evaluator.failed = list(progress[FAILED])
+            self.evaluator.failed_scores = list(progress[FAILED_SCORES])
         checkpoint.set_aside(found.folder)
         self.metrics.load(progress["metrics"], self.store.agent_steps)
         self.saved, self.written, self.changed = progress, progress["updates"], found.changed
@@ -460,8 +460,8 @@ class Training:
         }
         if self.evaluator is not None:
             progress["evaluations"], copies = self.evaluator.save()
-            progress[best.FAILED] = list(self.evaluator.failed)
-            progress[best.FAILED_SCORES] = list(self.evaluator.failed_scores)
+            progress[FAILED] = list(self.evaluator.failed)
+            progress[FAILED_SCORES] = list(self.evaluator.failed_scores)
             tensors |= copies
         self.saved = progress
         return Checkpoint(self.config, self.node.spec, progress, tensors), record

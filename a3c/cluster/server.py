@@ -25,7 +25,7 @@ from a3c.metrics import Part
 from a3c.optimiser import Piece
 from a3c.shared import SharedParameters
 
-Gradients = NDArray[np.float32]  # [T, P] of a node's threads, in their order
+Gradients = NDArray[np.float32]  # [threads, P] of a node, in their order
 
 
 class Refused(NamedTuple):

@@ -33,19 +33,14 @@ def no_choice(found: re.Match[str]) -> str:
 # tyro's words, and what is said in their place
 PLAINER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)", no_choice),
-    (
-        r"Error parsing (\S+): no type matching .*: could not convert string to float: (.*)",
-        r"\1 is \2; expected a number",
-    ),
-    (r"Error parsing (\S+): no type matching .*: ('.*'; expected)", r"\1 is \2"),
     (r"Unrecognized options: (.*)", r"unexpected words: \1"),
     (r"Missing from a3c (\w+): \w+ (.*?)\.? \(required\)", r"\1 needs: \2"),
     (r"Missing value for argument '(\S+)'\. Expected 1 values", r"\1 needs a value"),
     (
-        r"Error parsing (\S+): could not convert string to float: (.*)",
+        r"Error parsing (\S+): (?:no type matching .*: )?could not convert string to float: (.*)",
         r"\1 is \2; expected a number",
     ),
-    (r"Error parsing (\S+): ('.*'; expected)", r"\1 is \2"),
+    (r"Error parsing (\S+): (?:no type matching .*: )?('.*'; expected)", r"\1 is \2"),
 )
 
 

@@ -60,86 +60,86 @@ class TrainOptions(NamedTuple):
 def train_options(words: list[str]) -> TrainOptions:
     """Of the words after `a3c train`. Raises InputError; --help prints, and raises SystemExit."""
     check_options({**dict.fromkeys(STARTS, str), **kinds()}, words)
-    asked = [word for word in words if word not in ("-h", "--help")]
-    where = read(asked, DEFAULTS)
-    check_resumed(where, words)
-    in_file = {} if where["config"] is None else options_of(Path(where["config"]))
-    default = defaults_in_force(asked, where, in_file)
-    if asked != words:  # without the words: tyro's help leaves out what was given
-        read(["--help"], {**default, "env": where["env"]})
+    without_help = [word for word in words if word not in ("-h", "--help")]
+    first = read(without_help, DEFAULTS)  # for where the run starts, which gives the defaults
+    check_resumed(first, words)
+    in_file = {} if first["config"] is None else options_of(Path(first["config"]))
+    default = defaults_in_force(without_help, first, in_file)
+    if without_help != words:  # without the words: tyro's help leaves out what was given
+        read(["--help"], {**default, "env": first["env"]})
     given = read(words, default)
     moves = bool(given["cluster"]) != bool(default["cluster"])
-    if where["resume"] is not None and moves:  # to a cluster, or from one: to as many as there are
+    if first["resume"] is not None and moves:  # to a cluster, or from one: to as many as there are
         given = read(words, {**default, "nodes": DEFAULTS["nodes"]})
     try:
         config = Config(**{name: given[name] for name in DEFAULTS})
-        unasked = default  # of the run that goes on; else without those of a file
-        if where["resume"] is None:
-            unasked = preset_values(preset_in_force(where, in_file, given["env"]))
-        check_read({**given, "correction": config.correction}, unasked)
-        check_atari_options(given, unasked)
+        usual = default  # of the run that goes on; else without those of a file
+        if first["resume"] is None:
+            usual = preset_values(preset_in_force(first, in_file, given["env"]))
+        check_read({**given, "correction": config.correction}, usual)
+        check_atari_options(given, usual)
     except InputError as error:
-        if where["config"] is not None:
-            check_alone(where, in_file, given["env"], str(error))
+        if first["config"] is not None:
+            check_alone(first, in_file, given["env"], str(error))
         raise
-    return TrainOptions(config, where["resume"], where["from"])
+    return TrainOptions(config, first["resume"], first["from"])
 
 
-def check_resumed(where: dict[str, Any], words: list[str]) -> None:
+def check_resumed(first: dict[str, Any], words: list[str]) -> None:
     """Raise InputError for what a run that goes on cannot have anew."""
-    if where["resume"] is None:
+    if first["resume"] is None:
         return
     for name in ("preset", "from", "config"):
-        if where[name] is not None:
+        if first[name] is not None:
             raise InputError(f"--{name} contradicts --resume: a run goes on with its own settings")
     if any(word.split("=")[0].replace("_", "-") == "--runs-dir" for word in words):
         raise InputError("--runs-dir contradicts --resume: a run stays in its folder")
 
 
-def preset_in_force(where: dict[str, Any], in_file: dict[str, Any], env: str) -> Any:
+def preset_in_force(first: dict[str, Any], in_file: dict[str, Any], env: str) -> Any:
     """The preset that is asked for, or the file's, or the environment's."""
-    asked = where["preset"], in_file.get("preset")
+    asked = first["preset"], in_file.get("preset")
     return next((name for name in asked if name is not None), default_preset(env))
 
 
 def defaults_in_force(
-    words: list[str], where: dict[str, Any], in_file: dict[str, Any]
+    words: list[str], first: dict[str, Any], in_file: dict[str, Any]
 ) -> dict[str, Any]:
     """The options without the words: those of the run to resume, of --config, or of a preset.
 
     Options in RULES may still be `auto`, but not those of a run. Raises InputError for a value in a
     file that its option cannot have.
     """
-    if where["resume"] is not None:
-        return to_dict(saved_config(where["resume"]))
-    if where["preset"] is not None:
-        preset_values(where["preset"])  # a wrong name is not the file's fault
+    if first["resume"] is not None:
+        return to_dict(saved_config(first["resume"]))
+    if first["preset"] is not None:
+        preset_values(first["preset"])  # a wrong name is not the file's fault
     values = {name: value for name, value in in_file.items() if name != "preset"}
-    with of_file(where):
+    with of_file(first):
         check_values(values)
-        env = where["env"]
+        env = first["env"]
         if "env" in values:  # unless the words name another
             env = read(words, {**DEFAULTS, "env": values["env"]})["env"]
-        return preset_values(preset_in_force(where, in_file, env), **values)
+        return preset_values(preset_in_force(first, in_file, env), **values)
 
 
-def check_alone(where: dict[str, Any], in_file: dict[str, Any], env: str, wrong: str) -> None:
+def check_alone(first: dict[str, Any], in_file: dict[str, Any], env: str, wrong: str) -> None:
     """Raise InputError, with a file's name, where the same is wrong without the words."""
     values = {name: value for name, value in in_file.items() if name != "preset"}
     try:
-        preset(preset_in_force(where, in_file, env), **values)
+        preset(preset_in_force(first, in_file, env), **values)
     except InputError as error:
         if str(error) == wrong:
-            raise InputError(f"{where['config']}: {error}") from None
+            raise InputError(f"{first['config']}: {error}") from None
 
 
 @contextmanager
-def of_file(where: dict[str, Any]) -> Iterator[None]:
+def of_file(first: dict[str, Any]) -> Iterator[None]:
     """An InputError about what --config names, if it does, has the file's name."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{where['config']}: {error}" if where["config"] else str(error)) from None
+        raise InputError(f"{first['config']}: {error}" if first["config"] else str(error)) from None
 
 
 def options_of(path: Path) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def as_written(kind: Any) -> Any:
 def number_or_word(number: type, words: list[str]) -> Any:
     """Such a number or one of these words; Config checks which."""
 
-    def read(given: list[str]) -> float | str:
+    def from_words(given: list[str]) -> float | str:
         with suppress(ValueError):
             return whole_number(given) if number is int else float(given[0])
         return given[0]
@@ -185,7 +185,7 @@ def number_or_word(number: type, words: list[str]) -> Any:
         PrimitiveConstructorSpec(
             nargs=1,
             metavar="|".join([number.__name__.upper(), *words]),
-            instance_from_str=read,
+            instance_from_str=from_words,
             is_instance=lambda value: isinstance(value, number | str),
             str_from_instance=lambda value: [str(value)],
         ),

@@ -17,6 +17,7 @@ from a3c.errors import InputError
 from atari2600 import agent, boot, games
 from atari2600.vector_env import AtariVectorEnv
 
+FRAME_SIDE = 84  # pixels, Mnih et al. 2015
 STACKED_FRAMES = 4
 ONE_AT_A_TIME = threading.Lock()  # ale-py can stall where two threads make or reset games
 ALE_BYTES = 1_200_000  # of one of ale-py's environments, measured: 1.1 to 1.6 million
@@ -89,7 +90,8 @@ class AtariEnvs:
 
 def spec_with(num_actions: int) -> Spec:
     """Atari's Spec."""
-    return Spec((84, 84, STACKED_FRAMES), True, True, True, num_actions)
+    shape = FRAME_SIDE, FRAME_SIDE, STACKED_FRAMES
+    return Spec(shape, pixels=True, stacked=True, discrete=True, num_actions=num_actions)
 
 
 def atari_spec(game: str, config: Config) -> Spec:
@@ -109,8 +111,9 @@ def atari_bytes(game: str, config: Config) -> AgentBytes:
     if config.emulator == "ale":
         return AgentBytes(ALE_BYTES, 0)
     row = games.find(game)
-    view = agent.view_of(row, agent.protocol_of((1, 1), same_step=True), 84, 84, True)
-    stack = np.zeros((1, 84, 84, STACKED_FRAMES), np.uint8)
+    protocol = agent.protocol_of((1, 1), same_step=True)
+    view = agent.view_of(row, protocol, FRAME_SIDE, FRAME_SIDE, True)
+    stack = np.zeros((1, FRAME_SIDE, FRAME_SIDE, STACKED_FRAMES), np.uint8)
     state = [*boot.machines_of(row, 1)[3:6], *agent.changing(agent.agents_of(stack, view, row))]
     size = sum(array.nbytes for array in state)
     # What the agents see is saved apart, too
@@ -121,7 +124,8 @@ def own_emulator(game: str, num_envs: int, options: dict[str, Any]) -> AtariVect
     """atari2600's vector environment. Raises InputError for a game that it does not know."""
     if options["stack_num"] > 1:
         options["layout"] = "channels_last"
-        options["out"] = np.zeros((num_envs, 84, 84, options["stack_num"]), np.uint8)
+        shape = num_envs, FRAME_SIDE, FRAME_SIDE, options["stack_num"]
+        options["out"] = np.zeros(shape, np.uint8)
     try:
         return AtariVectorEnv(game, num_envs, num_threads=1, **options)
     except ValueError as error:

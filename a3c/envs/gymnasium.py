@@ -293,10 +293,19 @@ def gymnasium_spec(
     seen, taken = space_of(observations), space_of(actions)
     check_size(env, "actions", taken.size)
     if is_picture(observations):
-        shape = image_shape(env, observations)
-        return Spec(shape, True, False, taken.discrete, taken.size, seen, taken)
-    check_size(env, "observations", seen.size)
-    return Spec((seen.size,), False, False, taken.discrete, taken.size, seen, taken)
+        pixels, shape = True, image_shape(env, observations)
+    else:
+        check_size(env, "observations", seen.size)
+        pixels, shape = False, (seen.size,)
+    return Spec(
+        shape,
+        pixels,
+        stacked=False,
+        discrete=taken.discrete,
+        num_actions=taken.size,
+        observations=seen,
+        actions=taken,
+    )
 
 
 def check_size(env: str, what: str, size: int) -> None:

@@ -17,6 +17,8 @@ from a3c.devices import ToDevice, ToHost
 from a3c.envs.protocol import Array, NumpyEnvs, Step
 from a3c.graphs import Graphed, Graphs
 
+ENDED = 3  # the row of an outcome [5, N]: rewards, terminated, truncated, ended, life_lost
+
 
 class OnDevice:
     """Envs around NumpyEnvs."""
@@ -28,7 +30,7 @@ class OnDevice:
         self.ways: dict[tuple[object, ...], ToDevice] = {}
         self.observations: Tensor  # [N, ...], the newest
         self.frames: Tensor | None = None  # [N, H, W], as they arrived
-        self.outcome: Tensor | None = None  # [5, N]: rewards and ends
+        self.outcome: Tensor | None = None  # [5, N], see ENDED
         self.graphed_stack = Graphed(self.stack)
 
     @property
@@ -96,7 +98,7 @@ class OnDevice:
         graph."""
         assert self.frames is not None
         assert self.outcome is not None
-        push(packed(self.observations), newest_byte(self.frames), self.outcome[3].bool())
+        push(packed(self.observations), newest_byte(self.frames), self.outcome[ENDED].bool())
 
     def _final(self, array: Array) -> Tensor:
         """Those with which episodes ended, in memory of their own."""

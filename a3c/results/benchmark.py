@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -46,7 +46,9 @@ from a3c.run import checkpoint, provenance, strict_json
 from a3c.run.folder import as_word
 from a3c.run.terminal import counted
 
-POLICIES = ("sample", "greedy")
+Policy = Literal["sample", "greedy"]
+POLICIES: tuple[Policy, ...] = ("sample", "greedy")
+Key = tuple[str, int]  # a run's game and seed: no two runs of a benchmark have the same
 # SLM-Lab's benchmark of 2019 (kengz/SLM-Lab-doc, atari-benchmark.md): 10 million agent steps, the
 # network of Mnih et al. 2015, games without sticky actions; a score is the mean over the last 100
 # evaluations of training and over four runs.
@@ -95,32 +97,22 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     """
     out = out_folder(options.out)
     check_no_other(out, STUDY_CSV, "study")
-    spec = read_spec(Path(options.spec))
-    if spec.goal is not None:
-        raise InputError(f"{options.spec} has goal, which a benchmark does not read; expected none")
-    plans = plan(spec, out)
-    check_games(plans)
-    plans = [in_its_place(planned, out) for planned in plans]
-    found = written(out)
+    plans = planned_runs(Path(options.spec), out)
+    found = read_files(out)
     left = [each for each in plans if not is_all_there_is(each, found, options.episodes)]
 
     def write_all() -> list[Path]:
         return write(out, in_order(plans, found), stale(plans, found, options.episodes))
 
     def score_and_write(planned: Planned) -> None:
-        for policy in POLICIES:
-            score(planned, policy, options.episodes)
-        made, had = read(planned), found.get(key(planned))
-        if had is not None and not made.curve and made.score.agent_steps == had.score.agent_steps:
-            made = replace(made, curve=had.curve)  # of a log that somebody has removed
-        if made != had:
-            found[key(planned)] = made
+        if score_run(planned, found, options.episodes):
             write_all()
 
     for planned in left:  # before hours of training, not after
         check_memory_of_games(planned.config, spec_of(planned.config), options.episodes)
     with ready(left, out):
-        found = written(out)  # again: until the folder was ours somebody may have added to it
+        # Again: until the folder was ours somebody may have added to it
+        found = read_files(out)
         check_rows(plans, found, options)
         say_what_stands(plans, left, found, out)
         went = run_all(left, score_and_write)
@@ -131,8 +123,29 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
     return paths
 
 
+def planned_runs(spec: Path, out: Path) -> list[Planned]:
+    """Of a SPEC, each in its place. Raises InputError for one that is no benchmark's."""
+    asked = read_spec(spec)
+    if asked.goal is not None:
+        raise InputError(f"{spec} has goal, which a benchmark does not read; expected none")
+    plans = plan(asked, out)
+    check_games(plans)
+    return [in_its_place(planned, out) for planned in plans]
+
+
+def score_run(planned: Planned, found: dict[Key, Found], episodes: int) -> bool:
+    """Score a run that has ended, into `found`; whether that has changed."""
+    for policy in POLICIES:
+        score(planned, policy, episodes)
+    made, had = read(planned), found.get(key(planned))
+    if had is not None and not made.curve and made.score.agent_steps == had.score.agent_steps:
+        made = replace(made, curve=had.curve)  # of a log that somebody has removed
+    found[key(planned)] = made
+    return made != had
+
+
 def say_what_stands(
-    plans: list[Planned], left: list[Planned], found: dict[tuple[str, int], Found], out: Path
+    plans: list[Planned], left: list[Planned], found: dict[Key, Found], out: Path
 ) -> None:
     """How many runs count as the file says, and how many of its are made again all the same."""
     runs = counted(len(plans), "run")
@@ -167,29 +180,29 @@ def in_its_place(planned: Planned, out: Path) -> Planned:
     return planned._replace(config=config, runs_dir=runs_dir)
 
 
-def key(planned: Planned) -> tuple[str, int]:
-    """Game and seed of a run: no two runs of a benchmark have the same."""
+def key(planned: Planned) -> Key:
+    """Of a run."""
     game = atari_game(planned.config.env)
     assert game is not None
     return game, planned.config.seed
 
 
-def in_order(plans: list[Planned], found: dict[tuple[str, int], Found]) -> list[Found]:
+def in_order(plans: list[Planned], found: dict[Key, Found]) -> list[Found]:
     """What has been found, as the SPEC lists it; then what it does not list."""
     listed = [key(planned) for planned in plans if key(planned) in found]
     return [found[each] for each in dict.fromkeys([*listed, *found])]
 
 
-def written(out: Path) -> dict[tuple[str, int], Found]:
+def read_files(out: Path) -> dict[Key, Found]:
     """What the files in `out` say."""
-    curves: dict[tuple[str, int], list[Point]] = {}
+    curves: dict[Key, list[Point]] = {}
     for point in read_rows(out / CURVES_CSV, Point):
         curves.setdefault((point.game, point.seed), []).append(point)
     scores = {(each.game, each.seed): each for each in read_rows(out / SCORES_CSV, Score)}
     return {run: Found(row, curves.get(run, [])) for run, row in scores.items()}
 
 
-def is_all_there_is(planned: Planned, found: dict[tuple[str, int], Found], episodes: int) -> bool:
+def is_all_there_is(planned: Planned, found: dict[Key, Found], episodes: int) -> bool:
     """Whether a run has no checkpoint here but a row, of its length and protocol. With which
     settings it was made the row does not say: only its commit."""
     had = found.get(key(planned))
@@ -211,9 +224,7 @@ def is_alike(planned: Planned, had: Score, episodes: int) -> bool:
     return 0 <= beyond <= max(MOST_BEYOND, rollouts) and had.episodes == episodes
 
 
-def stale(
-    plans: Sequence[Planned], found: dict[tuple[str, int], Found], episodes: int
-) -> set[tuple[str, int]]:
+def stale(plans: Sequence[Planned], found: dict[Key, Found], episodes: int) -> set[Key]:
     """Rows that are to be made again, of another length or protocol, beside one of their game that
     has been: the mean of the game would be of both, so no table has them."""
     there = {key(each): each for each in plans if key(each) in found}
@@ -223,7 +234,7 @@ def stale(
 
 
 def check_rows(
-    plans: Sequence[Planned], found: dict[tuple[str, int], Found], options: BenchmarkOptions
+    plans: Sequence[Planned], found: dict[Key, Found], options: BenchmarkOptions
 ) -> None:
     """Raise InputError for a row of another seed that is of another length or protocol: the mean of
     its game would be of both."""
@@ -254,12 +265,12 @@ def check_games(plans: Sequence[Planned]) -> None:
         seen.add((game, planned.config.seed))
 
 
-def folder_of(planned: Planned, policy: str) -> Path:
+def folder_of(planned: Planned, policy: Policy) -> Path:
     """Of a run's scores by a policy."""
     return planned.folder / f"benchmark-{policy}"
 
 
-def score(planned: Planned, policy: str, episodes: int) -> None:
+def score(planned: Planned, policy: Policy, episodes: int) -> None:
     """Play the games of one policy, unless they have been played with the run's last parameters.
 
     Raises KeyboardInterrupt where that was interrupted; fewer games would be another protocol.
@@ -271,9 +282,13 @@ def score(planned: Planned, policy: str, episodes: int) -> None:
         if had.get("checkpoint_sha256") == newest and had.get("episodes") == episodes:
             return
     options = PlayOptions(
-        str(planned.folder), episodes, str(folder), "greedy" if policy == "greedy" else "sample",
-        film=False, device=planned.config.device,
-    )  # fmt: skip
+        str(planned.folder),
+        episodes,
+        str(folder),
+        policy,
+        film=False,
+        device=planned.config.device,
+    )
     stop = threading.Event()
     if not played(options, stop):
         if had is None:
@@ -317,7 +332,7 @@ def read(planned: Planned) -> Found:
     return Found(score, points(game, planned))
 
 
-def write(out: Path, found: list[Found], unlike: set[tuple[str, int]]) -> list[Path]:
+def write(out: Path, found: list[Found], unlike: set[Key]) -> list[Path]:
     """scores.csv, curves.csv, table.md and scores.png of what has been scored; the last two without
     the rows, by game and seed, that are unlike others of their game."""
     scores = [each.score for each in found]

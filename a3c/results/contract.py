@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from a3c.config import Config
-from a3c.envs.atari import STACKED_FRAMES, action_meanings
+from a3c.envs.atari import FRAME_SIDE, STACKED_FRAMES, action_meanings
 from a3c.envs.coding import Coding
 from a3c.envs.names import atari_game
 from a3c.envs.protocol import Spec
@@ -50,8 +50,8 @@ STATE = (
 def atari(game: str, config: Config) -> dict[str, Any]:
     """How the emulator's frames become observations, and how the game was played."""
     return {
-        "frame_height": 84,
-        "frame_width": 84,
+        "frame_height": FRAME_SIDE,
+        "frame_width": FRAME_SIDE,
         "frame_colour": "gray, 0 to 255",
         "frame_resizing": "area interpolation of the whole screen, as OpenCV's INTER_AREA",
         "frame_pooling": "the brighter of the last two emulator frames of an agent step",

@@ -115,7 +115,7 @@ class Portable(nn.Module):
                 torso.whole_background = torso.whole_background.float()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """observations [N, ...], and hidden and cell [N, cells] of an LSTM."""
+        """observations [N, ...], and hidden and cell [N, L cells] of the LSTMs."""
         return tuple(self.named(*inputs).values())
 
     def named(self, observations: Tensor, *state: Tensor) -> dict[str, Tensor]:

@@ -116,7 +116,7 @@ class Policy:
 
 
 def put_state(into: State, state: Any, episode_start: Any) -> None:
-    """Write a state of `predict` into zeros [N, cells], but not where an episode begins.
+    """Write a state of `predict` into zeros [N, L cells], but not where an episode begins.
 
     Raises InputError for arrays of other shapes.
     """

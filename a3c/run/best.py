@@ -14,12 +14,9 @@ import numpy as np
 
 from a3c.config import Config
 from a3c.run import checkpoint, log, strict_json
-from a3c.run.checkpoint import SCORE, Checkpoint
+from a3c.run.checkpoint import FAILED, FAILED_SCORES, SCORE, Checkpoint
 from a3c.run.files import write_whole
 
-# In a checkpoint's progress, since 29 November 2026: agent steps of evaluations that failed
-FAILED = "failed_evaluations"
-FAILED_SCORES = "failed_scores"  # since 30 November 2026: of the best policies whose score failed
 # Of a score, whichever games there were
 FIGURES = ("agent_steps", "evaluated_return", "episodes", "mean", "seconds")
 
@@ -60,11 +57,11 @@ def is_complete(run: Path, config: Config, progress: dict[str, Any]) -> bool:
     if config.evaluate_every == "never":
         return True
     evaluated = [record["agent_steps"] for record in log.read_evaluations(run)[-1:]]
-    last = max([*evaluated, *progress.get(FAILED, [])], default=0)
+    last = max([*evaluated, *progress[FAILED]], default=0)
     return last >= config.total_agent_steps and (
         (run / SCORE).exists()
         or (chosen := load(run)) is None
-        or chosen.progress["agent_steps"] in progress.get(FAILED_SCORES, [])
+        or chosen.progress["agent_steps"] in progress[FAILED_SCORES]
     )
 
 
@@ -86,13 +83,13 @@ def score(
 ) -> dict[str, Any]:
     """What best.json holds; `standard_error` is that of the mean, None of one game."""
     games = len(returns)
-    spread = float(np.std(returns, ddof=1)) / math.sqrt(games) if games > 1 else None
+    error = float(np.std(returns, ddof=1)) / math.sqrt(games) if games > 1 else None
     return {
         "agent_steps": best.progress["agent_steps"],
         "evaluated_return": evaluated_return(best),
         "episodes": games,
         "mean": float(np.mean(returns)),
-        "standard_error": spread,
+        "standard_error": error,
         "seconds": round(seconds, 3),
         "returns": returns,
         "lengths": lengths,

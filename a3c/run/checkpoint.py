@@ -33,6 +33,8 @@ READABLE = (2, VERSION)
 KEPT = 3
 BEST = "best.safetensors"
 SCORE = "best.json"  # of the best by evaluation, see best.py
+# In progress: agent steps of evaluations that failed, and of the best policies whose score failed
+FAILED, FAILED_SCORES = "failed_evaluations", "failed_scores"
 
 
 Made = TypeVar("Made", Config, Spec)
@@ -190,6 +192,8 @@ def progress_of(progress: dict[str, Any]) -> dict[str, Any]:
         "best_mean_return_100": progress["best_mean_return_100"],
         # Those that are still to be played; models and older checkpoints have none
         "evaluations": [moment_of(each) for each in progress.get("evaluations", [])],
+        FAILED: list(progress.get(FAILED, [])),  # which older ones had not either
+        FAILED_SCORES: list(progress.get(FAILED_SCORES, [])),
     }
 
 

@@ -164,7 +164,7 @@ def test_a_rollout_begins_with_the_state_that_the_one_before_ended_with() -> Non
         assert part.abs().sum() > 0
         assert torch.equal(part, begins)
     (policy, _), _ = network.recall(second.state, second.not_ended)
-    torch.testing.assert_close(policy, second.outputs)
+    torch.testing.assert_close(policy, second.policies)
 
 
 def test_the_lstm_is_carried_from_step_to_step_and_reset_where_an_episode_ends() -> None:
@@ -216,9 +216,9 @@ def test_a_rollout_has_no_graph_and_the_loss_reaches_every_parameter() -> None:
     config = config_for(steps)
     network = network_for(config)
     rollout, _, _ = run(steps, config, network)
-    assert rollout.outputs.shape == (2, 2, 3)
+    assert rollout.policies.shape == (2, 2, 3)
     assert rollout.actions.shape == rollout.rewards.shape == rollout.ended.shape == (2, 2)
-    assert not rollout.outputs.requires_grad
+    assert not rollout.policies.requires_grad
     losses = A3C(config).loss(network, None, rollout)
     losses.total.backward()
     learned = [each for each in network.parameters() if each.requires_grad]
@@ -263,7 +263,7 @@ def test_a_part_of_a_rollout_is_what_these_agents_would_have_had_alone() -> None
     assert part.terminated.tolist() == [[False, False], [False, True]]
     assert torch.equal(part.ended, rollout.ended[:, [2, 0]])
     assert torch.equal(part.life_lost, rollout.life_lost[:, [2, 0]])
-    assert torch.equal(part.outputs, rollout.outputs[:, [2, 0]])
+    assert torch.equal(part.policies, rollout.policies[:, [2, 0]])
     assert torch.equal(part.actions, rollout.actions[:, [2, 0]])
     assert torch.equal(part.last_observations, rollout.last_observations[[2, 0]])
     assert part.state is not None

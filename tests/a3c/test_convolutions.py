@@ -18,7 +18,7 @@ def images(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("layer", "sides", "spreads"),
+    ("layer", "sides", "can_be"),
     [
         *[(CONVOLUTIONAL[name][0][1], (20, 20), name != "seed") for name in CONVOLUTIONAL],
         *[(CONVOLUTIONAL[name][0][2], (9, 9), False) for name in ("slim", "nature")],
@@ -30,14 +30,14 @@ def images(*shape: int) -> Tensor:
     ],
 )
 def test_gradients_towards_an_image(
-    layer: Convolution, sides: tuple[int, int], spreads: bool
+    layer: Convolution, sides: tuple[int, int], can_be: bool
 ) -> None:
     image, weight = images(3, 5, *sides), images(layer.channels, 5, *[layer.kernel] * 2)
     gradient = images(3, layer.channels, *map(layer.size, sides))
-    back = Back.of(layer, weight, sides, spreads=True)
-    assert (back.spread is not None) == spreads
+    back = Back.of(layer, weight, sides, tries=True)
+    assert (back.subpixel is not None) == can_be
     found = back(image, gradient, towards_image=True)
-    expected = back._replace(spread=None)(image, gradient, towards_image=True)
+    expected = back._replace(subpixel=None)(image, gradient, towards_image=True)
     assert found[0].shape == image.shape
     assert found[0].is_contiguous(memory_format=torch.channels_last)
     for one, other in zip(found, expected, strict=True):
@@ -57,7 +57,7 @@ def test_every_difference_of_two_bytes(dtype: torch.dtype) -> None:
 def test_a_rollout_of_chunks_and_a_smaller_one_learn_alike(
     dtype: torch.dtype, rounding: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One keeps bytes and spreads gradients; the other keeps differences, and PyTorch does it."""
+    """One keeps bytes and goes by sub-pixels; the other keeps differences, and PyTorch does it."""
     seen = frames(64).view(2, 32, 84, 84, 4)
     outputs, learned = [], []
     for chunk, kept in ((64, torch.uint8), (65, dtype)):
