@@ -46,6 +46,11 @@ def pool_row(first, second, pooled, levels, y, up):  # type: ignore[no-untyped-d
 def brighter(a, b, levels):  # type: ignore[no-untyped-def]
     """8 levels from two times 8 colour codes."""
     word = np.uint64(0)
+    if a == b:  # as mostly
+        for byte in range(8):
+            shift = np.uint64(8 * byte)
+            word |= np.uint64(levels[(a >> shift) & np.uint64(255)]) << shift
+        return word
     for byte in range(8):
         shift = np.uint64(8 * byte)
         one = levels[(a >> shift) & np.uint64(255)]

@@ -77,16 +77,19 @@ WORD_PIXELS = 40  # of a mask
 WORD = (1 << WORD_PIXELS) - 1
 ROW_WORDS = PIXELS // 8  # of the screen: uint64, 8 pixels each
 
-# Memory of one worker (uint64): masks of the objects, then the log
+# Memory of one worker (uint64), for the frame of one machine: masks of the objects, then the log
 P0, M0, P1, M1, BL, PLAYFIELD = range(0, 24, 4)  # 4 words each
 POSSIBLE_HERE = 24  # latches that the objects would set if their whole line were drawn
-LOG = 25
+PRESENT_HERE, DIRTY_HERE = 25, 26  # objects that are there; those whose masks are out of date
+LINE_START = 27  # the clock at which the line of the last write began
+LOG = 28
 LOG_SIZE = 2048
 MEMORY = LOG + LOG_SIZE
 
 # Objects as bits
 BIT_P0, BIT_M0, BIT_P1, BIT_M1, BIT_BL, BIT_PF = 1, 2, 4, 8, 16, 32
 ALL_DIRTY = 63
+MOVED = np.array([BIT_P0, BIT_P1, BIT_M0, BIT_M1, BIT_BL], np.int64)  # in the order of POS_P0
 
 # Pairs in the order of the latches' registers: $00 M0-P1 M0-P0, $01 M1-P0 M1-P1, ...
 PAIRS = [
@@ -167,10 +170,24 @@ DELAY[[0x04, 0x05, 0x12, 0x13]] = 8  # NUSIZx, RESMx
 
 
 @numba.njit(_nrt=False, forceinline=True)
+def word_of(x):  # type: ignore[no-untyped-def]
+    """x // WORD_PIXELS for 0 <= x <= 160, without a division."""
+    return (x * 205) >> 13
+
+
+@numba.njit(_nrt=False, forceinline=True)
+def cycle_of(position):  # type: ignore[no-untyped-def]
+    """position // 3 for a position in a line, without a division."""
+    return (position * 171) >> 9
+
+
+@numba.njit(_nrt=False, forceinline=True)
 def place(memory, at, bits, position):  # type: ignore[no-untyped-def]
-    """Add up to 32 pixels at `position`, wrapping round, to an object's mask."""
-    position = position % PIXELS
-    word = position // WORD_PIXELS
+    """Add up to 32 pixels to an object's mask, from `position` on, which is below 2 * PIXELS: they
+    wrap round."""
+    if position >= PIXELS:
+        position -= PIXELS
+    word = word_of(position)
     shift = np.uint64(position - word * WORD_PIXELS)
     memory[at + word] |= (bits << shift) & np.uint64(WORD)
     memory[at + ((word + 1) & 3)] |= bits >> (np.uint64(WORD_PIXELS) - shift)
@@ -283,12 +300,6 @@ def bits_between(first, last):  # type: ignore[no-untyped-def]
     return ((np.uint64(1) << np.uint64(last)) - np.uint64(1)) & ~(
         (np.uint64(1) << np.uint64(first)) - np.uint64(1)
     )
-
-
-@numba.njit(_nrt=False, forceinline=True)
-def word_of(x):  # type: ignore[no-untyped-def]
-    """x // WORD_PIXELS for 0 <= x <= 160, without a division."""
-    return (x * 205) >> 13
 
 
 @numba.njit(_nrt=False, forceinline=True)
@@ -418,7 +429,7 @@ def tint(pixels, bits, color):  # type: ignore[no-untyped-def]
 @numba.njit(_nrt=False, forceinline=True)
 def black(words, i, buffer, row, first, last):  # type: ignore[no-untyped-def]
     """Colour 0 for the pixels first <= x < last of a row."""
-    for group in range(first // 8, (last - 1) // 8 + 1):
+    for group in range(first >> 3, ((last - 1) >> 3) + 1):
         inside = BYTES[bits_between(max(first - 8 * group, 0), min(last - 8 * group, 8))]
         words[i, buffer, row * ROW_WORDS + group] &= ~inside
 
@@ -446,15 +457,12 @@ def end_line(registers, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def catch_up(constants, registers, words, memory, i, target, present, dirty, drawing):  # type: ignore[no-untyped-def]
-    """Bring the picture to the clock `target`; returns (present, dirty)."""
-    clock = np.int64(registers[i, LAST_CLOCK])
-    end = np.int64(registers[i, END_CLOCK])
-    if target < registers[i, FIRST_CLOCK] or clock >= end or clock >= target:
-        return present, dirty
-    target = min(target, end)
-    position = np.int64(registers[i, LINE_POSITION])
-    row = np.int64(registers[i, ROW])
+def catch_up(  # type: ignore[no-untyped-def]
+    constants, registers, words, memory, i, beam, target, present, dirty, drawing
+):
+    """Bring the picture to the clock `target`, which is not beyond the last; returns (beam,
+    present, dirty). beam: where the picture is, (clock, position in the line, row)."""
+    clock, position, row = beam
     buffer = np.int64(registers[i, BUFFER])
     repeats = False  # this row, if it is shown whole, looks as the one above
     while clock < target:
@@ -499,18 +507,25 @@ def catch_up(constants, registers, words, memory, i, target, present, dirty, dra
             row += 1
             dirty |= end_line(registers, i)
             repeats = first == 0 and dirty == 0 and not blanked
-    registers[i, LAST_CLOCK] = clock
-    registers[i, LINE_POSITION] = position
-    registers[i, ROW] = row
-    return present, dirty
+    return (clock, position, row), present, dirty
+
+
+@numba.njit(_nrt=False)
+def begin(registers, memory, i):  # type: ignore[no-untyped-def]
+    """Before a frame of machine i, or its rest: the masks in `memory` are another's."""
+    memory[PRESENT_HERE], memory[DIRTY_HERE] = np.uint64(0), np.uint64(ALL_DIRTY)
+    memory[LINE_START] = np.uint64(np.int64(registers[i, FRAME_START]))
 
 
 @numba.njit(_nrt=False)
 def replay(constants, registers, words, memory, i, logged, until, drawing):  # type: ignore[no-untyped-def]
-    """Replay `logged` writes of the log, then catch up to the clock `until`."""
-    present, dirty = np.int64(0), np.int64(ALL_DIRTY)
-    frame_start = np.int64(registers[i, FRAME_START])
+    """Replay `logged` writes of the log, then catch up to the clock `until`; see `begin`."""
+    present, dirty = np.int64(memory[PRESENT_HERE]), np.int64(memory[DIRTY_HERE])
     register, value, clock, position = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    first_clock, end_clock = np.int64(registers[i, FIRST_CLOCK]), np.int64(registers[i, END_CLOCK])
+    line_position, row = np.int64(registers[i, LINE_POSITION]), np.int64(registers[i, ROW])
+    beam = np.int64(registers[i, LAST_CLOCK]), line_position, row
+    line_start = np.int64(memory[LINE_START])
     k = LOG
     while k <= LOG + logged:
         target = until
@@ -522,21 +537,28 @@ def replay(constants, registers, words, memory, i, logged, until, drawing):  # t
             if unchanged(registers, i, register, value):
                 k += 1
                 continue
-            position = (clock - frame_start) % LINE_CLOCKS
+            while clock - line_start >= LINE_CLOCKS:  # quicker than a division; they are in order
+                line_start += LINE_CLOCKS
+            position = clock - line_start
             target = clock + DELAY[register]
             if 0x0D <= register <= 0x0F:
-                target = clock + PF_DELAY[(position // 3) & 3]
+                target = clock + PF_DELAY[cycle_of(position) & 3]
             elif register == 0x10 or register == 0x11:
                 if reset_case(registers, i, register - 0x10, position) == 2:
                     target = clock + 11  # the copy that is being displayed is finished first
             elif 0x20 <= register <= 0x24 or register == 0x2B:
                 target = np.int64(0)  # HMOVE reads these; the picture does not
-        present, dirty = catch_up(
-            constants, registers, words, memory, i, target, present, dirty, drawing
-        )
+        if first_clock <= target and beam[0] < min(target, end_clock):
+            target = min(target, end_clock)
+            beam, present, dirty = catch_up(
+                constants, registers, words, memory, i, beam, target, present, dirty, drawing
+            )
         if k < LOG + logged:
             dirty |= write(constants, registers, i, register, value, clock, position)
         k += 1
+    registers[i, LAST_CLOCK], registers[i, LINE_POSITION], registers[i, ROW] = beam
+    memory[PRESENT_HERE], memory[DIRTY_HERE] = np.uint64(present), np.uint64(dirty)
+    memory[LINE_START] = np.uint64(line_start)
 
 
 @numba.njit(_nrt=False, forceinline=True)
@@ -650,16 +672,34 @@ def lose_color(constants, registers, i):  # type: ignore[no-untyped-def]
 
 @numba.njit(_nrt=False, forceinline=True)
 def move_all(constants, registers, i, clock, position):  # type: ignore[no-untyped-def]
-    """HMOVE: every object moves at once, as far as the time of the write lets it."""
-    cycle = position // 3
+    """HMOVE: every object moves at once, as far as the time of the write lets it; returns those
+    whose pixels may have changed."""
+    cycle = cycle_of(position)
     if constants[HMOVE_BLANKS] and (cycle <= 20 or cycle == 75):
         registers[i, HMOVE_BLANK] = 1
+    changed = np.int64(0)
     for k in range(5):
-        moved = registers[i, POS_P0 + k] + MOTION[cycle, registers[i, HMP0 + k]]
-        registers[i, POS_P0 + k] = moved % PIXELS
-    registers[i, SUPPRESS0] = registers[i, SUPPRESS1] = 0
-    registers[i, STAR] = registers[i, STAR_SHAPE] = 0
+        motion = MOTION[cycle, registers[i, HMP0 + k]]
+        if motion != 0:
+            moved = registers[i, POS_P0 + k] + motion
+            if moved < 0:
+                moved += PIXELS
+            elif moved >= PIXELS:
+                moved -= PIXELS
+            registers[i, POS_P0 + k] = moved
+            changed |= MOVED[k]
+    if registers[i, SUPPRESS0]:
+        registers[i, SUPPRESS0] = 0
+        changed |= BIT_P0
+    if registers[i, SUPPRESS1]:
+        registers[i, SUPPRESS1] = 0
+        changed |= BIT_P1
+    if registers[i, STAR_SHAPE]:
+        registers[i, STAR_SHAPE] = 0
+        changed |= BIT_M0
+    registers[i, STAR] = 0
     registers[i, LAST_HMOVE] = clock
+    return changed
 
 
 @numba.njit(_nrt=False, forceinline=True)
@@ -738,8 +778,7 @@ def write(constants, registers, i, register, value, clock, position):  # type: i
         release_missile(registers, i, k, value)
         return BIT_M1 if k else BIT_M0
     elif register == 0x2A:
-        move_all(constants, registers, i, clock, position)
-        return BIT_P0 | BIT_M0 | BIT_P1 | BIT_M1 | BIT_BL
+        return move_all(constants, registers, i, clock, position)
     elif register == 0x2B:
         for k in range(HMP0, HMBL + 1):
             registers[i, k] = 0

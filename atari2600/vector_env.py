@@ -401,7 +401,10 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         if not self.closed:
             self.check_open()
         going_on = self.asked is not None and not self.closed
-        return super().__getstate__() | {"saved": self.save_state() if going_on else None}
+        made = super().__getstate__()
+        if self.out is not None:  # copy.copy would share it: each would draw into the other's
+            made["_ezpickle_kwargs"] = made["_ezpickle_kwargs"] | {"out": self.out.copy()}
+        return made | {"saved": self.save_state() if going_on else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -46,6 +46,7 @@ from atari2600.opcodes import (
     IMMEDIATE,
     IMPLIED,
     INDIRECT,
+    INDIRECT_X,
     INDIRECT_Y,
     LENGTH_SHIFT,
     MODE_BITS,
@@ -97,13 +98,11 @@ MIRROR_BITS = 15  # of heat: the top 4 bits of the program counter; the count is
 MAX_TRANSLATED = 2_000  # instructions; LLVM takes about a second for a thousand
 COLD = 1 / 20_000  # of all executed: not worth translating
 OFTEN = 1 / 1_000  # of all executed: code that stops there so often begins again behind it
+# What decides about the code, as it is imported: a file may change before the first game is made
 SOURCES = [
-    "backends/translate.py",
-    "opcodes.py",
-    "state.py",
-    "tia.py",
-]  # that decide about the code
-BLOCK_INSTRUCTIONS = 40
+    (Path(tia.__file__).parent / name).read_text(encoding="utf-8")
+    for name in ("backends/translate.py", "opcodes.py", "state.py", "tia.py")
+]
 PLA_OPCODE = 0x68  # what is left on the bus when a program pulls from the video chip
 
 # The processor's registers as the function keeps them
@@ -244,6 +243,8 @@ class _Translation:
             return mode not in (IMPLIED, IMMEDIATE)
         if name == "JMP":
             return mode == INDIRECT and not 0x80 <= instruction.absolute < 0xFF
+        if mode == INDIRECT_X:
+            return name not in READS
         if mode not in (ZERO, ABSOLUTE) or name == "JSR":
             return mode not in (
                 IMPLIED, IMMEDIATE, ZERO_X, ZERO_Y, ABSOLUTE, ABSOLUTE_X, ABSOLUTE_Y, INDIRECT_Y,
@@ -406,7 +407,7 @@ class _Translation:
 
     def _stretch(self, at: int) -> list[_Instruction]:
         found = [self.instructions[at]]
-        while not found[-1].ends_block and len(found) < BLOCK_INSTRUCTIONS:
+        while not found[-1].ends_block:
             after = self._at(found[-1], found[-1].next_pc)
             if after is None or after in self.blocks:
                 break
@@ -464,7 +465,9 @@ class _Translation:
         if now.mode == ABSOLUTE:
             return self._read_known(now.absolute, now.high)
         if now.mode in (ZERO_X, ZERO_Y):
-            return self._ram_or_paddle(self._indexed_zero(), now.low)
+            return self._ram_or_input(self._indexed_zero(), now.low)
+        if now.mode == INDIRECT_X:
+            return self._read_pointed()
         return self._read_indexed()
 
     def _indexed_zero(self) -> ir.Value:
@@ -487,7 +490,7 @@ class _Translation:
         if register >= 12:
             return b.or_(self._field(FIRE0 + register - 12), self._c(bus & 0x3F))
         delay = self._field(DELAY0 + register - 8)
-        return b.or_(self._charged(delay), self._c(bus & 0x3F))
+        return b.or_(self._charged(delay, self._now()), self._c(bus & 0x3F))
 
     def _read_riot(self, address: int) -> ir.Value:
         if address & 4:
@@ -507,22 +510,36 @@ class _Translation:
         self._leave_if(b.icmp_signed("<", slow, self._c(0)))
         return slow
 
-    def _paddle(self, address: ir.Value, bus: int) -> ir.Value:
-        """INPT0 to INPT3 at an address that is not known; leaves for other registers."""
+    def _input(self, address: ir.Value, bus: int, late: ir.Value | None = None) -> ir.Value:
+        """What the chip has at an address that is not known: paddles, buttons, or nothing; leaves
+        for collisions. late: cycles after `_now`."""
         b = self.b
-        paddle = b.sub(b.and_(address, self._c(15)), self._c(8))
-        self._leave_if(b.icmp_unsigned(">=", paddle, self._c(4)))
-        self._put("touched", self._now())
-        delay = b.load(b.gep(self.registers, [b.add(paddle, self._c(DELAY0))]))
-        return b.or_(self._charged(delay), self._c(bus & 0x3F))
+        register = b.and_(address, self._c(15))
+        self._leave_if(b.icmp_unsigned("<", register, self._c(8)))
+        now = self._now() if late is None else b.add(self._now(), late)
+        self._put("touched", now)
+        value = self._either(
+            b.icmp_unsigned("<", register, self._c(12)),
+            lambda: self._charged(self._field_at(register, DELAY0 - 8), now),
+            lambda: self._either(
+                b.icmp_unsigned("<", register, self._c(14)),
+                lambda: self._field_at(register, FIRE0 - 12),
+                lambda: self._c(0),
+            ),
+        )
+        return b.or_(value, self._c(bus & 0x3F))
 
-    def _ram_or_paddle(self, address: ir.Value, bus: int) -> ir.Value:
-        """What lies at an address of page zero that is not known; leaves for most of the chip's."""
+    def _field_at(self, index: ir.Value, first: int) -> ir.Value:
+        """Of the machine's registers that with number `first` + index."""
+        return self.b.load(self.b.gep(self.registers, [self.b.add(index, self._c(first))]))
+
+    def _ram_or_input(self, address: ir.Value, bus: int) -> ir.Value:
+        """What lies at an address of page zero that is not known; leaves for collisions."""
         b = self.b
         return self._either(
             b.icmp_unsigned(">=", address, self._c(0x80)),
             lambda: self._ram_byte(b.and_(address, self._c(0x7F))),
-            lambda: self._paddle(address, bus),
+            lambda: self._input(address, bus),
         )
 
     def _either(
@@ -543,12 +560,12 @@ class _Translation:
             value.add_incoming(computed, end)
         return value
 
-    def _charged(self, delay: ir.Value) -> ir.Value:
+    def _charged(self, delay: ir.Value, now: ir.Value) -> ir.Value:
         """See m6507.charged."""
         b = self.b
         due = b.add(self._field(DUMP_AT), delay)  # 32 bits, unsigned
         c0, c80 = self._c(0), self._c(0x80)
-        value = b.select(b.icmp_unsigned(">", self._now(), due), c80, c0)
+        value = b.select(b.icmp_unsigned(">", now, due), c80, c0)
         value = b.select(b.icmp_signed("==", delay, c0), c80, value)
         value = b.select(b.icmp_signed("!=", self._field(DUMPED), c0), c0, value)
         return b.select(b.icmp_signed("==", delay, self._c(NEVER_CHARGED)), c0, value)
@@ -595,27 +612,37 @@ class _Translation:
         if known and self._is_plain(first) and self._is_plain(last):
             value = self._rom_byte(address)
         else:
-            value = self._read_unknown(address)
+            value = self._read_unknown(address, crossed)
         self._put("cycles", b.add(self._get("cycles"), crossed))
         return value
 
-    def _read_unknown(self, address: ir.Value) -> ir.Value:
+    def _read_pointed(self) -> ir.Value:
+        """By a pointer in RAM at an address that is not known."""
+        b = self.b
+        at = self._byte(b.add(self._get("x"), self._c(self.now.low)))
+        inside = b.icmp_unsigned("<", b.sub(at, self._c(0x80)), self._c(0x7F))
+        self._leave_if(b.not_(inside))
+        low = self._ram_byte(b.and_(at, self._c(0x7F)))
+        high = self._ram_byte(b.and_(b.add(at, self._c(1)), self._c(0x7F)))
+        return self._read_unknown(b.or_(low, b.shl(high, self._c(8))), self._c(0))
+
+    def _read_unknown(self, address: ir.Value, crossed: ir.Value) -> ir.Value:
         return self._either(
             self._plain(address),
             lambda: self._rom_byte(address),
             lambda: self._either(
                 self._in_ram(address),
                 lambda: self._ram_byte(self.b.and_(address, self._c(0x7F))),
-                lambda: self._tia_read(address),
+                lambda: self._tia_read(address, crossed),
             ),
         )
 
-    def _tia_read(self, address: ir.Value) -> ir.Value:
+    def _tia_read(self, address: ir.Value, crossed: ir.Value) -> ir.Value:
         b = self.b
-        known_bus = self.now.mode != INDIRECT_Y
+        known_bus = self.now.mode not in (INDIRECT_X, INDIRECT_Y)
         tia_read = b.icmp_unsigned("==", b.and_(address, self._c(0x1080)), self._c(0))
         self._leave_if(b.not_(tia_read) if known_bus else ir.Constant(ir.IntType(1), 1))
-        return self._paddle(address, self.now.high)
+        return self._input(address, self.now.high, crossed)
 
     # ---- stores ----
 
@@ -834,7 +861,7 @@ class _Translation:
 
     def _pla(self) -> None:
         sp = self._byte(self.b.add(self._get("sp"), self._c(1)))
-        value = self._ram_or_paddle(sp, PLA_OPCODE)
+        value = self._ram_or_input(sp, PLA_OPCODE)
         self._put("sp", sp)
         self._put("a", value)
         self._flags(value)
@@ -967,10 +994,8 @@ def _hot_code(engine: Any, offsets: Array, image: Array) -> HotCode:
 @functools.cache
 def _version() -> str:
     """What the code depends on besides the game: this package's sources and the processor."""
-    folder = Path(tia.__file__).parent
-    sources = [(folder / name).read_text(encoding="utf-8") for name in SOURCES]
     processor = llvm.get_default_triple(), llvm.get_host_cpu_name(), _features()
-    return " ".join([*sources, llvmlite.__version__, *processor])
+    return " ".join([*SOURCES, llvmlite.__version__, *processor])
 
 
 def _features() -> str:
