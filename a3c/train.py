@@ -418,9 +418,9 @@ class Training:
         self.best_mean = saved.progress["best_mean_return_100"]
         self.terminal.logged(record)
         if not self.established:
-            self.established = True
             for line in establish(self.folder, self.config, self.new):
                 self.terminal.say(line)
+            self.established = True
 
     @contextmanager
     def _said_if_late(self) -> Iterator[None]:

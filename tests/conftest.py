@@ -30,6 +30,8 @@ LONGEST = (
     "test_evaluation.py",
     "test_readme.py",
     "test_cluster_benchmark.py",
+    *("test_simulated.py", "test_kill.py", "test_learning.py", "test_memory.py", "test_study.py"),
+    "test_wheel.py",
 )
 
 
@@ -83,7 +85,16 @@ def rehearsed_once() -> Iterator[None]:
     known: dict[Any, memory.Rehearsed] = {}
 
     def rehearsed(config: Config, spec: Spec, twice: bool) -> memory.Rehearsed:
-        alike = replace(config, runs_dir="runs", run_name="", seed=0, total_agent_steps=1)
+        alike = replace(
+            config,
+            runs_dir="runs",
+            run_name="",
+            seed=0,
+            total_agent_steps=1,
+            log_every_seconds=1.0,
+            checkpoint_every_seconds=1.0,
+            lr=1e-3,
+        )
         key = alike, repr(spec), twice, Recall.CHUNK
         if key not in known:
             known[key] = rehearse(config, spec, twice)
@@ -91,6 +102,14 @@ def rehearsed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "rehearsed", rehearsed)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_power_is_lost() -> Iterator[None]:
+    """Here no disk is waited for, in each run ten times; tests of that look at what is asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 

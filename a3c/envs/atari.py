@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from a3c.config import Config
 from a3c.envs.protocol import AgentBytes, Array, NumpyStep, Spec, other_version
-from a3c.errors import InputError
+from a3c.errors import InputError, as_input_error
 from atari2600 import agent, boot, games
 from atari2600.vector_env import AtariVectorEnv
 
@@ -38,7 +39,7 @@ class AtariEnvs:
         self.whole_stacks = options["stack_num"] > 1
         self.vector: Any  # one of two that are alike
         self.alone = ONE_AT_A_TIME if config.emulator == "ale" else nullcontext()
-        with self.alone:
+        with self.alone, made_of(game):
             if config.emulator == "ale":
                 self.vector = AleVectorEnv(game, num_envs, num_threads=1, **options)
             else:
@@ -114,20 +115,30 @@ def atari_bytes(game: str, config: Config) -> AgentBytes:
     protocol = agent.protocol_of((1, 1), same_step=True)
     view = agent.view_of(row, protocol, FRAME_SIDE, FRAME_SIDE, True)
     stack = np.zeros((1, FRAME_SIDE, FRAME_SIDE, STACKED_FRAMES), np.uint8)
-    state = [*boot.machines_of(row, 1)[3:6], *agent.changing(agent.agents_of(stack, view, row))]
+    with made_of(game):
+        machines = boot.machines_of(row, 1)
+    state = [*machines[3:6], *agent.changing(agent.agents_of(stack, view, row))]
     size = sum(array.nbytes for array in state)
     # What the agents see is saved apart, too
     return AgentBytes(size, size + stack.nbytes, ALONE_BYTES)
 
 
 def own_emulator(game: str, num_envs: int, options: dict[str, Any]) -> AtariVectorEnv:
-    """atari2600's vector environment. Raises InputError for a game that it does not know."""
+    """atari2600's vector environment."""
     if options["stack_num"] > 1:
         options["layout"] = "channels_last"
         shape = num_envs, FRAME_SIDE, FRAME_SIDE, options["stack_num"]
         options["out"] = np.zeros(shape, np.uint8)
+    return AtariVectorEnv(game, num_envs, num_threads=1, **options)
+
+
+@contextmanager
+def made_of(game: str) -> Iterator[None]:
+    """Raise InputError for a game that the emulator does not know, or whose ROM file is missing or
+    another's."""
     try:
-        return AtariVectorEnv(game, num_envs, num_threads=1, **options)
+        with as_input_error(f"cannot read the ROM file of {game}"):
+            yield
     except ValueError as error:
         raise InputError(str(error)) from None
 

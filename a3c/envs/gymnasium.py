@@ -139,7 +139,9 @@ def made(env: str) -> gymnasium.Env[Any, Any]:
     try:
         return with_own_spaces(gymnasium.make(env))
     except (gymnasium.error.Error, ImportError, *COMPLAINTS) as error:
-        if isinstance(error, COMPLAINTS) and not is_gymnasiums(error):
+        # Gymnasium raises a creator's TypeError anew; whose it was, the first one knows
+        first = error.__cause__ if isinstance(error.__cause__, COMPLAINTS) else error
+        if isinstance(first, COMPLAINTS) and not is_gymnasiums(first):
             raise
         raise InputError(f"{env} cannot be made: {in_a_line(error)}") from None
 

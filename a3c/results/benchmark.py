@@ -18,7 +18,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from a3c.config import GPU_AGENTS, MOST_AUTO_THREADS, ROLLOUT, all_threads, check_number
+from a3c.config import (
+    ALL_MACHINES,
+    GPU_AGENTS,
+    MOST_AUTO_THREADS,
+    ROLLOUT,
+    all_threads,
+    check_number,
+)
 from a3c.envs import spec_of
 from a3c.envs.names import atari_game
 from a3c.errors import InputError
@@ -110,7 +117,7 @@ def benchmark(options: BenchmarkOptions) -> list[Path]:
 
     for planned in left:  # before hours of training, not after
         check_memory_of_games(planned.config, spec_of(planned.config), options.episodes)
-    with ready(left, out):
+    with ready(left, out, [each for each in left if has_weights(each)]):
         # Again: until the folder was ours somebody may have added to it
         found = read_files(out)
         check_rows(plans, found, options)
@@ -221,7 +228,9 @@ def is_alike(planned: Planned, had: Score, episodes: int) -> bool:
     config = planned.config
     beyond = had.agent_steps - config.total_agent_steps
     rollouts = all_threads(config) * config.num_envs * config.rollout_length
-    return 0 <= beyond <= max(MOST_BEYOND, rollouts) and had.episodes == episodes
+    # Of all machines of a cluster: nobody knows any more how many there were
+    nodes = config.total_agent_steps // 100 if config.nodes == ALL_MACHINES else 0
+    return 0 <= beyond <= max(MOST_BEYOND, rollouts, nodes) and had.episodes == episodes
 
 
 def stale(plans: Sequence[Planned], found: dict[Key, Found], episodes: int) -> set[Key]:
@@ -431,7 +440,7 @@ def games_table(scores: list[Score], ours: dict[str, float]) -> list[str]:
             len(of_game),
             f"{number(sampled)} ± {number(error)}" if math.isfinite(error) else number(sampled),
             number(greedy),
-            "" if human is None else f"{human:.0%}",
+            "" if human is None else f"{human:z.0%}",
             *(number(each) for each in PUBLISHED.get(game, (None, None))),
             *(beside(sampled, error, references()[name].get(game)) for name in others),
             number(max(each.agent_steps for each in of_game) / 1e6),
@@ -470,7 +479,7 @@ def number(value: float | None) -> str:
     """With one decimal below a thousand; empty for none."""
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:z,.1f}"
 
 
 def draw(ours: dict[str, float], path: Path) -> Path:

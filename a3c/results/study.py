@@ -61,7 +61,7 @@ def study(options: StudyOptions) -> list[Path]:
     spec = read_spec(Path(options.spec))
     plans = plan(spec, out)
     check_own(plans, out)
-    with ready(plans, out):
+    with ready(plans, out, plans):
         went = run_all(plans)
         if went.interrupted:
             say(f"interrupted; go on: a3c study {as_word(options.spec)} --out {as_word(out)}")
@@ -131,15 +131,15 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def ready(plans: list[Planned], out: Path) -> Iterator[None]:
+def ready(plans: list[Planned], out: Path, there: list[Planned]) -> Iterator[None]:
     """Nothing is in the way of the runs: their folder is there, and nobody else's; what is needed
-    after them is installed. Raises InputError."""
+    after them is installed. there: those of which something may count. Raises InputError."""
     figures.check_scipy()  # before hours of runs, not after
     check_memory_of(plans)
     with as_input_error(f"cannot create the folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
     with locked(out) as remarks:
-        for planned in plans:
+        for planned in there:
             check_as_planned(planned)
         for remark in (*remarks, *filter(None, map(begins_anew, plans))):
             say(remark)

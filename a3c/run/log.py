@@ -12,8 +12,9 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from a3c.errors import as_input_error
 from a3c.metrics import STAGES
@@ -44,7 +45,8 @@ class Lines:
         self.path = path
         found = scan_lines(path, parse)
         self.records = [record for record in found.records if record["agent_steps"] <= agent_steps]
-        self.file: TextIO | None = None
+        self.file: FileIO | None = None
+        self.rest = b""  # of records, for which the disk had no room
         self.unnamed = False  # its name may not be on the disk yet
         self.remarks: list[str] = []
         if path.exists():
@@ -60,14 +62,16 @@ class Lines:
         """Make the file, if there is none. Raises OSError."""
         if self.file is None:
             self.unnamed = not self.path.exists()
-            self.file = self.path.open("a", encoding="utf-8")
+            self.file = self.path.open("ab", buffering=0)
 
     def write(self, record: Record) -> None:
-        """Append one record. Raises OSError if the disk is full."""
+        """Append one record. Raises OSError if the disk is full; what is written next goes on
+        where it was cut."""
         self.open()
         assert self.file is not None
-        self.file.write(strict_json.dumps(record) + "\n")
-        self.file.flush()
+        self.rest += (strict_json.dumps(record) + "\n").encode()
+        while self.rest:
+            self.rest = self.rest[self.file.write(self.rest) :]
 
     def sync(self) -> None:
         """Have the system write what it holds back, as it does for some seconds. Raises OSError."""

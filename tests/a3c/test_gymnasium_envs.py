@@ -719,8 +719,9 @@ def test_what_is_missing_for_an_environment_is_one_line() -> None:
 
 
 def test_an_error_in_the_users_code_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        GymnasiumEnvs(failing(ZeroDivisionError()), 1)
+    for error in (ZeroDivisionError("by mine"), TypeError("of mine"), ValueError("mine")):
+        with pytest.raises(type(error), match="mine"):  # a TypeError Gymnasium raises anew
+            GymnasiumEnvs(failing(error), 1)
 
 
 def test_spaces_that_differ_each_time() -> None:

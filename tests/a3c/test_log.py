@@ -1,5 +1,6 @@
 """metrics.jsonl and provenance.jsonl: whatever stands there is read, nothing else is lost."""
 
+import errno
 import json
 import math
 import os
@@ -50,6 +51,28 @@ DAMAGED = [
     b"[" * 100_000,
     line(2)[:-5],
 ]
+
+
+def test_a_record_that_was_cut_goes_on_with_the_next(tmp_path: Path) -> None:
+    """Where a disk is full for a moment, no two records become one line."""
+    path = tmp_path / "metrics.jsonl"
+    lines = log.Lines(path, 0, log.record_of)
+    lines.write(record(1))
+    file = lines.file
+    assert file is not None
+    room = [10]
+
+    def write(data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return file.write(data[: room.pop()])
+
+    lines.file = Mock(write=write)
+    with pytest.raises(OSError, match="No space left"):
+        lines.write(record(2))
+    lines.file = file
+    lines.write(record(3))
+    assert [found["agent_steps"] for found in log.read(path)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("bad", DAMAGED, ids=[repr(bad[:20]) for bad in DAMAGED])

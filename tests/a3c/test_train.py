@@ -1153,19 +1153,6 @@ def test_what_comes_before_the_first_agent_step_is_no_training_time(
     assert log.read(run.folder / "metrics.jsonl")[-1]["seconds"] < 1000
 
 
-def test_what_is_killed_in_its_first_minute_can_be_resumed(
-    tmp_path: Path, start_process: StartProcess
-) -> None:
-    process = start_process("train", "CartPole-v1", *FOR_EVER, "--runs-dir", str(tmp_path))
-    folder = wait_for_checkpoint(tmp_path, process)  # 60 seconds between two
-    process.kill()
-    process.communicate()
-    saved = checkpoint.newest(folder).checkpoint
-    longer = saved.progress["agent_steps"] + 500
-    config = replace(saved.config, total_agent_steps=longer)
-    assert train(config, resume=tmp_path / "latest", quiet=True).finished
-
-
 def test_what_cannot_begin_leaves_no_environment_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atari2600 import AtariVectorEnv, games
+from atari2600 import AtariVectorEnv, games, tia
 from atari2600.state import LINES
 from tests.atari2600.cartridges import (
     GAME,
@@ -246,3 +246,9 @@ def test_whatever_a_program_asks_the_dpc_chip(
         assert lockstep.difference() is None, frame
         lockstep.step(0)
     assert len({*lockstep.ale.getRAM().tolist()}) > 20
+
+
+def test_quotients_by_multiplication() -> None:
+    line, pixels = range(tia.LINE_CLOCKS), range(tia.PIXELS + 1)
+    assert [tia.cycle_of(position) for position in line] == [position // 3 for position in line]
+    assert [tia.word_of(x) for x in pixels] == [x // tia.WORD_PIXELS for x in pixels]

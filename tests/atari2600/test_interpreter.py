@@ -98,12 +98,12 @@ def test_only_a_warm_up_counts() -> None:
 
 
 def test_little_is_left_to_the_interpreter() -> None:
-    """Code begins again behind what it often stops at: of Breakout's instructions 2.5 % are left,
-    and were 14 when the interpreter executed the rest of such a block as well."""
+    """Code begins again behind what it often stops at, and does not stop at what a program pulls
+    from no register at all: of Breakout's instructions 0.5 % are left, and were 14."""
     env = AtariEnv("breakout")
     all_of_them = translate.counting(env.machines.image)
     left = env.scratch.console.code._replace(heat=np.zeros_like(all_of_them.heat))
     for code in (all_of_them, left):
         cpu.warm_up(env.layer, env.game, code)
     assert left.heat.any()
-    assert (left.heat >> 4).sum() < 0.05 * (all_of_them.heat >> 4).sum()
+    assert (left.heat >> 4).sum() < 0.01 * (all_of_them.heat >> 4).sum()

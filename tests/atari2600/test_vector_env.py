@@ -727,6 +727,18 @@ def test_a_single_environment_takes_any_kind_of_float() -> None:
         env.step(np.array([np.nan, 0, 0]))
 
 
+def test_a_shallow_copy_draws_into_an_array_of_its_own() -> None:
+    out = np.zeros((2, 84, 84, 4), np.uint8)
+    env = AtariVectorEnv("pong", 2, layout="channels_last", out=out)
+    env.reset(seed=1)
+    copied, before = copy.copy(env), out.copy()
+    seen = [copied.step(np.zeros(2, int))[0].copy() for _ in range(30)]
+    np.testing.assert_array_equal(out, before)
+    assert (seen[-1] != before).any()
+    for expected in seen:
+        np.testing.assert_array_equal(env.step(np.zeros(2, int))[0], expected)
+
+
 def test_a_copy_before_the_first_reset_draws_the_same_frame_skips() -> None:
     env = AtariEnv("pong", frameskip=(2, 10))
     env.seed_game(5)

@@ -552,6 +552,33 @@ def test_help_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "a3c: cannot write the output: No space left on device\n"
 
 
+@pytest.mark.parametrize("emulator", ["atari2600", "ale"])
+def test_a_rom_that_is_missing_is_one_line(
+    emulator: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
+    words = ["train", "venture", "--emulator", emulator, "--runs-dir", str(tmp_path / "runs")]
+    assert cli.main(words) == 2
+    assert "cannot read the ROM file of venture: " in last_line(capsys)
+    (tmp_path / "venture.bin").write_bytes(bytes(4096))
+    if emulator == "atari2600":
+        assert cli.main(words) == 2
+        assert "venture.bin has md5 620f0b67a91f7f74151bc5be745b7110; expected " in last_line(
+            capsys
+        )
+    assert not (tmp_path / "runs").exists()
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """All that stderr has, which is one line of the command's."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("a3c: ")
+    return line
+
+
 def test_a_pipe_that_is_not_stdout_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(_: object) -> None:
         raise BrokenPipeError(errno.EPIPE, "a worker's")

@@ -3,12 +3,14 @@
 import csv
 import json
 import math
+import re
 import shutil
 import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,13 +19,17 @@ from matplotlib.figure import Figure
 from a3c import cli, memory
 from a3c.config import Config
 from a3c.errors import InputError
+from a3c.presets import preset
 from a3c.results import benchmark as module
 from a3c.results import study
 from a3c.results.benchmark import (
+    MOST_BEYOND,
     BenchmarkOptions,
     Found,
     benchmark,
+    is_alike,
     is_all_there_is,
+    number,
     references,
     table,
 )
@@ -32,7 +38,7 @@ from a3c.results.output import write_csv
 from a3c.results.play import PlayOptions, play
 from a3c.results.play_folder import write_scores
 from a3c.results.scores import PUBLISHED, human_normalised
-from a3c.results.study_plan import plan, read_spec
+from a3c.results.study_plan import Planned, plan, read_spec
 from a3c.run import checkpoint, log, strict_json
 from a3c.run.folder import Run
 from a3c.train import RunFailed, train
@@ -416,6 +422,40 @@ def test_a_table_has_no_mean_of_runs_of_two_lengths(
     first, second = read_rows(out / "scores.csv", Score)
     assert (first.agent_steps, second) == (20, longer[1])
     assert f"| breakout | 1 | {first.sampled:.1f} |" in (out / "table.md").read_text()
+
+
+def test_runs_without_checkpoints_may_be_made_longer(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether their folders are gone as well, or these alone."""
+    monkeypatch.setattr(study, "train", lambda config, *_, **__: train(config, quiet=True))
+    spec.write_text(SPEC.replace(', "ms_pacman"]', "]"))
+    options = BenchmarkOptions(str(spec), str(tmp_path / "out"), episodes=1)
+    benchmark(options)
+    (weights,) = (tmp_path / "out" / "runs").glob("*/breakout-*/checkpoints")
+    shutil.rmtree(weights)
+    longer = MOST_BEYOND + 40
+    text = re.sub(r"total_agent_steps = \d+", f"total_agent_steps = {longer}", spec.read_text())
+    spec.write_text(text)
+    monkeypatch.setattr(study, "train", Mock(side_effect=RuntimeError("it begins")))
+    with pytest.raises(RunFailed, match="it begins"):
+        benchmark(options)
+    assert "1 of 1 run trained anew" in capsys.readouterr().out
+
+
+def test_a_row_of_a_cluster_of_unknown_size_is_of_its_length() -> None:
+    config = preset("fast", env="breakout", cluster="auto", total_agent_steps=10_000_000)
+    planned = Planned({}, config, Path("runs"))
+    row = score_of("breakout", 1, 99.0)
+    assert is_alike(planned, row._replace(agent_steps=10_090_000), row.episodes)
+    assert not is_alike(planned, row._replace(agent_steps=10_110_000), row.episodes)
+    alone = planned._replace(config=replace(config, cluster="", nodes=1))
+    assert not is_alike(alone, row._replace(agent_steps=10_090_000), row.episodes)
+
+
+def test_a_little_below_zero_is_zero() -> None:
+    assert number(-0.04) == "0.0"
+    assert number(-0.06) == "-0.1"
 
 
 def test_too_many_games_are_refused_before_training(

@@ -127,7 +127,7 @@ def test_a_run_whose_checkpoints_are_gone_begins_anew_and_a_line_says_so(
         values = {**vars(one.config), "runs_dir": str(one.runs_dir)}
         run = make_run(one.runs_dir / "a", [record(2000, 2.0, [20])], **values)
     save_checkpoint(run, 2000, **values)
-    with study.ready([gone, kept], tmp_path / "out"):
+    with study.ready([gone, kept], tmp_path / "out", [gone, kept]):
         said = " ".join(capsys.readouterr().out.split())
     assert said.endswith("has no checkpoint of its 2,000 agent steps: the run begins anew")
     assert said.count("begins anew") == 1
