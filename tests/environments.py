@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
 from numpy.typing import NDArray
 
 Observation = NDArray[np.float32]
@@ -83,6 +84,15 @@ class Stuck(RewardsThatAreNotNumbers):
         return super().step(action)
 
 
+class Unhurried(CartPoleEnv):
+    """CartPole that leaves the cores to others most of the time."""
+
+    def step(self, action: Any) -> Any:
+        time.sleep(0.0005)
+        return super().step(action)
+
+
+gymnasium.register("Unhurried-v0", f"{__name__}:Unhurried", max_episode_steps=500)
 gymnasium.register("NaN-v0", RewardsThatAreNotNumbers)
 gymnasium.register("Huge-v0", RewardsTooLargeToAdd)
 gymnasium.register("HugeThenNaN-v0", RewardsTooLargeThenNone)

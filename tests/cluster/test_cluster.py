@@ -39,6 +39,9 @@ pytestmark = pytest.mark.xdist_group("ray")
 SOON = 300.0  # seconds; all of it is waited for only where something is wrong
 
 
+UNHURRIED = "tests.environments:Unhurried-v0"  # what dies comes back sooner beside idle cores
+
+
 def config_in(folder: Path, **changes: Any) -> Config:
     """CartPole, for ever unless it is told to end."""
     given = {"total_agent_steps": 10**9, "num_threads": 1, "nodes": 2, "runs_dir": str(folder)}
@@ -97,8 +100,8 @@ def meanwhile(do: Callable[[], None]) -> Iterator[None]:
 
 def steps_of(folder: Path) -> int:
     """Of the newest checkpoint of the only run there; 0 without one."""
-    found = sorted(folder.glob("CartPole*/checkpoints/[0-9]*.safetensors"))
-    return int(found[-1].stem) if found else 0
+    found = folder.glob("*-*/checkpoints/[0-9]*.safetensors")  # and not through `latest`
+    return max((int(path.stem) for path in found), default=0)
 
 
 def listening(pids: set[int]) -> set[str]:
@@ -163,7 +166,7 @@ def test_what_dies_comes_back_and_the_run_goes_on_with_other_nodes(
         kill("ray::Server", "go on from")
 
     with meanwhile(kill_in_turn):
-        run = train(config_in(tmp_path))
+        run = train(config_in(tmp_path, env=UNHURRIED, normalize=False))
     assert addresses
     assert addresses <= LOOPBACK
     assert not run.finished
@@ -220,13 +223,14 @@ def test_in_sync_mode_a_node_that_comes_back_stands_still_with_the_others(
         kill_one("ray::Server", "go on from")
 
     with meanwhile(kill):
-        run = train(config_in(tmp_path, mode="sync", minibatches=8))
+        slow = {"env": UNHURRIED, "normalize": False}
+        run = train(config_in(tmp_path, mode="sync", minibatches=8, **slow))
     assert run.interrupted
     assert steps_of(tmp_path) == run.agent_steps
 
 
 def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
-    words = ["CartPole-v1", "--nodes", "2", "--total-agent-steps", "1000000000"]
+    words = [UNHURRIED, "--no-normalize", "--nodes", "2", "--total-agent-steps", "1000000000"]
     often = ["--checkpoint-every-seconds", "0.3", "--runs-dir", str(tmp_path)]
     command = [sys.executable, "-m", "a3c.cli", "train", *words, *often]
     ours = {*LISTENS_HERE, *QUIET}  # which the tests set, and no user does
@@ -238,18 +242,20 @@ def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
         actors |= {*named(below(process.pid), "ray::Server")}
         assert len(actors) == 3
         process.kill()
-    until(lambda: not actors & stats().keys())
-    (folder,) = tmp_path.glob("CartPole*")
+    # A zombie has ended; in some containers nobody sees it off
+    until(lambda: not actors & {pid for pid, fields in stats().items() if fields[0] != "Z"})
+    (folder,) = tmp_path.glob("*-v0-*")
     saved = checkpoint.newest(folder).checkpoint  # go on, on this machine alone
     config = replace(saved.config, nodes=1, total_agent_steps=saved.progress["agent_steps"] + 1_000)
     assert train(config, resume=folder, quiet=True).finished
 
 
 def test_a_terminal_that_is_closed_saves(tmp_path: Path) -> None:
-    """The hangup reaches all processes, also Ray's, which the last checkpoint needs: an LSTM's
-    parameters, 1.3 MB, do not travel in words between processes."""
-    words = ["CartPole-v1", "--recurrent", "--nodes", "2", "--total-agent-steps", "1000000000"]
-    often = ["--checkpoint-every-seconds", "1000", "--runs-dir", str(tmp_path)]
+    """The hangup reaches all processes, also Ray's, which the last checkpoint needs: images'
+    parameters, 5 MB, do not travel in words between processes."""
+    words = ["breakout", "--recurrent", "--nodes", "2", "--total-agent-steps", "1000000000"]
+    few = ["--num-threads", "1", "--num-envs", "2"]
+    often = ["--checkpoint-every-seconds", "1000", "--runs-dir", str(tmp_path), *few]
     command = [sys.executable, "-m", "a3c.cli", "train", *words, *often]
     said = tmp_path / "said"
     with (
@@ -267,8 +273,8 @@ def test_a_terminal_that_is_closed_saves(tmp_path: Path) -> None:
 @pytest.fixture
 def machines() -> Iterator[RayMachines]:
     """A Ray cluster of machines, which are all this one; no program is in it yet."""
-    # A machine that is gone is missed five times; by Ray's default that is every 3 seconds
-    often = {"health_check_period_ms": 500}
+    # A machine that is gone is missed three times; by Ray's default that is five, every 3 seconds
+    often = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
     head = {"num_cpus": 1, "_system_config": often}
     cluster = RayMachines(initialize_head=True, head_node_args=head)
     yield cluster
@@ -276,11 +282,8 @@ def machines() -> Iterator[RayMachines]:
 
 
 def test_a_cluster_of_machines_that_join_and_go(tmp_path: Path, machines: RayMachines) -> None:
-    two = config_in(tmp_path, cluster=machines.address, nodes=2)
-    with pytest.raises(InputError, match="--nodes is 2; expected at most 1"):
-        train(two, quiet=True)
-    words = ["CartPole-v1", "--cluster", machines.address, "--total-agent-steps", "1000000000"]
-    often = ["--checkpoint-every-seconds", "0.3", "--runs-dir", str(tmp_path)]
+    words = [UNHURRIED, "--cluster", machines.address, "--total-agent-steps", "1000000000"]
+    often = ["--checkpoint-every-seconds", "0.3", "--no-normalize", "--runs-dir", str(tmp_path)]
     command = [sys.executable, "-u", "-m", "a3c.cli", "train", *words, *often]
     said = tmp_path / "said"
     with said.open("w") as out, running(command, stdout=out) as process:

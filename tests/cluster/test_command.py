@@ -16,6 +16,7 @@ from a3c.cluster.exchange import Newest
 from a3c.cluster.machines import Machine, alive
 from a3c.cluster.server import Contribution, ToEvaluate
 from a3c.config import ALL_MACHINES
+from a3c.errors import InputError
 from a3c.metrics import Metrics
 from a3c.optimiser import Piece
 from a3c.presets import preset
@@ -80,6 +81,14 @@ def test_a_run_at_its_end_waits_for_no_node_that_was_still_to_join(
     cluster.faults, cluster.training = [RuntimeError("refused")], {}
     assert not cluster.goes_on(0)
     assert cluster.failures == []
+
+
+def test_more_nodes_than_the_cluster_has_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = cluster_with(monkeypatch, cluster="auto", nodes=2)
+    monkeypatch.setattr("a3c.cluster.cluster.alive", lambda _: machines(1))
+    with pytest.raises(InputError, match="--nodes is 2; expected at most 1"):
+        cluster.make_members()
+    assert cluster.members == {}
 
 
 def test_what_is_evaluated_is_what_the_server_had_then(monkeypatch: pytest.MonkeyPatch) -> None:
