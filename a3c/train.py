@@ -84,7 +84,7 @@ def train(
                 training = Training(config, metrics, node, terminal)
             # To enter it starts the games, or loads them, and opens the run's folder
             to_open = resumed_run(training, folder) if folder else new_run(training, start_from)
-            with closed_before_it_begins(training), to_open:
+            with closed_unless_it_begins(training), to_open:
                 try:
                     training.supervise()
                     return training.end()
@@ -111,7 +111,7 @@ def node_or_cluster(
 
 
 @contextmanager
-def closed_before_it_begins(training: Training) -> Iterator[None]:
+def closed_unless_it_begins(training: Training) -> Iterator[None]:
     """The environments, of a run that cannot begin. One that has begun closes them in its end."""
     try:
         yield
@@ -341,7 +341,7 @@ class Training:
                 self.failures.append(error)
         self.close()
         self._check_failures()
-        run = self._run()
+        run = self._outcome()
         self.terminal.goodbye(run)
         return run
 
@@ -370,7 +370,7 @@ class Training:
             except Exception as error:
                 self.unclosed.append(error)
 
-    def _run(self) -> Run:
+    def _outcome(self) -> Run:
         """What came of it."""
         mean = self.metrics.status()["mean_return_100"]
         return Run(

@@ -87,7 +87,11 @@ class NumpyStep(NamedTuple):
 
 
 class NumpyEnvs(Protocol):
-    """N environments in the host's memory; `OnDevice` makes Envs of them."""
+    """N environments in the host's memory; `OnDevice` makes Envs of them.
+
+    `reset` and `step` raise EnvironmentFault for what nothing can be learned from, `load_state` for
+    what another version has saved.
+    """
 
     @property
     def num_envs(self) -> int:
@@ -130,7 +134,8 @@ class Step(NamedTuple):
 
 
 class Envs(Protocol):
-    """N environments of one thread. Every method is called from one thread at a time."""
+    """N environments of one thread. Every method is called from one thread at a time; they raise
+    EnvironmentFault as NumpyEnvs do."""
 
     @property
     def num_envs(self) -> int:
