@@ -136,7 +136,7 @@ def frame(machines, i, scratch, drawing):  # type: ignore[no-untyped-def]
     constants, registers, words = machines.constants, machines.registers, machines.words
     if registers[i, UNFINISHED] == 0:
         start_frame(constants, registers, i)
-    tia.begin(registers, scratch.memory, i)
+    tia.begin(scratch.memory)
     ended = m6507.execute(machines, scratch, i, drawing)
     logged, until = np.int64(registers[i, LOGGED]), 3 * np.int64(registers[i, TOUCHED])
     tia.replay(constants, registers, words, scratch.memory, i, logged, until, drawing)

@@ -81,8 +81,7 @@ ROW_WORDS = PIXELS // 8  # of the screen: uint64, 8 pixels each
 P0, M0, P1, M1, BL, PLAYFIELD = range(0, 24, 4)  # 4 words each
 POSSIBLE_HERE = 24  # latches that the objects would set if their whole line were drawn
 PRESENT_HERE, DIRTY_HERE = 25, 26  # objects that are there; those whose masks are out of date
-LINE_START = 27  # the clock at which the line of the last write began
-LOG = 28
+LOG = 27
 LOG_SIZE = 2048
 MEMORY = LOG + LOG_SIZE
 
@@ -173,6 +172,12 @@ DELAY[[0x04, 0x05, 0x12, 0x13]] = 8  # NUSIZx, RESMx
 def word_of(x):  # type: ignore[no-untyped-def]
     """x // WORD_PIXELS for 0 <= x <= 160, without a division."""
     return (x * 205) >> 13
+
+
+@numba.njit(_nrt=False, forceinline=True)
+def position_of(clocks):  # type: ignore[no-untyped-def]
+    """clocks % LINE_CLOCKS, of fewer than 300,000 since a frame began, without a division."""
+    return clocks - LINE_CLOCKS * ((clocks * 294338) >> 26)
 
 
 @numba.njit(_nrt=False, forceinline=True)
@@ -511,21 +516,20 @@ def catch_up(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False)
-def begin(registers, memory, i):  # type: ignore[no-untyped-def]
-    """Before a frame of machine i, or its rest: the masks in `memory` are another's."""
+def begin(memory):  # type: ignore[no-untyped-def]
+    """Before a machine's frame, or its rest: the masks in `memory` are another's."""
     memory[PRESENT_HERE], memory[DIRTY_HERE] = np.uint64(0), np.uint64(ALL_DIRTY)
-    memory[LINE_START] = np.uint64(np.int64(registers[i, FRAME_START]))
 
 
 @numba.njit(_nrt=False)
 def replay(constants, registers, words, memory, i, logged, until, drawing):  # type: ignore[no-untyped-def]
     """Replay `logged` writes of the log, then catch up to the clock `until`; see `begin`."""
     present, dirty = np.int64(memory[PRESENT_HERE]), np.int64(memory[DIRTY_HERE])
+    frame_start = np.int64(registers[i, FRAME_START])
     register, value, clock, position = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     first_clock, end_clock = np.int64(registers[i, FIRST_CLOCK]), np.int64(registers[i, END_CLOCK])
     line_position, row = np.int64(registers[i, LINE_POSITION]), np.int64(registers[i, ROW])
     beam = np.int64(registers[i, LAST_CLOCK]), line_position, row
-    line_start = np.int64(memory[LINE_START])
     k = LOG
     while k <= LOG + logged:
         target = until
@@ -537,9 +541,7 @@ def replay(constants, registers, words, memory, i, logged, until, drawing):  # t
             if unchanged(registers, i, register, value):
                 k += 1
                 continue
-            while clock - line_start >= LINE_CLOCKS:  # quicker than a division; they are in order
-                line_start += LINE_CLOCKS
-            position = clock - line_start
+            position = position_of(clock - frame_start)
             target = clock + DELAY[register]
             if 0x0D <= register <= 0x0F:
                 target = clock + PF_DELAY[cycle_of(position) & 3]
@@ -558,7 +560,6 @@ def replay(constants, registers, words, memory, i, logged, until, drawing):  # t
         k += 1
     registers[i, LAST_CLOCK], registers[i, LINE_POSITION], registers[i, ROW] = beam
     memory[PRESENT_HERE], memory[DIRTY_HERE] = np.uint64(present), np.uint64(dirty)
-    memory[LINE_START] = np.uint64(line_start)
 
 
 @numba.njit(_nrt=False, forceinline=True)
