@@ -176,8 +176,8 @@ def word_of(x):  # type: ignore[no-untyped-def]
 
 @numba.njit(_nrt=False, forceinline=True)
 def position_of(clocks):  # type: ignore[no-untyped-def]
-    """clocks % LINE_CLOCKS, of fewer than 300,000 since a frame began, without a division."""
-    return clocks - LINE_CLOCKS * ((clocks * 294338) >> 26)
+    """clocks % LINE_CLOCKS, of those since a frame began: unsigned, LLVM needs no division."""
+    return np.int64(np.uint64(clocks) % np.uint64(LINE_CLOCKS))
 
 
 @numba.njit(_nrt=False, forceinline=True)

@@ -8,6 +8,7 @@ first `reset` draws seeds from the system; ale-py does the same, so such runs di
 
 from __future__ import annotations
 
+import copy
 import functools
 import operator
 import re
@@ -396,15 +397,16 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         if len(asked) not in (0, batch_size) or sorted(map(str, asked + ready)) != everybody:
             raise ValueError("the state is damaged: it does not say whose turn it is")
 
+    def __copy__(self) -> AtariVectorEnv:
+        """With an `out` of its own, or each would draw into the other's."""
+        return copy.deepcopy(self)
+
     def __getstate__(self) -> dict[str, Any]:
         """A copy is built from the arguments, and goes on with the same games."""
         if not self.closed:
             self.check_open()
         going_on = self.asked is not None and not self.closed
-        made = super().__getstate__()
-        if self.out is not None:  # copy.copy would share it: each would draw into the other's
-            made["_ezpickle_kwargs"] = made["_ezpickle_kwargs"] | {"out": self.out.copy()}
-        return made | {"saved": self.save_state() if going_on else None}
+        return super().__getstate__() | {"saved": self.save_state() if going_on else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

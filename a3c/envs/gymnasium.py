@@ -140,7 +140,8 @@ def made(env: str) -> gymnasium.Env[Any, Any]:
         return with_own_spaces(gymnasium.make(env))
     except (gymnasium.error.Error, ImportError, *COMPLAINTS) as error:
         # Gymnasium raises a creator's TypeError anew; whose it was, the first one knows
-        first = error.__cause__ if isinstance(error.__cause__, COMPLAINTS) else error
+        cause = error.__cause__ if isinstance(error, TypeError) else None
+        first = cause if isinstance(cause, TypeError) and cause.__traceback__ else error
         if isinstance(first, COMPLAINTS) and not is_gymnasiums(first):
             raise
         raise InputError(f"{env} cannot be made: {in_a_line(error)}") from None
