@@ -141,6 +141,24 @@ def reads_across_pages() -> list[int]:
     return code
 
 
+def reads_of_inputs() -> list[int]:
+    """Paddles, buttons and registers that are none, each at addresses that are not known before;
+    and a pointer at X into the ROM. What was read, and how long it took."""
+    code, into = [0xA9, 0xF0, 0x85, POINTERS, 0xA9, 0xF3, 0x85, POINTERS + 1], 0x80
+    for register in range(8, 16):
+        reads = [
+            [0xA2, 3, 0xB5, register - 3],  # LDX #; LDA zero,X
+            [0xA2, register - 5, 0xBD, 5, 0],  # LDA absolute,X
+            [0xA2, 8 + register, 0xBD, 0xF8, 1],  # likewise, in the next page
+            [0xA2, register - 1, 0x9A, 0x68],  # TXS, PLA
+        ]
+        for read in reads:
+            code += timed([*read, 0x09, 1, 0x85, into], into + 1)  # ORA #1, STA
+            into += 2
+    code += [0xA2, 0xEF, 0x9A]  # LDX #, TXS
+    return [*code, *timed([0xA2, 2, 0xA1, POINTERS - 2, 0x09, 1, 0x85, into], into + 1)]
+
+
 # What the random programs leave out: code at addresses where it matters, and where it shows in RAM
 SINGLE: dict[str, tuple[dict[int, list[int]], Iterable[int]]] = {
     # LDA, LDX, LDY; SHS $00D3,Y; TSX, STX: what is stored, and where the stack is
@@ -171,13 +189,23 @@ SINGLE: dict[str, tuple[dict[int, list[int]], Iterable[int]]] = {
         (0xD1, 0xD2),
     ),
     "reads across pages": ({0xF400: reads_across_pages()}, range(0x80, 0x80 + 62)),
+    "reads of inputs": ({0xF400: reads_of_inputs()}, range(0x80, 0x80 + 66)),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SINGLE)
-@pytest.mark.usefixtures("interpreted")
-def test_single_instructions(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "translated"), [*[(name, False) for name in SINGLE], ("reads of inputs", True)]
+)
+def test_single_instructions(
+    name: str,
+    translated: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
     """One after the other, with NOPs between; then the next frame."""
+    if not translated:
+        request.getfixturevalue("interpreted")
     clear = [0xA2, 0, 0x8A, 0x95, 0, 0xE8, 0xD0, 0xFB]  # LDX #, TXA; STA 0,X; INX; BNE
     start = ORIGIN + len(START) + len(clear)
     code = [*START, *clear, *VSYNC, 0xA2, 0xEF, 0x9A]  # LDX #$EF, TXS
