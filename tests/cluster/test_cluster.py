@@ -187,13 +187,13 @@ def test_what_dies_comes_back_and_the_run_goes_on_with_other_nodes(
     assert saved.progress["agent_steps"] == run.agent_steps
     assert {name.partition(".")[0] for name in saved.tensors} >= {"thread0", "thread1"}
 
-    longer = replace(saved.config, nodes=3, total_agent_steps=run.agent_steps + 3_000)
-    more = train(longer, resume=run.folder, quiet=True)
-    assert more.finished
+    alone = replace(saved.config, nodes=1, total_agent_steps=run.agent_steps + 500)
+    less = train(alone, resume=run.folder, quiet=True)
+    assert less.finished
+    more = replace(alone, nodes=3, total_agent_steps=less.agent_steps + 3_000)
+    assert train(more, resume=run.folder, quiet=True).finished
     tensors = checkpoint.newest(run.folder).checkpoint.tensors
     assert "thread2.generator" in tensors
-    fewer = replace(longer, nodes=1, total_agent_steps=more.agent_steps + 500)
-    assert train(fewer, resume=run.folder, quiet=True).finished
 
 
 def test_in_sync_mode_a_node_that_comes_back_stands_still_with_the_others(
