@@ -71,7 +71,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_saved_is_loaded(path: Path) -> None:
     saved, loaded = example(), checkpoint.load(path)
-    of_older_ones: dict[str, Any] = {"failed_evaluations": [], "failed_scores": []}  # as of none
+    of_older_ones: dict[str, Any] = {"failed_evaluations": [], "failed_scores": []}  # by default
     assert loaded[:3] == (*saved[:2], {**saved.progress, **of_older_ones})
     assert all(torch.equal(loaded.tensors[name], saved.tensors[name]) for name in saved.tensors)
 
