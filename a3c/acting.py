@@ -142,7 +142,7 @@ class Actor:
         return outputs[0], self.choose(outputs), state
 
     def keep(self, stays: Tensor) -> None:
-        """Go on with those agents alone where `stays` [N] is true, as the environments do."""
+        """Go on with the agents of the numbers `stays`, int64, alone, as the environments do."""
         agents = self.agents
         self.agents = Agents(agents.observations[stays], state_of(agents.state, stays))
 

@@ -248,8 +248,9 @@ BEFORE = {
     "lr_by_fan_in": False,
 }
 
-# Closed intervals; whatever is not listed is free. Positive numbers start at TINY.
-TINY = 1e-30
+# Closed intervals; whatever is not listed is free. Positive numbers start at TINY; what PyTorch
+# computes with ends at HUGE, since it refuses what float32 has no number for, from 3.4e38 on.
+TINY, HUGE = 1e-30, 1e30
 Ranges = dict[str, tuple[float, float]]
 RANGES: Ranges = {
     "seed": (0, 2**31 - 1),
@@ -263,22 +264,22 @@ RANGES: Ranges = {
     "sync_every": (1, 1_000_000),
     "gamma": (0, 1),
     "gae_lambda": (0, 1),
-    "rho_bar": (TINY, math.inf),
-    "c_bar": (0, math.inf),
-    "ent_coef": (0, math.inf),
+    "rho_bar": (TINY, HUGE),
+    "c_bar": (0, HUGE),
+    "ent_coef": (0, HUGE),
     "ent_final_fraction": (0, 1),
-    "vf_coef": (0, math.inf),
+    "vf_coef": (0, HUGE),
     "advantage_floor": (0, 1000),
     "epsilon_emulator_frames": (1, 10**12),
     "target_emulator_frames": (1, 10**12),
-    "lr": (TINY, math.inf),
+    "lr": (TINY, HUGE),
     "lr_final_fraction": (0, 1),
     "lr_schedule_until": (TINY, 1),
     "momentum": (0, 0.9999),
     "rmsprop_decay": (0, 1),
-    "rmsprop_eps": (TINY, math.inf),
-    "rmsprop_initial": (0, math.inf),
-    "max_grad_norm": (TINY, math.inf),
+    "rmsprop_eps": (TINY, HUGE),
+    "rmsprop_initial": (0, HUGE),
+    "max_grad_norm": (TINY, HUGE),
     "frame_skip": (1, 1_000),
     "frame_skip_max": (0, 1_000),
     "sticky_actions": (0, 1),

@@ -157,7 +157,7 @@ def play_episodes(
     actor.reset(protocol.seed)
     episodes = [Episode(protocol.seed + i) for i in range(protocol.episodes)]
     for agent_steps in range(1, protocol.max_agent_steps + 1):
-        moment = actor.step()
+        actor.step()
         outcome = games.outcome  # from the host: the device's copy would have to be waited for
         for i, action, reward in zip(games.playing, games.taken, outcome.rewards, strict=True):
             episodes[i].actions.append(action.tolist())
@@ -167,9 +167,10 @@ def play_episodes(
             games.playing = games.playing[~ended]
         if not games.num_envs or not goes_on(games.num_envs, agent_steps):
             break
-        if ended.any():
-            envs.keep(~moment.step.ended)
-            actor.keep(~moment.step.ended)
+        if ended.any():  # by their numbers, which the host knows: a mask would have to be counted
+            stays = torch.from_numpy(np.flatnonzero(~ended)).to(generator.device)  # int64 [stay]
+            envs.keep(stays)
+            actor.keep(stays)
     return finished(episodes, games, protocol)
 
 

@@ -139,7 +139,7 @@ def preset(name: str, **changes: Any) -> Config:
     change that nothing reads."""
     values = preset_values(name, **changes)
     config = Config(**values)
-    check_read(values, preset_values(name))
+    check_read({**values, "correction": config.correction}, preset_values(name))
     return config
 
 

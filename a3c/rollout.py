@@ -42,7 +42,7 @@ class Rollout(NamedTuple):
     that of its agents.
     """
 
-    # [T, N, A or 2A] that acted, as the head says them: logits, means and deviations, or values
+    # [T, N, A or 2A] that acted, as the head says them: logits, means and log deviations, or values
     policies: Tensor
     actions: Tensor  # [T, N] int64, or [T, N, A] float32
     rewards: Tensor  # [T, N] float32, unclipped
@@ -121,5 +121,5 @@ def copied_state(state: State | None, into: State | None) -> State | None:
 
 
 def state_of(state: State | None, agents: Tensor) -> State | None:
-    """The LSTM's state of some of the agents, int64 [M], or bool [N], true of those."""
+    """The LSTM's state of some of the agents, int64 [M]."""
     return None if state is None else (state[0][agents], state[1][agents])

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import secrets
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -110,6 +111,14 @@ def no_power_is_lost() -> Iterator[None]:
     """Here no disk is waited for, in each run ten times; tests of that look at what is asked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_token_is_left() -> Iterator[None]:
+    """Ray, here and in programs that tests start, would make one in the home of who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         yield
 
 

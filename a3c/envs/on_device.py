@@ -67,7 +67,7 @@ class OnDevice:
         return Step(seen, rewards, terminated, truncated, ended, life_lost, final)
 
     def keep(self, stays: Tensor) -> None:
-        """Those agents where `stays` [N] is not true have left the NumPy environments."""
+        """All agents but those of the numbers `stays`, int64, have left the NumPy environments."""
         self.ways.clear()  # pinned memory for N agents, of which there will never be N again
         self.observations = self.observations[stays]
 

@@ -1,6 +1,7 @@
 """Each preset's values; ranges and choices."""
 
 import importlib
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -332,7 +333,9 @@ def test_presets_can_be_changed(name: str) -> None:
         ("network", 3, "expected auto, paper"),
         ("recurrent", None, "True or False"),
         ("lr", None, "expected a number"),
-        ("lr", 0, "a number above 0, or auto"),
+        ("lr", 0, r"a number above 0 and at most 1e\+30, or auto"),
+        ("rho_bar", math.inf, r"is inf; expected a number above 0 and at most 1e\+30"),
+        ("ent_coef", 1e39, r"at least 0 and at most 1e\+30"),
         ("lr", "1e-3", "expected a number"),
         ("seed", [1], "whole number"),
     ],

@@ -1,6 +1,7 @@
 """What may be asked for as a device, and what is said of what is not there; without a GPU."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from a3c import devices
 from a3c.devices import ToDevice, pick_device, pick_devices, pick_precision, room_for
 from a3c.errors import InputError
 from a3c.presets import preset
+
+
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -69,6 +73,25 @@ def test_what_is_no_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with_gpus(monkeypatch, 4)
     with pytest.raises(InputError, match="expected auto, cpu, cuda, cuda:0 or cuda:0,cuda:1"):
         pick_device(name)
+
+
+@pytest.mark.parametrize("avx512", [False, True])
+@pytest.mark.parametrize("amx", [False, True])
+def test_a_processor_multiplies_bfloat16_with_either(
+    avx512: bool, amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    assert devices.cpu_multiplies_bfloat16() == (avx512 or amx)
+
+
+@pytest.mark.skipif(not CPUINFO.exists(), reason="Linux says what its processor can do")
+def test_this_processor_multiplies_bfloat16_if_linux_says_so() -> None:
+    flags = CPUINFO.read_text().split()
+    can = "avx512_bf16" in flags or "amx_bf16" in flags
+    assert devices.cpu_multiplies_bfloat16() == can
+    found = torch.bfloat16 if can else torch.float32
+    assert pick_precision(preset("fast"), torch.device("cpu")) == found
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -26,7 +26,7 @@ from a3c.games import EvaluationProtocol, make_games, play_episodes
 from a3c.metrics import Metrics
 from a3c.node import Node
 from a3c.presets import preset
-from tests.playable import Playable, model_of
+from tests.playable import HalfNeverEnds, Playable, model_of
 
 # What a tensor's content is read by, or its shape depends on
 WAITS = {
@@ -127,21 +127,24 @@ def test_one_wait_for_each_agent_step_and_one_for_each_rollout(
     assert reads == [*steps, "read"]  # the figures of the update before, after acting
 
 
+@pytest.mark.parametrize(
+    ("kind", "lengths"), [(Playable, [12, 12, 12]), (HalfNeverEnds, [10, 12, 10])]
+)
 def test_an_evaluation_waits_once_for_each_agent_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[Playable], lengths: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not for what the host knows already: what was done, and what came of it."""
-    policy = a3c.load(model_of(Playable, tmp_path), "cpu")
+    """And not for what the host knows already: what was done, what came of it, and who leaves."""
+    policy = a3c.load(model_of(kind, tmp_path), "cpu")
     games = make_games(policy.config, 3, policy.device)
-    protocol = EvaluationProtocol(episodes=3, seed=0, greedy=False, epsilon=0.0, max_agent_steps=8)
+    protocol = EvaluationProtocol(episodes=3, seed=0, greedy=False, epsilon=0.0, max_agent_steps=12)
     watch = Watch()
     with counted(monkeypatch) as reads, watch:
         played = play_episodes(
             games, policy.network, policy.generator, protocol, goes_on=lambda *_: True
         )
-    assert [episode.length for episode in played] == [8] * 3
-    assert reads == ["step"] * 8
-    assert [line.split()[1] for line in watch.lines] == ["to"]  # up, once: which games are played
+    assert [episode.length for episode in played] == lengths
+    assert reads == ["step"] * 12
+    assert {line.split()[1] for line in watch.lines} == {"to"}  # up: which games are played
 
 
 @pytest.mark.parametrize(

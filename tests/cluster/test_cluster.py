@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ray.cluster_utils import Cluster as RayMachines
 from ray.exceptions import AuthenticationError
 
 from a3c.cluster.machines import LOOPBACK as LISTENS_HERE
-from a3c.cluster.machines import QUIET, check_answer, joined
+from a3c.cluster.machines import QUIET, check_answer, joined, start_ray
 from a3c.cluster.member import RefusedError, check_same
 from a3c.config import Config
 from a3c.errors import InputError
@@ -241,6 +241,9 @@ def test_where_the_command_is_killed_its_nodes_end(tmp_path: Path) -> None:
         actors = {*named(below(process.pid), "ray::Member")}
         actors |= {*named(below(process.pid), "ray::Server")}
         assert len(actors) == 3
+        listens = listening(below(process.pid))
+        assert listens
+        assert listens <= LOOPBACK
         process.kill()
     # A zombie has ended; in some containers nobody sees it off
     until(lambda: not actors & {pid for pid, fields in stats().items() if fields[0] != "Z"})
@@ -299,6 +302,34 @@ def test_a_cluster_of_machines_that_join_and_go(tmp_path: Path, machines: RayMac
         process.send_signal(signal.SIGINT)
         assert process.wait(SOON) == 0
     assert "go on: a3c train --resume" in said.read_text()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"), [("127.0.0.1", None), ("10.0.0.7", "Ray would listen on 10.0.0.7: it was")]
+)
+def test_ray_that_would_listen_to_others_is_refused(
+    address: str, words: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it would where it was imported before it was told where to listen."""
+    monkeypatch.setattr("ray.init", Mock())
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: address)
+    stopped = Mock()
+    monkeypatch.setattr("a3c.cluster.machines.stop_ray", stopped)
+    with nullcontext() if words is None else pytest.raises(InputError, match=words):
+        start_ray(config_in(Path("runs")))
+    assert stopped.called == (words is not None)
+
+
+@pytest.mark.parametrize(("cluster", "alone"), [("", True), ("auto", False)])
+def test_only_a_run_on_one_machine_listens_there_alone(
+    cluster: str, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (name,) = LISTENS_HERE
+    monkeypatch.setenv(name, "as it was")
+    monkeypatch.setattr("ray.init", Mock())
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.1")
+    start_ray(config_in(Path("runs"), cluster=cluster))
+    assert os.environ[name] == (LISTENS_HERE[name] if alone else "as it was")
 
 
 def test_what_ray_says_of_a_cluster_that_does_not_answer_is_told(

@@ -78,14 +78,23 @@ def test_its_id_and_its_name_are_one_model() -> None:
 
 
 def test_breakout_plays_as_its_card_says(tmp_path: Path) -> None:
-    """Four games: far above what an untrained or a damaged model could reach."""
-    options = play.PlayOptions("breakout", episodes=4, out=str(tmp_path), seed=1000, film=False)
+    """Eight games: far above what an untrained or a damaged model could reach."""
+    options = play.PlayOptions("breakout", episodes=8, out=str(tmp_path), seed=1000, film=False)
     scores = play.play(options)
     shipped = models.scores(models.shipped()["breakout"])["sample"]
-    standard_error = shipped["std"] / 4**0.5
+    standard_error = shipped["std"] / 8**0.5
     assert abs(scores["mean"] - shipped["mean"]) < 4 * standard_error
     assert scores["min"] > 30
     assert json.loads((tmp_path / "scores.json").read_text())["mean"] == scores["mean"]
+
+
+def test_random_play_of_breakout_is_as_its_card_says(tmp_path: Path) -> None:
+    """The same games on every machine: no network decides."""
+    options = play.PlayOptions("breakout", 100, str(tmp_path), epsilon=1.0, film=False)
+    scores = play.play(options)
+    shipped = models.scores(models.shipped()["breakout"])["random"]
+    same = "returns", "lengths_agent_steps", "seeds", "mean", "std", "protocol"
+    assert {name: scores[name] for name in same} == {name: shipped[name] for name in same}
 
 
 def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
