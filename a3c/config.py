@@ -195,7 +195,8 @@ class Config:
     noop_max: int = 30
     """A game starts with fewer no-ops than this, drawn at random (Atari); 0 for none."""
     full_action_set: bool = False
-    """Use all 18 actions instead of those that the game needs (Atari)."""
+    """Use all 18 actions, 9 of Skiing and Lost Luggage, in place of those that the game needs
+    (Atari)."""
     max_episode_frames: int = 108_000
     """A game is truncated after this many emulator frames: half an hour of play (Atari)."""
     clip_rewards: bool = True

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atari2600 import ale, boot, console, games, mersenne, observe
-from atari2600.ale import DRAWING, FIRE, NOOP
+from atari2600.ale import FIRE, NOOP
 from atari2600.games import Game
 from atari2600.mersenne import WRAPPER
-from atari2600.observe import ROW_WORDS
 from atari2600.resize import Lines, Resizing, lines_of, resize, resizing
 from atari2600.state import (
     BUFFER,
@@ -30,6 +29,7 @@ from atari2600.state import (
     OVER,
     RAM_BYTES,
     REGISTERS,
+    ROW_WORDS,
     SHORT,
     STARTED,
     UNFINISHED,
@@ -194,10 +194,10 @@ def start_episode(machines, layer, agents, view, scratch, i):  # type: ignore[no
     if protocol[NOOP_MAX] > 0:
         noops = mersenne.draw_below(generators, i, WRAPPER, protocol[NOOP_MAX])
     if protocol[FIRE_RESET]:
-        ale.act(machines, layer, generators, scratch.console, i, FIRE, DRAWING)
+        ale.act(machines, layer, generators, scratch.console, i, FIRE)
         noops -= 1
     for _ in range(noops):
-        ale.act(machines, layer, generators, scratch.console, i, NOOP, DRAWING)
+        ale.act(machines, layer, generators, scratch.console, i, NOOP)
         if machines.registers[i, OVER]:
             boot.reset_game(machines, layer, generators, scratch.console, i)
 
@@ -303,18 +303,12 @@ def ends(registers, protocol, i):  # type: ignore[no-untyped-def]
 
 @numba.njit(_nrt=False)
 def save(machines, scratch, i):  # type: ignore[no-untyped-def]
-    for k in range(REGISTERS):
-        scratch.registers[0, k] = machines.registers[i, k]
-    for k in range(RAM_BYTES):
-        scratch.ram[0, k] = machines.ram[i, k]
+    console.copy_machine(machines.registers, machines.ram, i, scratch.registers, scratch.ram, 0)
 
 
 @numba.njit(_nrt=False)
 def restore(machines, scratch, i):  # type: ignore[no-untyped-def]
-    for k in range(REGISTERS):
-        machines.registers[i, k] = scratch.registers[0, k]
-    for k in range(RAM_BYTES):
-        machines.ram[i, k] = scratch.ram[0, k]
+    console.copy_machine(scratch.registers, scratch.ram, 0, machines.registers, machines.ram, i)
 
 
 @numba.njit(_nrt=False, inline="always")

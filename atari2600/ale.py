@@ -41,7 +41,7 @@ RIGHT, LEFT, DOWN, UPFIRE = 3, 4, 5, 10
 RESET_SWITCH = np.int64(40)  # an action only inside a reset procedure
 DRAWING = np.bool_(True)
 # Held lines of the actions: up 1, down 2, left 4, right 8.
-DIRECTIONS = np.array([0, 0, 1, 8, 4, 2, 9, 5, 10, 6, 1, 8, 4, 2, 9, 5, 10, 6], np.int64)
+HELD_LINES = np.array([0, 0, 1, 8, 4, 2, 9, 5, 10, 6, 1, 8, 4, 2, 9, 5, 10, 6], np.int64)
 LEFT_LINE, RIGHT_LINE = 4, 8
 
 # options[FIELD] of a game as it is played, int64
@@ -92,7 +92,7 @@ def set_inputs(registers, options, i, action):  # type: ignore[no-untyped-def]
     if action == RESET_SWITCH:
         registers[i, SWCHB] ^= RESET_BIT
         action = NOOP
-    lines = DIRECTIONS[action]
+    lines = HELD_LINES[action]
     fire = action == FIRE or action >= UPFIRE
     registers[i, FIRE0] = registers[i, FIRE1] = RELEASED
     registers[i, DELAY0] = registers[i, DELAY1] = NEVER_CHARGED
@@ -165,14 +165,14 @@ def is_over(registers, options, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, inline="always")
-def act(machines, layer, generators, scratch, i, action, drawing):  # type: ignore[no-untyped-def]
-    """ALE's act: one frame; returns its reward. When the game is over it only draws."""
+def act(machines, layer, generators, scratch, i, action):  # type: ignore[no-untyped-def]
+    """ALE's act: one frame, drawn; returns its reward. When the game is over it only draws."""
     registers = machines.registers
     registers[i, HELD_ACTION] = choose(registers, generators, layer.options, i, action)
     if is_over(registers, layer.options, i):
         return np.int64(0)
     held = np.int64(registers[i, HELD_ACTION])
-    return advance(machines, layer, scratch, i, held, drawing)
+    return advance(machines, layer, scratch, i, held, DRAWING)
 
 
 @numba.njit(_nrt=False, inline="always")

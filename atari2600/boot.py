@@ -62,18 +62,22 @@ from atari2600.state import (
     PADDLE,
     RAM_BYTES,
     REGISTERS,
+    ROW_WORDS,
     SCHEME,
     SWCHB,
     SYSTEM_RESETS,
     UNFINISHED,
-    WIDTH,
     Machines,
 )
 
 Array = NDArray[Any]
-Verb = tuple[Any, ...]  # a verb's number, and up to three more
+Verb = tuple[Any, ...]  # a verb's number, and up to three more: a, b, c
 
-# Verbs of a procedure; each has up to three numbers.
+# Verbs of a procedure and their numbers; a question is where its program begins (rules.py):
+#   EMULATE, ACT: action, frames            ACT_UNTIL, TAP_UNTIL: action, question
+#   PRESS: frames                           TAP_UNTIL_CHANGE: action, byte of RAM
+#   PRESS_UNTIL: frames, question, how often at most
+#   PRESS_DRAWN_UNTIL: least frames, question
 EMULATE, SOFT_RESET, START_RULES, PRESS, PRESS_UNTIL, PRESS_DRAWN_UNTIL = range(6)
 ACT, ACT_UNTIL, TAP_UNTIL, TAP_UNTIL_CHANGE = range(6, 10)
 ALWAYS_AGAIN = 2**31 - 1
@@ -105,7 +109,7 @@ def layer_of(
     default_script = script_of(game, game.default_mode, program)
     set_options(options, game, difficulty, sticky, max_episode_frames)
     set_copies(options, game, np.concatenate([script, default_script])[:, 0])
-    words = game.height * WIDTH // 8
+    words = game.height * ROW_WORDS
     return Layer(
         options,
         program.finish(),
@@ -280,13 +284,13 @@ def perform(machines, layer, generators, scratch, i, script, k):  # type: ignore
     elif verb == PRESS_DRAWN_UNTIL:
         while not holds(program, registers, ram, i, b):
             press(machines, layer, scratch, i, a + mersenne.draw(generators, i, ENVIRONMENT) % 256)
-            act(machines, layer, generators, scratch, i, NOOP, DRAWING)
+            act(machines, layer, generators, scratch, i, NOOP)
     elif verb == ACT:
         for _ in range(b):
-            act(machines, layer, generators, scratch, i, a, DRAWING)
+            act(machines, layer, generators, scratch, i, a)
     elif verb == ACT_UNTIL:
         while not holds(program, registers, ram, i, b):
-            act(machines, layer, generators, scratch, i, a, DRAWING)
+            act(machines, layer, generators, scratch, i, a)
     elif verb == TAP_UNTIL:
         while not holds(program, registers, ram, i, b):
             tap(machines, layer, generators, scratch, i, a)
@@ -317,8 +321,8 @@ def press(machines, layer, scratch, i, frames):  # type: ignore[no-untyped-def]
 @numba.njit(_nrt=False, inline="always")
 def tap(machines, layer, generators, scratch, i, action):  # type: ignore[no-untyped-def]
     """An action, and nothing."""
-    act(machines, layer, generators, scratch, i, action, DRAWING)
-    act(machines, layer, generators, scratch, i, NOOP, DRAWING)
+    act(machines, layer, generators, scratch, i, action)
+    act(machines, layer, generators, scratch, i, NOOP)
 
 
 @numba.njit(_nrt=False)
@@ -354,10 +358,7 @@ def load_and_reset(machines, layer, generators, scratch, i, seed):  # type: igno
 @numba.njit(_nrt=False)
 def copy_start(machines, layer, i):  # type: ignore[no-untyped-def]
     """Machine i becomes the start state; its generators stay."""
-    for k in range(REGISTERS):
-        machines.registers[i, k] = layer.registers[0, k]
-    for k in range(RAM_BYTES):
-        machines.ram[i, k] = layer.ram[0, k]
+    console.copy_machine(layer.registers, layer.ram, 0, machines.registers, machines.ram, i)
     for buffer in range(2):
         for k in range(machines.words.shape[2]):
             machines.words[i, buffer, k] = layer.words[0, buffer, k]

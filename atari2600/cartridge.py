@@ -28,6 +28,7 @@ from atari2600.state import (
     FE,
     PLAIN,
     SCHEME,
+    START_BANK,
 )
 
 Array = NDArray[Any]
@@ -85,9 +86,9 @@ def _every_combination(rom: Array) -> Array:
 
 
 @numba.njit(_nrt=False)
-def power_on(constants, registers, i, start_bank):  # type: ignore[no-untyped-def]
+def power_on(constants, registers, i):  # type: ignore[no-untyped-def]
     """The cartridge's part of a system reset. The DPC's random register keeps running."""
-    registers[i, BANK] = start_bank
+    registers[i, BANK] = constants[START_BANK]
     if constants[SCHEME] == DPC_SCHEME:
         for k in range(DPC, DPC_RANDOM):
             registers[i, k] = 0

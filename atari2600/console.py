@@ -37,6 +37,8 @@ from atari2600.state import (
     PC,
     PLAIN_FROM,
     PLAIN_SIZE,
+    RAM_BYTES,
+    REGISTERS,
     ROW,
     SCHEME,
     SHORT,
@@ -102,11 +104,20 @@ def system_reset(machines, i, timer):  # type: ignore[no-untyped-def]
     for k in range(machines.words.shape[2]):
         machines.words[i, 0, k] = machines.words[i, 1, k] = 0
     riot.start_timer(registers, i, timer, 6, 0)
-    cartridge.power_on(constants, registers, i, constants[START_BANK])
+    cartridge.power_on(constants, registers, i)
     registers[i, SP] = 0xFF
     arguments = constants, machines.image, machines.graphics, registers, machines.ram
     low = cartridge.access(*arguments, i, 0x1FFC, -1)
     registers[i, PC] = low | cartridge.access(*arguments, i, 0x1FFD, -1) << 8
+
+
+@numba.njit(_nrt=False)
+def copy_machine(registers, ram, i, to_registers, to_ram, k):  # type: ignore[no-untyped-def]
+    """Row k becomes machine i, but for the screens."""
+    for field in range(REGISTERS):
+        to_registers[k, field] = registers[i, field]
+    for byte in range(RAM_BYTES):
+        to_ram[k, byte] = ram[i, byte]
 
 
 @numba.njit(_nrt=False)

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from atari2600 import agent, boot, games, snapshot
 from atari2600.ale import full_strength
-from atari2600.backends import cpu
-from atari2600.controls import (
+from atari2600.arguments import (
     actions_of,
     check_flags,
     check_fractions,
@@ -28,16 +27,18 @@ from atari2600.controls import (
     continuous_space,
     frames_of,
 )
+from atari2600.backends import cpu
 from atari2600.interface import Interface
 from atari2600.mersenne import ENVIRONMENT
 from atari2600.snapshot import Rest
-from atari2600.state import BUFFER, EXTRA_RAM, HELD_ACTION, WIDTH
+from atari2600.state import BUFFER, EXTRA_RAM, HELD_ACTION, UNFINISHED, WIDTH
 from atari2600.window import Window
 
 Array = NDArray[Any]
 OBSERVATIONS = ("rgb", "grayscale", "ram")
 KEYS = {"UP": "w", "LEFT": "a", "RIGHT": "d", "DOWN": "s", "FIRE": " "}
 NOOP_KEY = "e"
+LEFT_BY_CLONES = [HELD_ACTION, UNFINISHED]  # registers that no clone of ALE's holds
 
 
 class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
@@ -66,7 +67,7 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         obs_type: "rgb", "grayscale" or "ram"
         frameskip: emulator frames per agent step; (low, high) draws from low to high - 1
         repeat_action_probability: of the sticky actions, at each emulator frame
-        full_action_space: all actions, also where the game ignores some
+        full_action_space: all 18 actions (9 of Skiing and Lost Luggage), also what a game ignores
         continuous: actions are (radius, angle, fire); paddles turn by the radius
         continuous_action_threshold: from where a direction, or fire, counts
         max_num_frames_per_episode: emulator frames after which an episode is truncated
@@ -147,7 +148,11 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         return self.observation(), self.info() | info
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """One agent step."""
+        """One agent step: observation uint8 (see `observation_space`), reward, unclipped,
+        terminated, truncated, and info: lives, frame_number, episode_frame_number.
+
+        Raises ResetNeeded before `reset`, and ValueError for an action that there is not.
+        """
         if not self.started:
             raise error.ResetNeeded("call reset() before step()")
         code = self.decode(action)
@@ -211,7 +216,8 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         return snapshot.save(self.clone_header(), {"rng": include_rng}, self.state_arrays())
 
     def restore_state(self, state: Array) -> None:
-        """Go back to a cloned state, as ALE does, which leaves the action that sticks.
+        """Go back to a cloned state, as ALE does, which leaves the action that sticks, and whether
+        the machine's frame is unfinished: not so after a reset of Q*bert, say.
 
         Raises ValueError if it is of another game, mode or difficulty; the rest of the protocol
         may be another.
@@ -219,9 +225,10 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
         if self.load_seed >= 0:  # ale-py has loaded the game by now
             self.run(cpu.RESET, self.load_seed)
         registers, generators = self.machines.registers, self.agents.generators
-        held, generator = registers[0, HELD_ACTION], generators[0, ENVIRONMENT].copy()
+        left = registers[0, LEFT_BY_CLONES]  # int32 [2]
+        generator = generators[0, ENVIRONMENT].copy()
         rest = snapshot.load(state, self.clone_header(), self.state_arrays(), self.check_loaded)
-        registers[0, HELD_ACTION] = held
+        registers[0, LEFT_BY_CLONES] = left
         if not rest["rng"]:
             generators[0, ENVIRONMENT] = generator
         self.load_seed, self.started = -1, True

@@ -141,7 +141,6 @@ from atari2600.state import (
 
 MAX_INSTRUCTIONS = 25_000  # of a call; a frame that takes more is continued by the next call
 WSYNC, VSYNC = 0x02, 0x00
-LINE_CYCLES = 76
 
 
 @numba.njit(_nrt=False)
@@ -706,9 +705,9 @@ def execute(machines, scratch, i, drawing):  # type: ignore[no-untyped-def]
                     ended = True
                     budget = 0
                 if register == WSYNC:
-                    gone = (cycles + line_offset) % LINE_CYCLES
+                    gone = (cycles + line_offset) % tia.LINE_CYCLES
                     if gone:
-                        cycles += LINE_CYCLES - gone
+                        cycles += tia.LINE_CYCLES - gone
                 elif logs(register):
                     if logged == tia.LOG_SIZE:
                         tia.replay(constants, registers, words, memory, i, logged, 0, drawing)

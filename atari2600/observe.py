@@ -9,9 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from atari2600.state import WIDTH
-
-ROW_WORDS = WIDTH // 8  # a screen's row in words of 8 pixels
+from atari2600.state import ROW_WORDS
 
 
 @numba.njit(_nrt=False)

@@ -15,8 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from atari2600.observe import ROW_WORDS
-from atari2600.state import WIDTH
+from atari2600.state import ROW_WORDS, WIDTH
 
 Array = NDArray[Any]
 AREA, BLOCKS, GROWING = range(3)

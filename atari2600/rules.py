@@ -267,6 +267,7 @@ def run(program, registers, ram, i, at):  # type: ignore[no-untyped-def]
 
 @numba.njit(_nrt=False)
 def calculate(operation, x, y, z):  # type: ignore[no-untyped-def]
+    """What an operation makes of its operands, int64."""
     if operation == MOVE:
         return x
     if operation == ADD:

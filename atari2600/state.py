@@ -94,6 +94,7 @@ FOREVER = 2**31 - 1  # VSYNC_DEADLINE when none is armed
 RAM_BYTES = 256  # RIOT 128, cartridge 128
 EXTRA_RAM = 128  # index of the cartridge's first byte
 WIDTH = 160
+ROW_WORDS = WIDTH // 8  # of a screen: uint64, 8 pixels each
 
 # ---- constants[FIELD] of a game, int32, shared by all its machines ----
 

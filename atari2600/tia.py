@@ -2,7 +2,7 @@
 
 The processor appends (cycle, register, value) to a log. `replay` plays it when a collision latch is
 read, when the log is full, and at the end of a frame: it draws (or only checks for collisions) from
-one state change to the next. A line's 160 pixels are four words of 40 bits for each of the six
+one state change to the next. A line's 160 pixels are four quarters of 40 bits for each of the six
 objects, pixel 0 in the lowest bit, because a playfield cell is 4 pixels and 40 divides 160; the
 masks of objects are recomputed only when a register changed them. A slice of a line then takes a
 few ANDs to find collisions, and a table look-up for each 8 pixels to draw.
@@ -58,6 +58,7 @@ from atari2600.state import (
     REFP0,
     RESMP0,
     ROW,
+    ROW_WORDS,
     STAR,
     STAR_COUNTER,
     STAR_SHAPE,
@@ -67,15 +68,16 @@ from atari2600.state import (
     VDELBL,
     VDELP0,
     VDELP1,
+    WIDTH,
 )
 
 Array = NDArray[Any]
 
 LINE_CLOCKS, BLANK_CLOCKS = 228, 68
-PIXELS = 160
-WORD_PIXELS = 40  # of a mask
-WORD = (1 << WORD_PIXELS) - 1
-ROW_WORDS = PIXELS // 8  # of the screen: uint64, 8 pixels each
+LINE_CYCLES = LINE_CLOCKS // 3  # of the processor
+PIXELS = WIDTH  # of a line
+QUARTER_PIXELS = 40  # of a mask's quarter
+QUARTER = (1 << QUARTER_PIXELS) - 1
 
 # Memory of one worker (uint64), for the frame of one machine: masks of the objects, then the log
 P0, M0, P1, M1, BL, PLAYFIELD = range(0, 24, 4)  # 4 words each
@@ -169,8 +171,8 @@ DELAY[[0x04, 0x05, 0x12, 0x13]] = 8  # NUSIZx, RESMx
 
 
 @numba.njit(_nrt=False, forceinline=True)
-def word_of(x):  # type: ignore[no-untyped-def]
-    """x // WORD_PIXELS for 0 <= x <= 160, without a division."""
+def quarter_of(x):  # type: ignore[no-untyped-def]
+    """x // QUARTER_PIXELS for 0 <= x <= 160, without a division."""
     return (x * 205) >> 13
 
 
@@ -192,10 +194,20 @@ def place(memory, at, bits, position):  # type: ignore[no-untyped-def]
     wrap round."""
     if position >= PIXELS:
         position -= PIXELS
-    word = word_of(position)
-    shift = np.uint64(position - word * WORD_PIXELS)
-    memory[at + word] |= (bits << shift) & np.uint64(WORD)
-    memory[at + ((word + 1) & 3)] |= bits >> (np.uint64(WORD_PIXELS) - shift)
+    quarter = quarter_of(position)
+    shift = np.uint64(position - quarter * QUARTER_PIXELS)
+    memory[at + quarter] |= (bits << shift) & np.uint64(QUARTER)
+    memory[at + ((quarter + 1) & 3)] |= bits >> (np.uint64(QUARTER_PIXELS) - shift)
+
+
+@numba.njit(_nrt=False, forceinline=True)
+def place_copies(memory, at, bits, position, copies):  # type: ignore[no-untyped-def]
+    """Add an object's copies to its mask: for bit k of `copies` one 16 k pixels on."""
+    while copies:
+        if copies & 1:
+            place(memory, at, bits, position)
+        copies >>= 1
+        position += 16
 
 
 @numba.njit(_nrt=False, forceinline=True)
@@ -222,12 +234,7 @@ def mask_player(registers, memory, i, k):  # type: ignore[no-untyped-def]
     copies = COPIES[mode]
     if registers[i, SUPPRESS0 + k]:
         copies &= ~1
-    offset = 0
-    while copies:
-        if copies & 1:
-            place(memory, at, bits, position + offset)
-        copies >>= 1
-        offset += 16
+    place_copies(memory, at, bits, position, copies)
     return np.int64(BIT_P1 if k else BIT_P0)
 
 
@@ -247,12 +254,7 @@ def mask_missile(registers, memory, i, k):  # type: ignore[no-untyped-def]
     bits = np.uint64((1 << (1 << size)) - 1)
     position = np.int64(registers[i, POS_M0 + k])
     copies = COPIES[nusiz & 7]
-    offset = 0
-    while copies:
-        if copies & 1:
-            place(memory, at, bits, position + offset)
-        copies >>= 1
-        offset += 16
+    place_copies(memory, at, bits, position, copies)
     return np.int64(BIT_M1 if k else BIT_M0)
 
 
@@ -301,7 +303,7 @@ def update_masks(registers, memory, i, present, dirty):  # type: ignore[no-untyp
 
 @numba.njit(_nrt=False, forceinline=True)
 def bits_between(first, last):  # type: ignore[no-untyped-def]
-    """A word's pixels first <= k < last."""
+    """The pixels first <= k < last of a quarter."""
     return ((np.uint64(1) << np.uint64(last)) - np.uint64(1)) & ~(
         (np.uint64(1) << np.uint64(first)) - np.uint64(1)
     )
@@ -311,15 +313,15 @@ def bits_between(first, last):  # type: ignore[no-untyped-def]
 def collide(memory, first, last):  # type: ignore[no-untyped-def]
     """The latches that the pixels first <= x < last of a line set."""
     latches = np.int64(0)
-    for word in range(word_of(first), word_of(last - 1) + 1):
-        start = word * WORD_PIXELS
-        seen = bits_between(max(first - start, 0), min(last - start, WORD_PIXELS))
-        p0 = memory[P0 + word] & seen
-        m0 = memory[M0 + word] & seen
-        p1 = memory[P1 + word] & seen
-        m1 = memory[M1 + word] & seen
-        bl = memory[BL + word] & seen
-        pf = memory[PLAYFIELD + word] & seen
+    for quarter in range(quarter_of(first), quarter_of(last - 1) + 1):
+        start = quarter * QUARTER_PIXELS
+        seen = bits_between(max(first - start, 0), min(last - start, QUARTER_PIXELS))
+        p0 = memory[P0 + quarter] & seen
+        m0 = memory[M0 + quarter] & seen
+        p1 = memory[P1 + quarter] & seen
+        m1 = memory[M1 + quarter] & seen
+        bl = memory[BL + quarter] & seen
+        pf = memory[PLAYFIELD + quarter] & seen
         # pixels of two objects or more: mostly there are none
         sprites = p0 | m0 | p1 | m1 | bl
         shared = (
@@ -361,14 +363,14 @@ def draw(registers, memory, words, i, buffer, row, first, last, present):  # typ
     color0 = (np.uint64(registers[i, COLUP0]) * EVERY_BYTE) ^ background
     color1 = (np.uint64(registers[i, COLUP1]) * EVERY_BYTE) ^ background
     color_ball = (np.uint64(registers[i, COLUPF]) * EVERY_BYTE) ^ background
-    for word in range(word_of(first), word_of(last - 1) + 1):
-        start = word * WORD_PIXELS
-        at = row * ROW_WORDS + word * 5
-        of0 = memory[P0 + word] | memory[M0 + word]
-        of1 = memory[P1 + word] | memory[M1 + word]
-        ball = memory[BL + word]
-        field = memory[PLAYFIELD + word]
-        whole = first <= start and last >= start + WORD_PIXELS
+    for quarter in range(quarter_of(first), quarter_of(last - 1) + 1):
+        start = quarter * QUARTER_PIXELS
+        at = row * ROW_WORDS + quarter * 5
+        of0 = memory[P0 + quarter] | memory[M0 + quarter]
+        of1 = memory[P1 + quarter] | memory[M1 + quarter]
+        ball = memory[BL + quarter]
+        field = memory[PLAYFIELD + quarter]
+        whole = first <= start and last >= start + QUARTER_PIXELS
         if whole and (of0 | of1 | ball | field) == 0:
             for group in range(5):
                 words[i, buffer, at + group] = background
@@ -383,8 +385,8 @@ def draw(registers, memory, words, i, buffer, row, first, last, present):  # typ
         else:
             of1 &= ~of0
             if score:
-                color_field = color0 if word < 2 else color1
-                if word < 2:
+                color_field = color0 if quarter < 2 else color1
+                if quarter < 2:
                     of1 &= ~field
             else:
                 field |= ball
@@ -406,7 +408,7 @@ def draw(registers, memory, words, i, buffer, row, first, last, present):  # typ
             words[i, buffer, at + 2], words[i, buffer, at + 3] = c, d
             words[i, buffer, at + 4] = e
             continue
-        seen = bits_between(max(first - start, 0), min(last - start, WORD_PIXELS))
+        seen = bits_between(max(first - start, 0), min(last - start, QUARTER_PIXELS))
         for group in range(5):
             here = seen & np.uint64(255)
             if here:
@@ -419,7 +421,7 @@ def draw(registers, memory, words, i, buffer, row, first, last, present):  # typ
 
 @numba.njit(_nrt=False, forceinline=True)
 def tint(pixels, bits, color):  # type: ignore[no-untyped-def]
-    """A word's pixels, 8 to a number, with `color` in place of the background where bits are."""
+    """A quarter's pixels, 8 to a number, with `color` in place of the background where bits are."""
     byte = np.uint64(255)
     a, b, c, d, e = pixels
     return (
@@ -440,18 +442,26 @@ def black(words, i, buffer, row, first, last):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(_nrt=False, forceinline=True)
+def end_suppression(registers, i):  # type: ignore[no-untyped-def]
+    """The players' first copies are shown again; returns those that were not."""
+    players = np.int64(0)
+    if registers[i, SUPPRESS0]:
+        registers[i, SUPPRESS0] = 0
+        players |= BIT_P0
+    if registers[i, SUPPRESS1]:
+        registers[i, SUPPRESS1] = 0
+        players |= BIT_P1
+    return players
+
+
+@numba.njit(_nrt=False, forceinline=True)
 def end_line(registers, i):  # type: ignore[no-untyped-def]
     """What takes effect when a visible line is complete; returns the objects it changed."""
     dirty = np.int64(0)
     if registers[i, REFLECTED] != registers[i, CTRLPF] & 1:
         registers[i, REFLECTED] = registers[i, CTRLPF] & 1
         dirty |= BIT_PF
-    if registers[i, SUPPRESS0]:
-        registers[i, SUPPRESS0] = 0
-        dirty |= BIT_P0
-    if registers[i, SUPPRESS1]:
-        registers[i, SUPPRESS1] = 0
-        dirty |= BIT_P1
+    dirty |= end_suppression(registers, i)
     if registers[i, STAR]:
         counter = (registers[i, STAR_COUNTER] + 1) & 3
         registers[i, STAR_COUNTER] = counter
@@ -689,12 +699,7 @@ def move_all(constants, registers, i, clock, position):  # type: ignore[no-untyp
                 moved -= PIXELS
             registers[i, POS_P0 + k] = moved
             changed |= MOVED[k]
-    if registers[i, SUPPRESS0]:
-        registers[i, SUPPRESS0] = 0
-        changed |= BIT_P0
-    if registers[i, SUPPRESS1]:
-        registers[i, SUPPRESS1] = 0
-        changed |= BIT_P1
+    changed |= end_suppression(registers, i)
     if registers[i, STAR_SHAPE]:
         registers[i, STAR_SHAPE] = 0
         changed |= BIT_M0

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 
 from atari2600 import agent, boot, games, snapshot
 from atari2600.ale import FIRE, full_strength
-from atari2600.backends import cpu
-from atari2600.controls import (
+from atari2600.arguments import (
     actions_of,
     check_flags,
     check_fractions,
@@ -36,6 +35,7 @@ from atari2600.controls import (
     continuous_space,
     frames_of,
 )
+from atari2600.backends import cpu
 from atari2600.snapshot import Rest
 from atari2600.workers import Workers, check_affinity, processors
 
@@ -83,11 +83,11 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         game: ROM name in snake_case, or an id of Gymnasium's such as ALE/Breakout-v5
         batch_size: answers that `recv` waits for; 0 is all of them
         num_threads: workers; 0 is as many as this process has processors, at most one an agent
-        thread_affinity_offset: processor of the first worker (of the calling thread, if it is the
-            only one); -1 leaves it to the system
+        thread_affinity_offset: processor of the first worker, the next ones for the others; -1
+            leaves it to the system (a lone worker then is the calling thread)
         max_num_frames_per_episode: emulator frames after which an episode is truncated
         repeat_action_probability: of the sticky actions, at each emulator frame
-        full_action_space: all 18 actions, also where the game ignores some
+        full_action_space: all 18 actions (9 of Skiing and Lost Luggage), also what a game ignores
         continuous: actions are (radius, angle, fire); paddles turn by the radius
         continuous_action_threshold: from where a direction, or fire, counts
         autoreset_mode: in the step after an episode's end, or in the same one
@@ -127,7 +127,9 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         )  # fmt: skip
         if noop_max > MOST_NOOPS:
             raise ValueError(f"noop_max is {noop_max}; expected at most {MOST_NOOPS}")
-        self.num_envs = int(num_envs)  # NumPy's integers count, too; a saved state has none
+        # NumPy's integers count, too; but a saved state has none, and small ones would overflow
+        self.num_envs, stack_num = int(num_envs), int(stack_num)
+        img_height, img_width = int(img_height), int(img_width)
         self.batch_size = int(batch_size) or self.num_envs
         if self.batch_size > num_envs:
             raise ValueError(f"batch_size is {batch_size}; expected at most num_envs, {num_envs}")
@@ -195,7 +197,9 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
 
         An agent whose seed is negative goes on without a new one; the first time it is drawn. With
         options={"reset_mask": bool [N]} only these agents start anew; an array of seeds has then
-        one seed for each of them.
+        one seed for each of them. Returns observations and info of all agents, as `step` does.
+        Raises TypeError or ValueError for seeds and masks that cannot be, and ResetNeeded for a
+        mask that leaves agents out before they have started, or while answers are due.
         """
         self.check_open()
         ids = np.arange(self.num_envs)
@@ -211,6 +215,8 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
                 )
             if some and self.asked is None:
                 raise error.ResetNeeded("reset_mask needs a full reset before")
+            if some and self.ready:  # answers that are due would be lost, ends among them
+                raise error.ResetNeeded("call recv() before a reset_mask that leaves agents out")
         seeds = seeds_of(seed, len(ids), self.asked is None)
         self.finish()
         self.ready.clear()
@@ -224,7 +230,14 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         return observations, info
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
-        """One agent step: observations, rewards int32, terminations, truncations, info."""
+        """One agent step of each agent, with an action of `action_space` for each.
+
+        Returns observations uint8 [N, ...] (see `layout`); rewards int32, terminated bool and
+        truncated bool, [N] each, N being batch_size; and info: env_id, lives, frame_number and
+        episode_frame_number, int32 [N] each, and with SAME_STEP, where an episode ended, final_obs,
+        which is like the observations. Raises ResetNeeded before `reset`, ClosedEnvironmentError
+        after `close`, and TypeError or ValueError for actions that there are not.
+        """
         self.send(actions)
         return self.recv()
 
@@ -294,6 +307,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
                 future.result()
 
     def answer(self, ids: Array) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
+        """What `step` returns, of these agents."""
         agents = self.agents
         rows = slice(None) if self.batch_size == self.num_envs else ids
         observations = self.observations

@@ -20,7 +20,8 @@ Array = NDArray[Any]
 class Workers:
     """Threads that compute agent steps, each with its own scratch memory.
 
-    A lone worker is the calling thread: several environments in several threads then share nothing.
+    A lone worker that is not pinned is the calling thread: several environments in several threads
+    then share nothing.
     The threads end with this object. A fork takes no threads along: the child makes new ones.
     """
 

@@ -34,7 +34,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from atari2600 import hot, tia
+from atari2600 import hot, riot, tia
 from atari2600.backends import kept
 from atari2600.opcodes import (
     ABSOLUTE,
@@ -101,7 +101,7 @@ OFTEN = 1 / 1_000  # of all executed: code that stops there so often begins agai
 # What decides about the code, as it is imported: a file may change before the first game is made
 SOURCES = [
     (Path(tia.__file__).parent / name).read_text(encoding="utf-8")
-    for name in ("backends/translate.py", "opcodes.py", "state.py", "tia.py")
+    for name in ("backends/translate.py", "opcodes.py", "riot.py", "state.py", "tia.py")
 ]
 PLA_OPCODE = 0x68  # what is left on the bus when a program pulls from the video chip
 
@@ -684,7 +684,7 @@ class _Translation:
                 self._append(self._c(register), value, cycles, None)
         elif address & 0x1000 == 0:
             self._set_field(TIMER, value)
-            self._set_field(TIMER_SHIFT, self._c([0, 3, 6, 10][address & 3]))
+            self._set_field(TIMER_SHIFT, self._c(int(riot.SHIFTS[address & 3])))
             self._set_field(TIMER_SET, self._now())
             self._set_field(TIMER_EXPIRED, b.and_(value, self._c(0)))
 
@@ -712,7 +712,7 @@ class _Translation:
 
     def _wsync(self, cycles: ir.Value) -> None:
         b = self.b
-        line = self._c(76)
+        line = self._c(tia.LINE_CYCLES)
         gone = b.urem(b.add(cycles, self.line_offset), line)
         wait = b.select(b.icmp_unsigned("==", gone, self._c(0)), gone, b.sub(line, gone))
         self._put("cycles", b.add(self._get("cycles"), wait))

@@ -15,7 +15,6 @@ from a3c.devices import ToDevice, pick_device, pick_devices, pick_precision, roo
 from a3c.errors import InputError
 from a3c.presets import preset
 
-
 CPUINFO = Path("/proc/cpuinfo")
 
 

@@ -253,4 +253,4 @@ def test_quotients_by_multiplication() -> None:
     assert [tia.cycle_of(position) for position in line] == [position // 3 for position in line]
     clocks = [0, 227, 228, 91_199, 91_200, 335_615, 10**9]  # a frame may be long
     assert [tia.position_of(each) for each in clocks] == [each % 228 for each in clocks]
-    assert [tia.word_of(x) for x in pixels] == [x // tia.WORD_PIXELS for x in pixels]
+    assert [tia.quarter_of(x) for x in pixels] == [x // tia.QUARTER_PIXELS for x in pixels]

@@ -582,6 +582,17 @@ def test_numpys_integers_are_numbers_too() -> None:
     copy.deepcopy(single).step(0)
 
 
+def test_numpys_small_integers_do_not_overflow() -> None:
+    sizes: dict[str, Any] = {"stack_num": np.uint8(100), "img_height": np.int8(84)}
+    skip: Any = np.uint8(255)
+    deep = AtariVectorEnv(
+        "pong", 1, grayscale=False, layout="channels_last", frameskip=skip, **sizes
+    )
+    observations, _ = deep.reset(seed=1)
+    assert observations.shape == (1, 84, 84, 300)
+    assert AtariEnv("pong", frameskip=skip).frameskip == (255, 256)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -831,6 +842,7 @@ def test_gymnasium_makes_and_checks_them() -> None:
         ({"difficulty": 2}, "no difficulty 2; expected one of .0, 1"),
         ({"num_envs": 0}, "num_envs is 0; expected at least 1"),
         ({"frameskip": 0}, "frameskip is 0"),
+        ({"frameskip": True}, "frameskip is True"),
         ({"frameskip": (3, 3)}, "frameskip is .3, 3."),
         ({"batch_size": 3}, "batch_size is 3; expected at most num_envs, 2"),
         ({"stack_num": 0}, "stack_num is 0"),
@@ -884,6 +896,10 @@ def test_bad_order() -> None:
     env.send(np.zeros(2, int))
     with pytest.raises(ResetNeeded):
         env.send(np.zeros(2, int))
+    with pytest.raises(ResetNeeded, match="recv"):  # what agent 1 did would be lost
+        env.reset(options={"reset_mask": np.array([True, False])})
+    env.recv()
+    env.reset(options={"reset_mask": np.array([True, False])})
     batches = AtariVectorEnv("breakout", 4, batch_size=2)
     batches.reset(seed=0)
     with pytest.raises(ResetNeeded, match="send"):

@@ -167,6 +167,22 @@ def cloned(env: Any, seed: int, include_rng: bool) -> list[list[Array]]:
     return runs
 
 
+def test_a_clone_that_is_restored_in_an_unfinished_frame_goes_on_as_ales() -> None:
+    """As a reset leaves Q*bert's: then the game does not repeat itself."""
+    seen = []
+    envs: list[Any] = [kind("qbert", frameskip=1) for kind in (AtariEnv, AleEnv)]
+    for env in envs:
+        env.reset(seed=1)
+        clone = env.clone_state(include_rng=True)
+        first = [env.step(1)[0] for _ in range(12)]
+        env.reset()
+        env.restore_state(clone)
+        seen.append([env.ale.getRAM(), *(env.step(1)[0] for _ in range(12))])
+        assert not np.array_equal(first, seen[-1][1:])
+    for one, other in zip(*seen, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_restored_clone_is_reset_as_ales() -> None:
     """The machine's generator is the clone's, whatever is asked; its reset draws from it."""
     seen = []

@@ -305,7 +305,8 @@ def test_a_cluster_of_machines_that_join_and_go(tmp_path: Path, machines: RayMac
 
 
 @pytest.mark.parametrize(
-    ("address", "words"), [("127.0.0.1", None), ("10.0.0.7", "Ray would listen on 10.0.0.7: it was")]
+    ("address", "words"),
+    [("127.0.0.1", None), ("10.0.0.7", "Ray would listen on 10.0.0.7: it")],
 )
 def test_ray_that_would_listen_to_others_is_refused(
     address: str, words: str | None, monkeypatch: pytest.MonkeyPatch

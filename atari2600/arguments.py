@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,13 @@ def actions_of(actions: Array, threshold: float) -> Array:
 
 def frames_of(frameskip: int | tuple[int, int]) -> tuple[int, int]:
     """(low, high): frames per agent step are drawn from low to high - 1."""
-    try:
-        both = frameskip if isinstance(frameskip, tuple | list) else (frameskip, frameskip + 1)
-        low, high = (operator.index(frames) for frames in both)
-    except (TypeError, ValueError):
-        low = high = 0
+    drawn = isinstance(frameskip, tuple | list)
+    both: Any = frameskip if drawn else (frameskip, frameskip)
+    low = high = 0
+    with suppress(TypeError, ValueError):
+        first, last = both
+        if not isinstance(first, bool) and not isinstance(last, bool):
+            low, high = operator.index(first), operator.index(last) + (not drawn)
     if not 0 < low < high:
         raise ValueError(f"frameskip is {frameskip!r}; expected at least 1, or 1 <= low < high")
     if high > MOST_SKIPPED + 1:
