@@ -255,7 +255,7 @@ TINY, HUGE = 1e-30, 1e30
 Ranges = dict[str, tuple[float, float]]
 RANGES: Ranges = {
     "seed": (0, 2**31 - 1),
-    "total_agent_steps": (1, 10**12),  # as far as names of checkpoints sort
+    "total_agent_steps": (1, 10**11),  # names of checkpoints sort as far as 12 digits
     "nodes": (1, ALL_MACHINES),
     "num_threads": (1, 256),
     "num_envs": (1, 65_536),
@@ -493,10 +493,8 @@ def _check_run_name(value: str) -> None:
             f"--run-name is {value!r}; expected letters, digits, dots, dashes and underscores, "
             "a letter or digit first"
         )
-    if len(value) > LONGEST_RUN_NAME:
-        raise InputError(
-            f"--run-name has {len(value)} characters; expected at most {LONGEST_RUN_NAME}"
-        )
+    if (size := len(value.encode())) > LONGEST_RUN_NAME:
+        raise InputError(f"--run-name has {size} bytes; expected at most {LONGEST_RUN_NAME}")
 
 
 def check_number(name: str, kind: type, value: Any, ranges: Ranges = RANGES) -> None:

@@ -51,7 +51,7 @@ READ_WITH: list[tuple[list[str], str, list[Any]]] = [
         ["shared-rmsprop", "rmsprop"],
     ),
     (["momentum"], "optimizer", ["momentum"]),
-    (["rho_bar", "c_bar"], "correction", ["vtrace", "auto"]),
+    (["rho_bar", "c_bar"], "correction", ["vtrace"]),
     (["advantage_floor"], "normalize_advantages", [False]),
     (
         ["lr_final_fraction", "lr_schedule_until", "ent_final_fraction"],

@@ -136,6 +136,8 @@ def check_options(kinds: dict[str, Any], words: list[str]) -> None:
             if name in places:
                 hint = f"; expected {name[2:].upper()} alone, without the name"
             raise InputError(f"unknown option {name!r}{hint}")
+        if value == [""] and name in ("--resume", "--from", "--config"):  # else this folder
+            raise InputError(f"{name} is ''; expected a value; is a variable not set?")
         if value and (name in switches or names.get(name) is bool):
             on = switches.get(name, name)
             raise InputError(f"{name} takes no value; expected {on} or {on.replace('--', '--no-')}")

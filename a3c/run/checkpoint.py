@@ -82,6 +82,10 @@ def load(path: Path) -> Checkpoint:
     version; Damaged, one of its kind, if it is no checkpoint or damaged."""
     check_readable(path)
     try:
+        str(path).encode()  # safetensors takes no other
+    except UnicodeEncodeError:
+        raise InputError(f"cannot read {path}: its path is no UTF-8") from None
+    try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -117,7 +121,7 @@ def check_version(path: Path, text: str) -> None:
     """Raise InputError if a header's text is of another version."""
     try:
         version = json.loads(text)["version"]
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return
     if version not in READABLE:
         expected = " or ".join(map(str, READABLE))
@@ -131,7 +135,7 @@ def read_header(text: str, tensors: dict[str, Tensor]) -> Checkpoint:
         version, config, spec = header["version"], header["config"], header["spec"]
         config["env"]  # the one option that must not be left to its default
         progress = progress_of(header["progress"])
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError, OverflowError) as error:
         raise InputError(f"has a header that cannot be read ({error!r})") from None
     parameters = tensors.get("parameters")
     if parameters is None or parameters.ndim != 1:
@@ -269,8 +273,9 @@ class Newest(NamedTuple):
     damaged: list[str]
 
 
-def set_aside(run: Path) -> None:
-    """Rename the damaged checkpoints of a run, so that they do not count as kept.
+def set_aside(run: Path) -> list[str]:
+    """Rename the damaged checkpoints of a run, the best one too, so that they do not count as kept;
+    returns what is wrong with each.
 
     What a killed process was writing is removed: nobody else writes here now, see folder.py.
     """
@@ -282,13 +287,16 @@ def set_aside(run: Path) -> None:
     ]
     for path in unfinished:
         path.unlink(missing_ok=True)
-    for path in numbered(run):
+    damaged = []
+    for path in (*numbered(run), *checkpoints.glob(BEST)):
         try:
             load(path)
-        except Damaged:
+        except Damaged as error:
             path.replace(path.with_suffix(".damaged"))
+            damaged.append(str(error))
         except InputError:  # perhaps it can be read another time, or by another version
             continue
+    return damaged
 
 
 def newest(run: Path) -> Newest:

@@ -26,6 +26,7 @@ from a3c.run import checkpoint, strict_json
 from a3c.run.files import flush_names, write_whole
 
 LOCK = ".lock"
+HELD: set[int] = set()  # the locks of this process, as file descriptors
 # What flock says where another process has the lock; anything else means that there are no locks
 TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
@@ -142,6 +143,17 @@ def standing(folder: Path) -> str:
     return f"{folder} has no checkpoint to go on from"
 
 
+def let_go() -> None:
+    """In a child that an environment has forked: it would hold the lock as long as it lives."""
+    for descriptor in HELD:
+        os.close(descriptor)
+    HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=let_go)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[list[str]]:
     """Keep other processes from training in this folder; the system unlocks it however we end.
@@ -151,6 +163,7 @@ def locked(folder: Path) -> Iterator[list[str]]:
     """
     with as_input_error(f"cannot write to {folder}"):
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    HELD.add(descriptor)
     try:
         remarks = lock(descriptor, folder)
         with suppress(OSError):  # a full disk: the lock holds without its words
@@ -162,6 +175,7 @@ def locked(folder: Path) -> Iterator[list[str]]:
             with suppress(OSError):
                 os.ftruncate(descriptor, 0)
     finally:
+        HELD.discard(descriptor)
         os.close(descriptor)
 
 

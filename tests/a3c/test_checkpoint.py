@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -375,6 +376,37 @@ def test_a_best_policy_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path)
     for read in (best.load, lambda run: checkpoint.best_mean(run, 7.0)):
         with pytest.raises(InputError, match="cannot read"):
             read(tmp_path)
+
+
+def test_a_damaged_best_policy_and_an_older_checkpoint_are_named_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train(small(tmp_path, total_agent_steps=500), quiet=True).folder
+    checkpoint.save(best.path_of(folder), example())
+    train(small(tmp_path, total_agent_steps=1000), resume=folder, quiet=True)
+    damaged = [best.path_of(folder), checkpoint.numbered(folder)[-1]]
+    for path in damaged:
+        path.write_bytes(b"")
+    train(small(tmp_path, total_agent_steps=1500), resume=folder)
+    said = capsys.readouterr().out
+    for path in damaged:
+        assert re.search(rf"{path.name} is not a model file or is damaged \(.*\); it is left", said)
+        assert path.with_suffix(".damaged").exists()
+
+
+def test_a_path_that_is_no_utf8_is_no_damage(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="its path is no UTF-8") as caught:
+        checkpoint.load(folder / "model.safetensors")
+    assert not isinstance(caught.value, checkpoint.Damaged)
+
+
+def test_a_header_without_end_is_refused() -> None:
+    with pytest.raises(InputError, match="has a header that cannot be read"):
+        checkpoint.read_header("[" * 200_000, {})
+    checkpoint.check_version(Path("deep"), "[" * 200_000)
 
 
 def test_what_a_killed_process_was_writing_goes_from_a_linked_folder_too(tmp_path: Path) -> None:

@@ -431,7 +431,20 @@ def test_an_interrupt_while_the_last_ones_are_played(
     assert again.best == resumed.best
     assert f"best policy, of agent step {best_steps}: " in said
     (run.folder / "best.json").write_text('{"mean": 3}')  # what somebody made of it
-    assert train(config, resume=run.folder, quiet=True).best is None
+    anew = train(config, resume=run.folder, quiet=True).best
+    assert anew is not None
+    assert anew["returns"] == resumed.best["returns"]
+
+
+def test_a_best_that_is_not_the_highest_is_not_called_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the file of the best was damaged."""
+    run = train(evaluated(tmp_path, total_agent_steps=960))
+    assert "scoring the best of 2 evaluations" in capsys.readouterr().out
+    with_the_best_of_all(run)  # as if the lines of its evaluation were lost
+    train(evaluated(tmp_path, total_agent_steps=1440), resume=run.folder)
+    assert "scoring the best that is left of 3 evaluations" in capsys.readouterr().out
 
 
 def test_an_interrupt_while_the_best_is_scored(

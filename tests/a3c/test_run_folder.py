@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -72,6 +73,23 @@ def test_a_second_lock_of_the_same_process_is_refused_and_leaves_the_first(tmp_p
                 raise AssertionError("locked twice")
     with locked(tmp_path):
         pass
+
+
+def test_what_an_environment_has_forked_keeps_no_lock(tmp_path: Path) -> None:
+    """It may live on where this process was killed."""
+    alive, says = os.pipe()
+    with locked(tmp_path):
+        child = os.fork()
+        if child == 0:
+            os.write(says, b"!")
+            signal.pause()
+            os._exit(1)
+        os.read(alive, 1)
+    try:
+        check_free(tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_run_that_is_trained_cannot_be_resumed(tmp_path: Path) -> None:
