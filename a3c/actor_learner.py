@@ -33,7 +33,12 @@ RENEWED_EVERY = 5  # agent steps of each agent; by default a rollout has 20, of 
 
 
 class ActorLearner:
-    """A thread's own things: environments, network, agents, random generator, CUDA stream."""
+    """A thread's own things: environments, network, agents, random generator, CUDA stream.
+
+    index: among the threads of all nodes; games and actions are seeded by it. networks: the
+    thread's own, and the target network if the method has one. Raises InputError for CUDA graphs
+    that cannot be had.
+    """
 
     def __init__(
         self,
@@ -184,8 +189,8 @@ class ActorLearner:
                 applied = self.store.apply(self.gradients, agent_steps, self.index, self.norm)
         finally:
             self.store.turn.release()
-        # A copy: a CUDA graph returns the same memory each time
         norm = on_device(applied.gradient_norm, self.device)
+        # `cat` copies: a CUDA graph returns the same memory each time
         figures = torch.cat([shown, norm.reshape(1)])  # one for each name
         mean_acted_at = sum(self.acted_at_each_step) / len(self.acted_at_each_step)
         return Learned.of([*names, "gradient_norm"], figures, applied, mean_acted_at, computed_at)

@@ -136,7 +136,8 @@ class Config:
     """Fraction of its time at which the schedule ends; constant from there on."""
     lr_by_fan_in: bool = True
     """RMSProp: weights of a layer with more than 256 inputs learn with lr times the root of 256 by
-    their number: 0.29 of it behind the convolutions of `slim`, which has 3,136."""
+    their number: 0.29 of it behind the convolutions of `slim`, which has 3,136. An LSTM's two
+    weights count apart."""
     momentum: float = 0.9
     """Decay alpha of a momentum in an update: alpha of it stays, and 1 - alpha of the gradient is
     added."""
@@ -427,7 +428,6 @@ def alternatives(kind: Any) -> tuple[type | None, list[str]]:
     return next((part for part in parts if part in (int, float)), None), words
 
 
-METHODS = alternatives(KINDS["method"])[1]
 VALUE_METHODS = ["one-step-q", "one-step-sarsa", "n-step-q"]  # values of actions, and no policy
 
 

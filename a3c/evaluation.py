@@ -101,11 +101,13 @@ class Evaluation:
         # Said as it went on: with the same games it might fail each time
         if steps in evaluator.failed_scores:
             return
-        means = [record.get("sampled_return") for record in self.log.evaluations]
+        found = self.log.evaluations
+        means: list[Any] = [record.get("sampled_return") for record in found]
         highest = max(filter(is_number, means), default=None)
-        left = "" if highest == best.evaluated_return(self.best) else " that is left"  # or damaged
+        # The file of a better one may have been damaged
+        left = "" if highest == best.evaluated_return(self.best) else " that is left"
         self.terminal.say(
-            f"scoring the best{left} of {counted(len(means), 'evaluation')}, that at "
+            f"scoring the best{left} of {counted(len(found), 'evaluation')}, that at "
             f"agent step {steps:,}, by {BEST_EPISODES} fresh games"
         )
         started = time.perf_counter()

@@ -62,45 +62,38 @@ class ActionValueHeads(nn.Module):
         return (self.policy(features[0]),)
 
 
-class ActionValues(nn.Module):
+class Discrete(nn.Module):
+    """A number [..., A] for each discrete action, the highest for the best: values, or logits."""
+
+    def __init__(self, width: int, num_actions: int):
+        super().__init__()
+        self.linear = nn.Linear(width, num_actions)
+        initialise(self, 0.01)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features)
+
+    def mode(self, numbers: Tensor) -> Tensor:
+        return numbers.argmax(-1)
+
+
+class ActionValues(Discrete):
     """The policy that follows from action values [N, A]: the best action, int64 [N].
 
     Who is to explore replaces some of them by random ones.
     """
 
-    def __init__(self, width: int, num_actions: int):
-        super().__init__()
-        self.linear = nn.Linear(width, num_actions)
-        initialise(self, 0.01)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.linear(features)
-
     def sample(self, values: Tensor, generator: Generator) -> Tensor:
         return self.mode(values)
 
-    def mode(self, values: Tensor) -> Tensor:
-        return values.argmax(-1)
 
-
-class Categorical(nn.Module):
+class Categorical(Discrete):
     """Discrete actions: logits [..., A] -> actions, their log-probabilities, entropies [...]."""
-
-    def __init__(self, width: int, num_actions: int):
-        super().__init__()
-        self.linear = nn.Linear(width, num_actions)
-        initialise(self, 0.01)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.linear(features)
 
     def sample(self, logits: Tensor, generator: Generator) -> Tensor:
         # Gumbel's trick: one kernel fewer than a multinomial, and no synchronisation on CUDA
         noise = torch.empty_like(logits).exponential_(generator=generator)  # [N, A]
         return (logits - noise.log()).argmax(-1)
-
-    def mode(self, logits: Tensor) -> Tensor:
-        return logits.argmax(-1)
 
     def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
         return of_actions(logits.log_softmax(-1), actions)

@@ -98,14 +98,18 @@ class SharedParameters:
         self.given: dict[int, tuple[Tensor, Tensor]] = {}
         self.last_use = torch.cuda.Event() if parameters.is_cuda else None
         if config.mode == "sync":
-            # [threads, P], each thread's gradients
-            self.handed_in = torch.zeros(config.num_threads, len(parameters)).to(parameters)
-            self.average_norm = parameters.new_zeros(())  # of their mean, before it was clipped
-            self.handed_in_steps = 0  # agent steps of all threads, in the average to come
-            self.sync_applied = 0, 0.0  # updates before the last average, and its learning rate
-            self.average: Callable[[], None] = self._meet
-            # A function of its own, since `average` may be replaced later
-            self.barrier = threading.Barrier(config.num_threads, lambda: self.average())
+            self._make_meeting(config.num_threads)
+
+    def _make_meeting(self, threads: int) -> None:
+        """Where the threads' gradients meet, in sync mode."""
+        # [threads, P], each thread's gradients
+        self.handed_in = torch.zeros(threads, len(self.parameters)).to(self.parameters)
+        self.norm_of_mean = self.parameters.new_zeros(())  # before it was clipped
+        self.handed_in_steps = 0  # agent steps of all threads, in the average to come
+        self.sync_applied = 0, 0.0  # updates before the last average, and its learning rate
+        self.average: Callable[[], None] = self._meet
+        # A function of its own, since `average` may be replaced later
+        self.barrier = threading.Barrier(threads, lambda: self.average())
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -221,7 +225,7 @@ class SharedParameters:
         self.barrier.wait()
         self._wait_for_last_use()  # another thread's stream computed the norm
         before, lr = self.sync_applied
-        return Applied(before, self.average_norm, lr, time.perf_counter() - start)
+        return Applied(before, self.norm_of_mean, lr, time.perf_counter() - start)
 
     def _meet(self) -> None:
         """Apply the average of what all have handed in, in the last thread to arrive; the others
@@ -236,9 +240,9 @@ class SharedParameters:
         Returns the number of updates before it, and its learning rate.
         """
         mean = gradients.mean(0)  # [P]
-        self.average_norm.copy_(clip(mean, self.layout, self.config))
+        self.norm_of_mean.copy_(clip(mean, self.layout, self.config))
         before = self.updates
-        return before, self._update(mean, self.average_norm, agent_steps, ALL)
+        return before, self._update(mean, self.norm_of_mean, agent_steps, ALL)
 
     def _update(self, gradients: Tensor, norm: Tensor, agent_steps: int, thread: int) -> float:
         """Apply clipped gradients, by `take_step`; returns the learning rate."""

@@ -65,6 +65,7 @@ def train(
     With `resume`, a run folder, go on from its newest checkpoint; `config` must be that run's, but
     for its length and the options in FREE_ON_RESUME. With `start_from`, a game whose model
     ships, a model file or a run folder, a new run begins with those parameters and nothing else.
+    With `quiet` nothing is printed.
     Raises InputError for what cannot be done as asked, leaving nothing, RunFailed when a
     thread dies or cannot be started, a gradient is not finite or the disk is full, and
     KeyboardInterrupt where a Ctrl-C came before there was a folder, while a run was loaded, or

@@ -121,7 +121,7 @@ class EpsilonGreedy:
     def load(self, saved: dict[str, Tensor]) -> None:
         final = saved["epsilons"]  # of fewer agents, where the run has grown: then these come first
         self.final[: len(final)] = final
-        self.mean_final = float(self.final.mean())
+        self.mean_final = float(self.final.mean())  # waits: once, and where a run goes on
 
 
 def epsilon_greedy(values: Tensor, epsilons: Tensor, generator: Generator) -> Tensor:

@@ -243,7 +243,7 @@ class Member:
             for name, vector in tensors_of(newest.vectors).items():
                 own[name].copy_(vector)
             before, lr, norm = newest.applied
-            store.average_norm.fill_(norm)
+            store.norm_of_mean.fill_(norm)
             store.sync_applied = before, lr
             self.exchange.life, self.exchange.version = newest.life, newest.version
             store.advance(newest.agent_steps - store.agent_steps, newest.updates - store.updates)

@@ -281,7 +281,7 @@ class Server:
         gradients = torch.from_numpy(np.concatenate([each.gradients for each in given]))
         with self.store.exclusive():
             before, lr = self.store.apply_average(gradients, sum(g.agent_steps for g in given))
-        self.applied = before, lr, float(self.store.average_norm)
+        self.applied = before, lr, float(self.store.norm_of_mean)
         self.version += 1
         self.between = all(each.ends for each in given)
         for each in given:

@@ -62,7 +62,7 @@ def plot(options: PlotOptions) -> Path:
     picture_kind(out)
     found = read_curves(distinct(options.runs))
     curves, evaluated = list(found.values()), [evaluation_curve(run) for run in found]
-    bands = [running(curve.returns) for curve in curves]  # 40 us a game
+    bands = [running(curve.returns) for curve in curves]  # 8 us a game
     figure, axes = new_figure(15, 4.2, 3, sharey=True)
     for axis, places, units in zip(axes, along(curves), (AGENT_STEPS, GAMES, SECONDS), strict=True):
         column = EVALUATED_ALONG[units]

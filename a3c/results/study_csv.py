@@ -71,16 +71,25 @@ def evaluation_rows(planned: Planned, records: list[log.Record]) -> list[dict[st
 
 
 def read_csv(path: Path) -> Runs:
-    """The runs by setting. Raises InputError if the file cannot be read or is another."""
-    found: dict[str, dict[str, Rows]] = {}
+    """The runs by setting. Raises InputError if the file cannot be read or is another.
+
+    Where a seed's agent steps fall another run with that seed begins, as files put together have.
+    """
+    found: dict[str, dict[str, list[Rows]]] = {}
     try:
         with as_input_error(f"cannot read {path}"), path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 label = label_of(setting_of(row))
-                found.setdefault(label, {}).setdefault(row["seed"], []).append(row)
-    except KeyError:
-        raise InputError(f"{path} has no column 'seed'; expected a study.csv") from None
-    return {label: list(seeds.values()) for label, seeds in found.items()}
+                runs = found.setdefault(label, {}).setdefault(row["seed"], [[]])
+                if runs[-1] and int(row["agent_steps"]) < int(runs[-1][-1]["agent_steps"]):
+                    runs.append([])
+                runs[-1].append(row)
+    except (KeyError, ValueError):
+        lacks = "no column 'seed', or none of whole numbers 'agent_steps'"
+        raise InputError(f"{path} has {lacks}; expected a study.csv") from None
+    return {
+        label: [run for runs in seeds.values() for run in runs] for label, seeds in found.items()
+    }
 
 
 def setting_of(row: dict[str, str]) -> dict[str, str]:

@@ -382,6 +382,12 @@ def test_an_exponential_schedule_never_reaches_nothing() -> None:
     assert preset("fast", lr_schedule="linear", lr_final_fraction=0.0).lr_final_fraction == 0
 
 
+def test_bounds_that_no_correction_reads() -> None:
+    """Nor where `auto` has come to none."""
+    with pytest.raises(InputError, match=r"--rho-bar is 2\.0, and --correction none does not"):
+        preset("fast", num_threads=1, num_envs=16, rho_bar=2.0)
+
+
 def test_what_an_optimiser_does_not_read() -> None:
     with pytest.raises(
         InputError, match=r"--rmsprop-eps is 0\.5, and --optimizer momentum does not"
@@ -455,8 +461,8 @@ def test_every_number_has_a_range() -> None:
     assert numbers == set(RANGES)
 
 
-def test_how_often_a_run_is_saved_and_noted_is_what_the_documents_say() -> None:
-    """docs/running.md: after five seconds, every minute, a record every five seconds."""
+def test_how_often_a_run_is_saved_and_noted() -> None:
+    """docs/running.md has it: after five seconds, every minute, a record every five seconds."""
     usual = Config()
     assert usual.checkpoint_every_seconds == 60
     assert usual.log_every_seconds == 5

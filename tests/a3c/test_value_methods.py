@@ -11,7 +11,7 @@ import torch
 
 from a3c import memory
 from a3c.acting import Actor
-from a3c.config import METHODS, VALUE_METHODS, Config
+from a3c.config import VALUE_METHODS, Config
 from a3c.envs import make_envs, spec_of
 from a3c.envs.on_device import OnDevice
 from a3c.errors import InputError
@@ -454,7 +454,7 @@ def test_what_a3c_does_not_read() -> None:
     expected = "--target-emulator-frames is 7, and --method a3c does not read it; expected "
     with pytest.raises(InputError, match=f"{expected}--method one-step-q or one-step-sarsa or n-"):
         preset("fast", target_emulator_frames=7)
-    assert [preset("fast", method=name).correction for name in METHODS[1:]] == ["none"] * 3
+    assert [preset("fast", method=name).correction for name in VALUE_METHODS] == ["none"] * 3
 
 
 def test_continuous_actions_are_refused_before_anything_is_created(tmp_path: Path) -> None:

@@ -798,6 +798,7 @@ def test_a_window_without_pygame_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         AtariEnv("pong", render_mode="human")
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no pinning here")
 def test_a_single_worker_is_pinned_and_its_caller_is_not() -> None:
     before = os.sched_getaffinity(0)
     env = AtariVectorEnv("pong", 2, num_threads=1, thread_affinity_offset=min(before))

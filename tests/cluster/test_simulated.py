@@ -130,9 +130,10 @@ def test_a_run_that_is_to_end_ends_whatever_dies(
         world, cluster, _ = parts
         run = Run(*parts)
         run.to_die = world.chance.sample(world.actors * 3, 6)
-        world.after(world.chance.randrange(1, 150), getattr(cluster, wish))
+        world.after(world.chance.randrange(20, 150), getattr(cluster, wish))
         run.to_the_end()
     assert cluster.stopping
+    assert len(run.to_die) < 6
 
 
 @MODES

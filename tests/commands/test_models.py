@@ -78,13 +78,12 @@ def test_its_id_and_its_name_are_one_model() -> None:
 
 
 def test_breakout_plays_as_its_card_says(tmp_path: Path) -> None:
-    """Eight games: far above what an untrained or a damaged model could reach."""
-    options = play.PlayOptions("breakout", episodes=8, out=str(tmp_path), seed=1000, film=False)
+    """Whole games last up to 27,000 agent steps. After 3,000 three times eight games had means of
+    385 to 416, and 527 at their ends: a damaged model reaches neither."""
+    options = play.PlayOptions("breakout", 8, str(tmp_path), film=False, max_agent_steps=3000)
     scores = play.play(options)
-    shipped = models.scores(models.shipped()["breakout"])["sample"]
-    standard_error = shipped["std"] / 8**0.5
-    assert abs(scores["mean"] - shipped["mean"]) < 4 * standard_error
-    assert scores["min"] > 30
+    assert 340 < scores["mean"] < models.scores(models.shipped()["breakout"])["sample"]["mean"]
+    assert scores["min"] > 150
     assert json.loads((tmp_path / "scores.json").read_text())["mean"] == scores["mean"]
 
 

@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 
 import a3c
 from a3c import cli
+from a3c.devices import pick_precision
 from a3c.envs.gymnasium import GymnasiumEnvs
-from a3c.run import checkpoint
+from a3c.run import checkpoint, models
 from atari2600 import AtariVectorEnv
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
@@ -130,6 +131,16 @@ def test_whole_floats_are_the_integers_that_training_takes_them_for(trained: Tra
     assert as_floats.dtype == np.uint8
     assert np.array_equal(as_integers, as_floats)
     assert policy.act(raw.astype(np.float32), greedy=True).shape == (2,)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
+def test_it_computes_in_the_precision_of_the_run(precision: Any, tmp_path: Path) -> None:
+    """`auto` is this processor's, as in training."""
+    saved = models.find("breakout")
+    config = dataclasses.replace(saved.config, precision=precision)
+    checkpoint.save(tmp_path / "model.safetensors", saved._replace(config=config))
+    policy = a3c.load(tmp_path / "model.safetensors", device="cpu")
+    assert policy.network.torsos[0].dtype == pick_precision(config, torch.device("cpu"))
 
 
 def test_atari_takes_one_stack_too() -> None:

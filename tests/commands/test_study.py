@@ -628,6 +628,17 @@ def test_damaged_records_are_left_out_of_the_csv(tmp_path: Path) -> None:
     assert [row["agent_steps"] for row in study_csv.rows_of(one)] == [100, 1000]
 
 
+def test_runs_of_one_seed_that_were_put_together_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "study.csv"
+    path.write_text("lr,seed,agent_steps\n1,1,10\n1,2,10\n1,1,20\n1,1,5\n1,1,15\n")
+    (runs,) = study_csv.read_csv(path).values()
+    steps = [" ".join(row["agent_steps"] for row in run) for run in runs]
+    assert steps == ["10 20", "5 15", "10"]
+    path.write_text("lr,seed,agent_steps\n1,1,10\n1,1,many\n")
+    with pytest.raises(InputError, match="or none of whole numbers 'agent_steps'"):
+        study_csv.read_csv(path)
+
+
 def test_a_run_has_ended_when_its_checkpoint_and_its_evaluations_say_so(tmp_path: Path) -> None:
     text = '[base]\nenv = "CartPole-v1"\ntotal_agent_steps = 1000'
     (one,) = planned(text, tmp_path)

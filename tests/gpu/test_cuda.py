@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from a3c.config import METHODS
+from a3c.config import VALUE_METHODS
 from a3c.memory import gpu_bytes
 from a3c.presets import preset
 from a3c.run import checkpoint
@@ -87,7 +87,7 @@ def test_no_operation_waits_but_those_that_say_so(network: str, head: str, mode:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["a3c", *VALUE_METHODS])
 def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, method: str, tmp_path: Path) -> None:
     changes = {"num_threads": 1, "lr_schedule": "constant", "device": "cuda", "cuda_graphs": mode}
     changes |= {"method": method}
@@ -103,7 +103,7 @@ def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, method: str, tmp_path: 
 @pytest.mark.parametrize(
     ("method", "scaling"),
     [
-        *((method, {}) for method in METHODS),
+        *((method, {}) for method in ["a3c", *VALUE_METHODS]),
         ("a3c", {"normalize_advantages": True}),
         ("a3c", {"advantage_floor": 10.0}),
     ],
