@@ -78,10 +78,14 @@ def check_runs_dir(config: Config) -> None:
     """Raise InputError if the folder of the runs cannot be made where it is to be."""
     runs = runs_of(config)
     for path in (runs, *runs.parents):
+        which = "which" if path == runs else f"and {path}"
         if path.is_dir():
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise InputError(
+                    f"--runs-dir is {runs}, {which} may not be written in; expected one"
+                )
             return
         if os.path.lexists(path):
-            which = "which" if path == runs else f"and {path}"
             raise InputError(f"--runs-dir is {runs}, {which} is no folder; expected one")
 
 
