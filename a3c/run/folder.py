@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -80,10 +81,8 @@ def check_runs_dir(config: Config) -> None:
     for path in (runs, *runs.parents):
         which = "which" if path == runs else f"and {path}"
         if path.is_dir():
-            if not os.access(path, os.W_OK | os.X_OK):
-                raise InputError(
-                    f"--runs-dir is {runs}, {which} may not be written in; expected one"
-                )
+            with as_input_error(f"--runs-dir is {runs}, {which} cannot be written into"):
+                tempfile.TemporaryFile(dir=path).close()
             return
         if os.path.lexists(path):
             raise InputError(f"--runs-dir is {runs}, {which} is no folder; expected one")
