@@ -92,6 +92,32 @@ class Unhurried(CartPoleEnv):
         return super().step(action)
 
 
+class Sides(gymnasium.Env[Any, Any]):
+    """Images with a square somewhere: a reward for saying on which side. Twenty steps a game."""
+
+    observation_space = spaces.Box(0, 255, (44, 44, 1), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.left = self.steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.picture(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        reward = float((self.left >= 18) == action)
+        return self.picture(), reward, self.steps == 20, False, {}
+
+    def picture(self) -> NDArray[np.uint8]:
+        picture = np.zeros(self.observation_space.shape, np.uint8)
+        top, self.left = self.np_random.integers(36, size=2)
+        picture[top : top + 8, self.left : self.left + 8] = 200
+        return picture
+
+
 gymnasium.register("Unhurried-v0", f"{__name__}:Unhurried", max_episode_steps=500)
 gymnasium.register("NaN-v0", RewardsThatAreNotNumbers)
 gymnasium.register("Huge-v0", RewardsTooLargeToAdd)
@@ -99,3 +125,4 @@ gymnasium.register("HugeThenNaN-v0", RewardsTooLargeThenNone)
 gymnasium.register("Crashing-v0", Crashing)
 gymnasium.register("Stuck-v0", Stuck)
 gymnasium.register("Infinite-v0", InfiniteRewards)
+gymnasium.register("Sides-v0", Sides)

@@ -28,3 +28,12 @@ def test_cartpole_is_solved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert run.episodes >= RECENT_GAMES
     assert run.mean_return_100 is not None
     assert run.mean_return_100 >= SOLVED
+
+
+def test_images_are_learned_from(tmp_path: Path) -> None:
+    """In whichever arithmetic this processor computes convolutions."""
+    env = "tests.environments:Sides-v0"
+    kept = {"num_threads": 1, "gamma": 0.0, "runs_dir": str(tmp_path)}
+    run = train(preset("fast", env=env, total_agent_steps=16_000, **kept), quiet=True)
+    assert run.mean_return_100 is not None
+    assert run.mean_return_100 > 19  # of 20; 10 by chance
