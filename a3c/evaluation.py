@@ -68,7 +68,7 @@ class Evaluation:
         if trained and max(ends, default=0) < self.evaluator.config.total_agent_steps:
             self.evaluator.copy()
 
-    def _is_best(self, mean: float) -> bool:
+    def _is_best(self, mean: Any) -> bool:
         before = None if self.best is None else best.evaluated_return(self.best)
         return is_number(mean) and (before is None or mean > before)
 
@@ -102,10 +102,9 @@ class Evaluation:
         if steps in evaluator.failed_scores:
             return
         found = self.log.evaluations
-        means: list[Any] = [record.get("sampled_return") for record in found]
-        highest = max(filter(is_number, means), default=None)
-        # The file of a better one may have been damaged
-        left = "" if highest == best.evaluated_return(self.best) else " that is left"
+        # One that was better has been lost: its file was damaged
+        lost = any(self._is_best(record.get("sampled_return")) for record in found)
+        left = " that is left" if lost else ""
         self.terminal.say(
             f"scoring the best{left} of {counted(len(found), 'evaluation')}, that at "
             f"agent step {steps:,}, by {BEST_EPISODES} fresh games"

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from a3c.acting import Actor, Choose
 from a3c.config import VALUE_METHODS, Config
+from a3c.devices import on_device
 from a3c.envs import numpy_envs
 from a3c.envs.on_device import OnDevice
 from a3c.envs.protocol import (
@@ -168,7 +169,7 @@ def play_episodes(
         if not games.num_envs or not goes_on(games.num_envs, agent_steps):
             break
         if ended.any():  # by their numbers, which the host knows: a mask would have to be counted
-            stays = torch.from_numpy(np.flatnonzero(~ended)).to(generator.device)  # int64 [stay]
+            stays = on_device(torch.from_numpy(np.flatnonzero(~ended)), generator.device)  # [stay]
             envs.keep(stays)
             actor.keep(stays)
     return finished(episodes, games, protocol)
@@ -202,7 +203,8 @@ def chooser(
     def choose(outputs: Outputs) -> Tensor:
         nonlocal everyone, playing, sent
         if games.playing is not sent:
-            playing, sent = torch.from_numpy(games.playing).to(generator.device), games.playing
+            sent = games.playing
+            playing = on_device(torch.from_numpy(sent), generator.device)  # int64 [playing]
         everyone = outputs[0] if everyone is None else everyone.index_copy(0, playing, outputs[0])
         actions = chosen(network, everyone, generator, protocol.greedy)
         return with_random(actions, protocol.epsilon, games.spec, random)[playing]

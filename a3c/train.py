@@ -227,7 +227,7 @@ class Training:
             self.evaluator.failed = list(progress[FAILED])
             self.evaluator.failed_scores = list(progress[FAILED_SCORES])
         for line in checkpoint.set_aside(found.folder):
-            if f"{line}; taking the one before" not in found.remarks:
+            if not any(remark.startswith(line) for remark in found.remarks):
                 self.terminal.say(f"{line}; it is left out")
         self.metrics.load(progress["metrics"], self.store.agent_steps)
         self.saved, self.written, self.changed = progress, progress["updates"], found.changed

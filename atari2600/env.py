@@ -217,7 +217,7 @@ class AtariEnv(gymnasium.Env[Array, Any], EzPickle):
 
     def restore_state(self, state: Array) -> None:
         """Go back to a cloned state, as ALE does, which leaves the action that sticks, and whether
-        the machine's frame is unfinished: not so after a reset of Q*bert, say.
+        the machine's frame is unfinished, as a reset of Q*bert leaves it.
 
         Raises ValueError if it is of another game, mode or difficulty; the rest of the protocol
         may be another.

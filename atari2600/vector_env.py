@@ -197,7 +197,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
 
         An agent whose seed is negative goes on without a new one; the first time it is drawn. With
         options={"reset_mask": bool [N]} only these agents start anew; an array of seeds has then
-        one seed for each of them. Returns observations and info of all agents, as `step` does.
+        one seed for each of them. Returns observations and info of batch_size agents, as `step`.
         Raises TypeError or ValueError for seeds and masks that cannot be, and ResetNeeded for a
         mask that leaves agents out before they have started, or while answers are due.
         """
@@ -230,7 +230,7 @@ class AtariVectorEnv(VectorEnv[Array, Array, Array], EzPickle):
         return observations, info
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
-        """One agent step of each agent, with an action of `action_space` for each.
+        """One agent step of the agents whose answers came last, with an action for each.
 
         Returns observations uint8 [N, ...] (see `layout`); rewards int32, terminated bool and
         truncated bool, [N] each, N being batch_size; and info: env_id, lives, frame_number and

@@ -81,10 +81,11 @@ def read_csv(path: Path) -> Runs:
             for row in csv.DictReader(file):
                 label = label_of(setting_of(row))
                 runs = found.setdefault(label, {}).setdefault(row["seed"], [[]])
-                if runs[-1] and int(row["agent_steps"]) < int(runs[-1][-1]["agent_steps"]):
+                agent_steps, before = int(row["agent_steps"]), runs[-1][-1:]
+                if before and agent_steps < int(before[0]["agent_steps"]):
                     runs.append([])
                 runs[-1].append(row)
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):  # a cut row has None
         lacks = "no column 'seed', or none of whole numbers 'agent_steps'"
         raise InputError(f"{path} has {lacks}; expected a study.csv") from None
     return {

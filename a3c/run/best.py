@@ -59,7 +59,7 @@ def is_complete(run: Path, config: Config, progress: dict[str, Any]) -> bool:
     evaluated = [record["agent_steps"] for record in log.read_evaluations(run)[-1:]]
     last = max([*evaluated, *progress[FAILED]], default=0)
     return last >= config.total_agent_steps and (
-        read_score(run) is not None  # a damaged one is made anew
+        set(FIGURES) <= set(strict_json.read(run / SCORE) or {})  # a damaged one is made anew
         or (chosen := load(run)) is None
         or chosen.progress["agent_steps"] in progress[FAILED_SCORES]
     )

@@ -327,6 +327,6 @@ def test_agents_that_stay_keep_their_memory() -> None:
     actor = Actor(OnDevice(Scripted(steps), CPU), network, lambda out: out[0])
     agents.state = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[4.0], [5.0], [6.0]])
     actor.go_on(agents)
-    actor.keep(torch.tensor([False, True, True]))
+    actor.keep(torch.tensor([1, 2]))
     assert actor.agents.state is not None
     assert [each.flatten().tolist() for each in actor.agents.state] == [[2, 3], [5, 6]]

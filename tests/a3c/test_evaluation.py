@@ -439,12 +439,18 @@ def test_an_interrupt_while_the_last_ones_are_played(
 def test_a_best_that_is_not_the_highest_is_not_called_that(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where the file of the best was damaged."""
+    """Where the file of the best was damaged; but not where it is there, and its record is not."""
     run = train(evaluated(tmp_path, total_agent_steps=960))
-    assert "scoring the best of 2 evaluations" in capsys.readouterr().out
-    with_the_best_of_all(run)  # as if the lines of its evaluation were lost
+    with_the_best_of_all(run)
     train(evaluated(tmp_path, total_agent_steps=1440), resume=run.folder)
-    assert "scoring the best that is left of 3 evaluations" in capsys.readouterr().out
+    assert "scoring the best of 3 evaluations" in capsys.readouterr().out
+    path = run.folder / log.EVALUATIONS
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["sampled_return"] = 1e6
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    best.path_of(run.folder).write_bytes(b"")
+    train(evaluated(tmp_path, total_agent_steps=1920), resume=run.folder)
+    assert "scoring the best that is left of 4 evaluations" in capsys.readouterr().out
 
 
 def test_an_interrupt_while_the_best_is_scored(

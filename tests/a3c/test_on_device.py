@@ -70,7 +70,7 @@ def test_agents_that_stay_keep_their_frames() -> None:
     envs = OnDevice(scripted, CPU)
     envs.reset(0)
     envs.step(torch.zeros(3, dtype=torch.int64))
-    envs.keep(torch.tensor([False, True, True]))
+    envs.keep(torch.tensor([1, 2]))
     scripted.steps.append(step([0] * 2, observations=frames[1, 1:]))
     stack = envs.step(ACTIONS).observations
     black = np.zeros((2, 5, 3), np.uint8)
@@ -105,7 +105,7 @@ def test_memory_for_agents_that_have_left_is_given_back() -> None:
     envs.reset(0)
     envs.step(torch.zeros(5, dtype=torch.int64))
     before = len(envs.ways)
-    envs.keep(torch.tensor([True, False, True, True, True]))
+    envs.keep(torch.tensor([0, 2, 3, 4]))
     scripted.steps[1:] = [step([0] * 4, observations=np.zeros((4, 5, 3), np.uint8))]
     envs.step(torch.zeros(4, dtype=torch.int64))
     assert len(envs.ways) <= before

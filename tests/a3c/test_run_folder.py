@@ -81,15 +81,19 @@ def test_what_an_environment_has_forked_keeps_no_lock(tmp_path: Path) -> None:
     with locked(tmp_path):
         child = os.fork()
         if child == 0:
-            os.write(says, b"!")
-            signal.pause()
-            os._exit(1)
+            try:
+                os.write(says, b"!")
+                signal.pause()
+            finally:
+                os._exit(1)
         os.read(alive, 1)
     try:
         check_free(tmp_path)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(alive)
+        os.close(says)
 
 
 def test_a_run_that_is_trained_cannot_be_resumed(tmp_path: Path) -> None:

@@ -634,9 +634,10 @@ def test_runs_of_one_seed_that_were_put_together_are_told_apart(tmp_path: Path) 
     (runs,) = study_csv.read_csv(path).values()
     steps = [" ".join(row["agent_steps"] for row in run) for run in runs]
     assert steps == ["10 20", "5 15", "10"]
-    path.write_text("lr,seed,agent_steps\n1,1,10\n1,1,many\n")
-    with pytest.raises(InputError, match="or none of whole numbers 'agent_steps'"):
-        study_csv.read_csv(path)
+    for row in ("1,1,many", "1,1,", "1,1"):
+        path.write_text(f"lr,seed,agent_steps\n{row}\n")
+        with pytest.raises(InputError, match="or none of whole numbers 'agent_steps'"):
+            study_csv.read_csv(path)
 
 
 def test_a_run_has_ended_when_its_checkpoint_and_its_evaluations_say_so(tmp_path: Path) -> None:

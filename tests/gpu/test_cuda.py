@@ -28,6 +28,7 @@ from benchmarks.parity import (
 )
 
 EXTENT = FULL.extent
+METHODS = ["a3c", *VALUE_METHODS]
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 MODES = modes("cuda") if torch.cuda.is_available() else ("off",)
 
@@ -87,7 +88,7 @@ def test_no_operation_waits_but_those_that_say_so(network: str, head: str, mode:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("method", ["a3c", *VALUE_METHODS])
+@pytest.mark.parametrize("method", METHODS)
 def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, method: str, tmp_path: Path) -> None:
     changes = {"num_threads": 1, "lr_schedule": "constant", "device": "cuda", "cuda_graphs": mode}
     changes |= {"method": method}
@@ -103,7 +104,7 @@ def test_resumed_a_run_is_the_same_bit_by_bit(mode: str, method: str, tmp_path: 
 @pytest.mark.parametrize(
     ("method", "scaling"),
     [
-        *((method, {}) for method in ["a3c", *VALUE_METHODS]),
+        *((method, {}) for method in METHODS),
         ("a3c", {"normalize_advantages": True}),
         ("a3c", {"advantage_floor": 10.0}),
     ],
