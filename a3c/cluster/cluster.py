@@ -426,10 +426,11 @@ class Cluster:
         """Wait until all nodes do, also those that join the others meanwhile.
 
         In sync mode some may do so already when the server dies, and others not know that they
-        should: those wait for these at the end of their rollouts, so these go on.
+        should: those wait for these at the end of their rollouts, so these go on. Whether one
+        stands nobody knows whose answer was lost, or that had not begun when it answered.
         """
         told: dict[int, Paused | None] = {}
-        heard = {*self.taking_part}  # those that were asked
+        heard, life = {*self.taking_part}, self.life  # those that were asked; the server of then
         asked = self.asked("pause", heard, self.pause_number)
         while asked:
             told |= self.answers(asked)
@@ -439,8 +440,11 @@ class Cluster:
                 self.tell_wishes()
             early = {i for i, paused in told.items() if paused and paused.life != self.life}
             early &= self.taking_part & {*self.training.values()}  # others have ended, or died
-            if early:  # and those that had not begun, and may have heard of the pause by now
-                early |= {i for i, paused in told.items() if paused is None} & self.taking_part
+            if early or (self.life != life and self.config.mode == "sync"):
+                stand = {i for i, paused in told.items() if paused and paused.life == self.life}
+                early |= (heard - {*asked.values()} - stand) & self.taking_part
+                life = self.life
+            if early:
                 self.let_go(early)
             heard = (heard & self.taking_part) - early
             told = {index: told[index] for index in told.keys() & heard}

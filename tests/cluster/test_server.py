@@ -22,6 +22,7 @@ from a3c.cluster.exchange import Change, Exchange, Newest, Sent
 from a3c.cluster.machines import alive, share
 from a3c.cluster.member import Member, NotMadeError, Paused, RefusedError
 from a3c.cluster.server import Contribution, Server, ToEvaluate
+from a3c.config import Config
 from a3c.errors import InputError
 from a3c.gate import Gate
 from a3c.metrics import FinishedEpisode, Metrics, Part
@@ -324,7 +325,7 @@ class Nodes:
         self.cluster = cluster = object.__new__(Cluster)
         cluster.members = {index: self.actor(index) for index in lives}
         cluster.taking_part, cluster.training = {*lives}, {str(i): i for i in lives}
-        cluster.life, cluster.pause_number = 1, 1
+        cluster.life, cluster.pause_number, cluster.config = 1, 1, Config(mode="sync")
         cluster.stopping = cluster.aborting = False
         cluster.server = Mock(ask=Mock(remote=lambda *words: self.note("server", "ask", *words)))
         monkeypatch.setattr("a3c.cluster.cluster.ray.wait", self.wait)
@@ -368,6 +369,31 @@ def test_a_node_that_stood_still_before_the_server_died_goes_on_until_the_others
     )
     assert before == [(0, "pause", 1), (1, "pause", 1)]
     assert after == [(0, "go_on", 1), (0, "pause", 2)]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_node_that_may_stand_goes_on_where_the_server_has_died_since(
+    lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that had not begun when it answered and stands since then, or whose answer was lost;
+    nobody else has answered. The other one waits for it."""
+    nodes = Nodes(monkeypatch, {0: [0, 2], 1: []})
+
+    def look_after() -> None:
+        if not nodes.lives[0][1:]:  # it has answered
+            nodes.cluster.life = 2
+
+    def answer(future: Any) -> Any:
+        first = future[1] == "pause" and len(nodes.lives[future[0]]) == 2
+        found = nodes.answer(future)
+        if first and lost:
+            raise ActorDiedError
+        return found
+
+    monkeypatch.setattr(nodes.cluster, "look_after", look_after)
+    monkeypatch.setattr("a3c.cluster.cluster.answer", answer)
+    assert {*nodes.cluster.stand_still()} == {0, 1}
+    assert [word[0] for word in nodes.said if word[1] == "go_on"] == [0]
 
 
 def test_a_node_that_had_not_begun_when_it_was_asked_goes_on_with_the_others(
