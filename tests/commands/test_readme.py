@@ -20,8 +20,10 @@ from a3c.command.train_options import train_options
 from a3c.config import ALL_MACHINES
 from a3c.envs.names import atari_game
 from a3c.results import study_plan
+from a3c.results.curves import check_is_run
 from a3c.results.play import PlayOptions
 from a3c.results.played import read_scores
+from a3c.results.plot import PlotOptions
 from a3c.run import log, models
 
 ROOT = Path(__file__).parents[2]
@@ -194,6 +196,9 @@ def test_a_command_of_a_games_page_can_be_read(line: str) -> None:
     command, *words = shlex.split(line)[1:]
     if command == "train":
         train_options(words)
+    elif command == "plot":  # of records that are kept here
+        for run in parse(PlotOptions, words).runs:
+            check_is_run(ROOT / run)
     else:
         assert command == "play"
         assert parse(PlayOptions, words).model in {*models.shipped(), "runs/latest"}
